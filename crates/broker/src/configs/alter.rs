@@ -1,0 +1,305 @@
+//! Changing the settings of a topic or of brokers: old settings and a request in, new settings out.
+//!
+//! Owns: the four operations of KIP-339, full replacement, Kafka's refusals and their codes.
+//! Does not own: storing the result (`cluster`), reading requests (`handlers`).
+
+use std::collections::BTreeSet;
+
+use protocol::ErrorCode;
+
+use super::catalogue;
+use super::definition::{Definition, Effect, Kind, Update, Value};
+use super::layers::{Layers, Properties};
+use super::topic_config::validate_topic_configs;
+
+/// Kafka's `AlterConfigOp.OpType`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    Set,
+    Delete,
+    Append,
+    Subtract,
+}
+
+impl Operation {
+    pub fn from_wire(code: i8) -> Option<Operation> {
+        match code {
+            0 => Some(Operation::Set),
+            1 => Some(Operation::Delete),
+            2 => Some(Operation::Append),
+            3 => Some(Operation::Subtract),
+            _ => None,
+        }
+    }
+}
+
+/// One change of one config.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alteration {
+    pub name: String,
+    pub operation: Operation,
+    /// `None` is the wire's null; only a deletion may have it.
+    pub value: Option<String>,
+}
+
+/// Why nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct AlterRefusal {
+    pub code: ErrorCode,
+    pub message: String,
+}
+
+impl AlterRefusal {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> AlterRefusal {
+        AlterRefusal { code, message: message.into() }
+    }
+}
+
+/// A topic's settings after an IncrementalAlterConfigs.
+pub fn alter_topic(
+    current: &Properties,
+    alterations: &[Alteration],
+    layers: &Layers,
+) -> Result<Properties, AlterRefusal> {
+    let find = |name: &str| catalogue::topic_config(name).map(|it| &it.definition);
+    let altered = apply(current, alterations, find)?;
+    check_topic(&altered, layers)?;
+    Ok(altered)
+}
+
+/// A topic's settings after an AlterConfigs, which replaces all of them.
+pub fn replace_topic(
+    replacement: &[Alteration],
+    layers: &Layers,
+) -> Result<Properties, AlterRefusal> {
+    let altered = apply(&Properties::new(), replacement, |_| None)?;
+    check_topic(&altered, layers)?;
+    Ok(altered)
+}
+
+/// Settings for a topic about to be created.
+pub fn check_topic(settings: &Properties, layers: &Layers) -> Result<(), AlterRefusal> {
+    validate_topic_configs(settings, layers)
+        .map_err(|problem| AlterRefusal::new(ErrorCode::InvalidConfig, problem.0))
+}
+
+/// The dynamic settings of brokers after an IncrementalAlterConfigs.
+pub fn alter_broker(
+    current: &Properties,
+    alterations: &[Alteration],
+) -> Result<Properties, AlterRefusal> {
+    let altered = apply(current, alterations, catalogue::broker_config)?;
+    check_broker(&altered)?;
+    Ok(altered)
+}
+
+/// The dynamic settings of brokers after an AlterConfigs, which replaces all of them.
+pub fn replace_broker(replacement: &[Alteration]) -> Result<Properties, AlterRefusal> {
+    let altered = apply(&Properties::new(), replacement, |_| None)?;
+    check_broker(&altered)?;
+    Ok(altered)
+}
+
+/// Kafka refuses these with INVALID_REQUEST, where topics get INVALID_CONFIG.
+fn check_broker(settings: &Properties) -> Result<(), AlterRefusal> {
+    let refuse = |message: String| Err(AlterRefusal::new(ErrorCode::InvalidRequest, message));
+    let fixed: Vec<&str> = settings
+        .keys()
+        .filter(|name| {
+            catalogue::broker_config(name).is_none_or(|it| it.update == Update::ReadOnly)
+        })
+        .map(String::as_str)
+        .collect();
+    if !fixed.is_empty() {
+        let names = fixed.join(", ");
+        return refuse(format!("Cannot update these configs dynamically: Set({names})"));
+    }
+    for (name, text) in settings {
+        let Some(definition) = catalogue::broker_config(name) else { continue };
+        let value = match definition.parse(text) {
+            Ok(value) => value,
+            Err(problem) => return refuse(problem.0),
+        };
+        if let Effect::Refused(reason) = definition.effect {
+            return refuse(format!("{name}: {reason}"));
+        }
+        if name == "log.retention.ms" && value == Value::Integer(0) {
+            return refuse(
+                "log.retention.ms must be unlimited (-1) or, equal or greater than 1".to_owned(),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn apply<'a>(
+    current: &Properties,
+    alterations: &[Alteration],
+    find: impl Fn(&str) -> Option<&'a Definition>,
+) -> Result<Properties, AlterRefusal> {
+    let refuse = |message: String| AlterRefusal::new(ErrorCode::InvalidRequest, message);
+    let mut seen = BTreeSet::new();
+    if !alterations.iter().all(|it| seen.insert(it.name.as_str())) {
+        return Err(refuse("Error due to duplicate config keys".to_owned()));
+    }
+    let mut altered = current.clone();
+    for alteration in alterations {
+        let Alteration { name, operation, value } = alteration;
+        if *operation == Operation::Delete {
+            altered.remove(name);
+            continue;
+        }
+        let value = value
+            .as_deref()
+            .ok_or_else(|| refuse(format!("Null value not supported for : {name}")))?;
+        let new = match operation {
+            Operation::Set | Operation::Delete => value.to_owned(),
+            Operation::Append | Operation::Subtract => {
+                let definition = find(name).filter(|it| it.kind == Kind::List);
+                let definition = definition.ok_or_else(|| not_a_list(name, *operation))?;
+                let members = altered.get(name).map(String::as_str).or(definition.default);
+                change_list(members.unwrap_or(""), value, *operation)
+            }
+        };
+        altered.insert(name.clone(), new);
+    }
+    Ok(altered)
+}
+
+fn not_a_list(name: &str, operation: Operation) -> AlterRefusal {
+    let verb = if operation == Operation::Append { "APPEND" } else { "SUBTRACT" };
+    AlterRefusal::new(
+        ErrorCode::InvalidConfig,
+        format!("Can't {verb} to key {name} because its type is not LIST."),
+    )
+}
+
+/// A list with members added, unless they are there, or taken out, if they are.
+fn change_list(members: &str, change: &str, operation: Operation) -> String {
+    let split = |text: &str| -> Vec<String> {
+        text.split(',').map(|it| it.trim().to_owned()).filter(|it| !it.is_empty()).collect()
+    };
+    let mut members = split(members);
+    for member in split(change) {
+        let place = members.iter().position(|it| *it == member);
+        match (operation, place) {
+            (Operation::Append, None) => members.push(member),
+            (Operation::Subtract, Some(place)) => {
+                members.remove(place);
+            }
+            _ => (),
+        }
+    }
+    members.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn properties(pairs: &[(&str, &str)]) -> Properties {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn change(name: &str, operation: Operation, value: Option<&str>) -> Alteration {
+        Alteration { name: name.to_owned(), operation, value: value.map(str::to_owned) }
+    }
+
+    #[track_caller]
+    fn topic(
+        current: &[(&str, &str)],
+        changes: &[(&str, Operation, Option<&str>)],
+        expected: Result<&[(&str, &str)], ErrorCode>,
+    ) {
+        let changes: Vec<_> = changes.iter().map(|it| change(it.0, it.1, it.2)).collect();
+        let result = alter_topic(&properties(current), &changes, &Layers::default());
+        assert_eq!(result.map_err(|it| it.code), expected.map(properties));
+    }
+
+    use Operation::{Append, Delete, Set, Subtract};
+
+    #[test]
+    fn each_operation_does_its_part() {
+        topic(
+            &[("retention.ms", "1"), ("flush.ms", "2")],
+            &[("retention.ms", Set, Some("3")), ("flush.ms", Delete, None)],
+            Ok(&[("retention.ms", "3")]),
+        );
+        let policy = |value: &'static str| [("cleanup.policy", value)];
+        topic(&[], &[("cleanup.policy", Append, Some("compact"))], Ok(&policy("delete,compact")));
+        topic(
+            &policy("compact"),
+            &[("cleanup.policy", Append, Some("compact, delete"))],
+            Ok(&policy("compact,delete")),
+        );
+        topic(
+            &policy("compact,delete"),
+            &[("cleanup.policy", Subtract, Some("delete"))],
+            Ok(&policy("compact")),
+        );
+        topic(&[], &[("cleanup.policy", Subtract, Some("delete"))], Ok(&policy("")));
+        topic(&[], &[("retention.ms", Delete, Some("ignored"))], Ok(&[]));
+    }
+
+    #[test]
+    fn what_cannot_be_changed_changes_nothing() {
+        topic(&[], &[("retention.ms", Append, Some("1"))], Err(ErrorCode::InvalidConfig));
+        topic(&[], &[("nonsense", Append, Some("1"))], Err(ErrorCode::InvalidConfig));
+        topic(&[], &[("nonsense", Set, Some("1"))], Err(ErrorCode::InvalidConfig));
+        topic(&[], &[("retention.ms", Set, Some("-2"))], Err(ErrorCode::InvalidConfig));
+        topic(&[], &[("retention.ms", Set, None)], Err(ErrorCode::InvalidRequest));
+        topic(&[], &[("cleanup.policy", Append, Some("shred"))], Err(ErrorCode::InvalidConfig));
+        topic(
+            &[],
+            &[("retention.ms", Set, Some("1")), ("retention.ms", Delete, None)],
+            Err(ErrorCode::InvalidRequest),
+        );
+        // Deleting the unknown is how a setting that a newer release no longer knows goes away.
+        topic(&[("nonsense", "1")], &[("nonsense", Delete, None)], Ok(&[]));
+    }
+
+    #[test]
+    fn replacement_forgets_what_it_does_not_name() {
+        let replaced = replace_topic(&[change("flush.ms", Set, Some("5"))], &Layers::default());
+        assert_eq!(replaced, Ok(properties(&[("flush.ms", "5")])));
+        let refused = replace_topic(&[change("flush.ms", Set, None)], &Layers::default());
+        assert_eq!(refused.map_err(|it| it.code), Err(ErrorCode::InvalidRequest));
+    }
+
+    #[track_caller]
+    fn broker(changes: &[Alteration], expected: Result<&[(&str, &str)], &str>) {
+        let result = alter_broker(&Properties::new(), changes);
+        assert_eq!(
+            result.map_err(|it| (it.code, it.message)),
+            expected
+                .map(properties)
+                .map_err(|message| (ErrorCode::InvalidRequest, message.to_owned()))
+        );
+    }
+
+    #[test]
+    fn brokers_change_only_what_is_dynamic() {
+        broker(&[change("log.retention.ms", Set, Some("9"))], Ok(&[("log.retention.ms", "9")]));
+        broker(
+            &[change("node.id", Set, Some("9"))],
+            Err("Cannot update these configs dynamically: Set(node.id)"),
+        );
+        broker(
+            &[change("no.such.config", Set, Some("9"))],
+            Err("Cannot update these configs dynamically: Set(no.such.config)"),
+        );
+        broker(
+            &[change("log.retention.ms", Set, Some("x"))],
+            Err("Invalid value x for configuration log.retention.ms: Not a number of type LONG"),
+        );
+        broker(
+            &[change("log.retention.ms", Set, Some("0"))],
+            Err("log.retention.ms must be unlimited (-1) or, equal or greater than 1"),
+        );
+        broker(
+            &[change("log.cleanup.policy", Append, Some("compact"))],
+            Ok(&[("log.cleanup.policy", "delete,compact")]),
+        );
+    }
+}

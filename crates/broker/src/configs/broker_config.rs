@@ -1,0 +1,373 @@
+//! One broker's configuration, typed: raw properties in, everything resolved or every problem out.
+//!
+//! Owns: [`BrokerConfig`], the rules between configs, remarks about settings that change nothing.
+//! Does not own: what a single value may be (`catalogue`), reading files (the binary).
+//!
+//! Static configs never change while the process runs. The dynamic layers do
+//! ([`BrokerConfig::set_dynamic`]); only configs that are looked up through [`BrokerConfig::layers`]
+//! follow them, and the catalogue calls exactly those dynamic.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use vocabulary::{BrokerId, ByteCount};
+
+use super::catalogue::{self, REMOVED_BROKER_CONFIGS};
+use super::definition::{Definition, Effect, Value};
+use super::layers::{Layers, Properties};
+use super::listeners::{self, Listener, ListenerSettings};
+use super::locations::{self, BucketLocation, WalLocation};
+
+/// How long "for ever" is where a duration is needed: thirty years.
+const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// Everything a broker was told, resolved. One per process, behind an `Arc`.
+#[derive(Debug)]
+pub struct BrokerConfig {
+    pub node_id: BrokerId,
+    pub rack: Option<String>,
+    pub listeners: Vec<Listener>,
+    /// `host:port` of the HTTP endpoint; `None` when it is off.
+    pub admin_listener: Option<String>,
+    pub data_dir: PathBuf,
+    pub bucket: BucketLocation,
+    pub wal: WalLocation,
+
+    pub auto_create_topics: bool,
+    pub delete_topics: bool,
+    pub num_partitions: i32,
+    pub partitions_max: i32,
+
+    pub connections_max: usize,
+    pub connections_idle_max: Duration,
+    /// Largest request frame, in bytes.
+    pub request_bytes_max: usize,
+    /// Request frames in memory over all connections, in bytes; at least `request_bytes_max`.
+    pub request_memory_bytes: usize,
+    /// Largest fetch response, in bytes.
+    pub fetch_bytes_max: usize,
+    pub fetch_session_slots: usize,
+    /// Partitions in one DescribeTopicPartitions answer.
+    pub describe_partitions_max: i32,
+
+    pub groups: GroupConfig,
+    pub log: LogConfig,
+    pub shutdown_timeout: Duration,
+
+    /// What an operator should know about settings that were accepted and change nothing.
+    pub remarks: Vec<String>,
+    /// A leaf lock, held to copy or replace one `Arc` and never across an await.
+    layers: Mutex<Arc<Layers>>,
+}
+
+/// Groups and committed offsets. Times are milliseconds where a name says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupConfig {
+    pub session_timeout_min: Duration,
+    pub session_timeout_max: Duration,
+    pub initial_rebalance_delay: Duration,
+    pub members_max: usize,
+    pub offset_metadata_bytes_max: usize,
+    pub offsets_retention: Duration,
+    pub offsets_retention_check_interval: Duration,
+    pub offsets_topic_partitions: i32,
+}
+
+/// Memory and pace of the log engine and the WAL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    pub flush_bytes: u64,
+    pub flush_age: Duration,
+    pub tail_cache_bytes: u64,
+    pub block_cache_bytes: u64,
+    pub wal_queue_bytes: usize,
+    pub wal_group_bytes: usize,
+    pub retention_check_interval: Duration,
+    pub producer_expiration: Duration,
+    pub orphan_grace: Duration,
+}
+
+/// All problems of a configuration at once, so that an operator edits the file once.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigProblems(pub Vec<String>);
+
+impl BrokerConfig {
+    /// Resolves what was given; what was not has its default. `hostname` is told to clients where a
+    /// listener binds all interfaces and nothing is advertised.
+    ///
+    /// # Errors
+    /// Every unknown name, bad value and contradiction, in words.
+    pub fn resolve(
+        given: &Properties,
+        hostname: Option<&str>,
+    ) -> Result<BrokerConfig, ConfigProblems> {
+        let mut resolver = Resolver::new(given);
+        resolver.check_names_and_values();
+        resolver.check_node_id();
+        resolver.check_retention();
+        let config = resolver.assemble(hostname);
+        match config {
+            Some(config) if resolver.problems.is_empty() => Ok(config),
+            _ => Err(ConfigProblems(resolver.problems)),
+        }
+    }
+
+    /// The layers as they are now.
+    pub fn layers(&self) -> Arc<Layers> {
+        Arc::clone(&self.layers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the dynamic layers: all brokers' and this broker's (KIP-226).
+    pub fn set_dynamic(&self, cluster: Properties, broker: Properties) {
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        *layers = Arc::new(Layers { fixed: layers.fixed.clone(), cluster, broker });
+    }
+}
+
+struct Resolver {
+    fixed: Properties,
+    problems: Vec<String>,
+    remarks: Vec<String>,
+}
+
+impl Resolver {
+    fn new(given: &Properties) -> Resolver {
+        let mut fixed = given.clone();
+        // node.id and broker.id are one config by two names, as in Kafka.
+        for (name, other) in [("node.id", "broker.id"), ("broker.id", "node.id")] {
+            if let Some(value) = given.get(name)
+                && !given.contains_key(other)
+            {
+                fixed.insert(other.to_owned(), value.clone());
+            }
+        }
+        Resolver { fixed, problems: Vec::new(), remarks: Vec::new() }
+    }
+
+    fn check_names_and_values(&mut self) {
+        for (name, text) in &self.fixed {
+            let Some(definition) = catalogue::broker_config(name) else {
+                self.problems.push(unknown(name));
+                continue;
+            };
+            match (definition.parse(text), definition.effect) {
+                (Err(problem), _) => self.problems.push(problem.0),
+                (Ok(value), Effect::Refused(reason)) if !is_default(definition, &value) => {
+                    self.problems.push(format!("{name}: {reason}"));
+                }
+                (Ok(value), Effect::NoEffect(reason)) if !is_default(definition, &value) => {
+                    self.remarks.push(format!("{name} changes nothing: {reason}"));
+                }
+                (Ok(_), _) => (),
+            }
+        }
+    }
+
+    fn check_node_id(&mut self) {
+        let (node, broker) = (self.fixed.get("node.id"), self.fixed.get("broker.id"));
+        if node != broker {
+            self.problems.push("node.id and broker.id are one config and must agree".to_owned());
+        }
+    }
+
+    fn check_retention(&mut self) {
+        for name in ["log.retention.ms", "log.retention.minutes", "log.retention.hours"] {
+            if self.value(name) == Some(Value::Integer(0)) {
+                self.problems.push(format!("{name}: must be unlimited (-1) or at least 1"));
+            }
+        }
+    }
+
+    /// The value given, else the default; `None` when null or not legal (reported already).
+    fn value(&self, name: &str) -> Option<Value> {
+        let definition = catalogue::broker_config(name)?;
+        match self.fixed.get(name) {
+            Some(text) => definition.parse(text).ok(),
+            None => definition.default_value(),
+        }
+    }
+
+    fn integer(&self, name: &str) -> i64 {
+        match self.value(name) {
+            Some(Value::Integer(number)) => number,
+            // Not legal: reported already, so the result is not used.
+            _ => 1,
+        }
+    }
+
+    fn int(&self, name: &str) -> i32 {
+        i32::try_from(self.integer(name)).unwrap_or(i32::MAX)
+    }
+
+    fn size(&self, name: &str) -> usize {
+        usize::try_from(self.integer(name)).unwrap_or(0)
+    }
+
+    fn bytes(&self, name: &str) -> u64 {
+        u64::try_from(self.integer(name)).unwrap_or(0)
+    }
+
+    fn milliseconds(&self, name: &str) -> Duration {
+        u64::try_from(self.integer(name)).map_or(NEVER, Duration::from_millis).min(NEVER)
+    }
+
+    fn boolean(&self, name: &str) -> bool {
+        self.value(name) == Some(Value::Boolean(true))
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        match self.value(name) {
+            Some(Value::Text(text)) if !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    fn list(&self, name: &str) -> Vec<String> {
+        match self.value(name) {
+            Some(Value::List(members)) => members,
+            _ => Vec::new(),
+        }
+    }
+
+    fn assemble(&mut self, hostname: Option<&str>) -> Option<BrokerConfig> {
+        let listeners = self.listeners(hostname);
+        let data_dir = PathBuf::from(self.text("aquifer.data.dir").unwrap_or_default());
+        let bucket = locations::bucket(self.text("aquifer.bucket").as_deref(), &data_dir);
+        let bucket = self.keep(bucket);
+        let wal = locations::wal(self.text("aquifer.wal").as_deref(), &data_dir);
+        let wal = self.keep(wal);
+        let request_bytes_max = self.size("socket.request.max.bytes");
+        let request_memory_bytes = self.size("aquifer.request.memory.bytes");
+        if request_memory_bytes < request_bytes_max {
+            self.problems.push(format!(
+                "aquifer.request.memory.bytes ({}) must hold one request of \
+                 socket.request.max.bytes ({})",
+                ByteCount(request_memory_bytes as u64),
+                ByteCount(request_bytes_max as u64),
+            ));
+        }
+        let groups = self.groups();
+        let log = self.log();
+        Some(BrokerConfig {
+            node_id: BrokerId(self.int("node.id")),
+            rack: self.text("broker.rack"),
+            listeners: listeners?,
+            admin_listener: self.admin_listener(),
+            data_dir,
+            bucket: bucket?,
+            wal: wal?,
+            auto_create_topics: self.boolean("auto.create.topics.enable"),
+            delete_topics: self.boolean("delete.topic.enable"),
+            num_partitions: self.int("num.partitions"),
+            partitions_max: self.int("aquifer.topic.partitions.max"),
+            connections_max: self.size("max.connections"),
+            connections_idle_max: self.milliseconds("connections.max.idle.ms"),
+            request_bytes_max,
+            request_memory_bytes,
+            fetch_bytes_max: self.size("fetch.max.bytes"),
+            fetch_session_slots: self.size("max.incremental.fetch.session.cache.slots"),
+            describe_partitions_max: self.int("max.request.partition.size.limit"),
+            groups,
+            log,
+            shutdown_timeout: self.milliseconds("aquifer.shutdown.timeout.ms"),
+            remarks: std::mem::take(&mut self.remarks),
+            layers: Mutex::new(Arc::new(Layers { fixed: self.fixed.clone(), ..Layers::default() })),
+        })
+    }
+
+    fn listeners(&mut self, hostname: Option<&str>) -> Option<Vec<Listener>> {
+        let advertised = self.list("advertised.listeners");
+        let settings = ListenerSettings {
+            listeners: &self.list("listeners"),
+            advertised: (!advertised.is_empty()).then_some(&advertised[..]),
+            protocols: &self.text("listener.security.protocol.map").unwrap_or_default(),
+            controllers: &self.list("controller.listener.names"),
+            hostname,
+        };
+        match listeners::resolve(settings) {
+            Ok(listeners) => Some(listeners),
+            Err(problems) => {
+                self.problems.extend(problems);
+                None
+            }
+        }
+    }
+
+    fn admin_listener(&mut self) -> Option<String> {
+        let text = self.text("aquifer.admin.listener")?;
+        let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+        if !matches!(port, Some(Ok(_))) {
+            self.problems.push(format!("aquifer.admin.listener: {text:?} is not host:port"));
+        }
+        Some(text)
+    }
+
+    fn groups(&mut self) -> GroupConfig {
+        let shortest = self.milliseconds("group.min.session.timeout.ms");
+        let longest = self.milliseconds("group.max.session.timeout.ms");
+        if longest < shortest {
+            self.problems.push(
+                "group.max.session.timeout.ms must be at least group.min.session.timeout.ms"
+                    .to_owned(),
+            );
+        }
+        let retention_minutes = self.bytes("offsets.retention.minutes");
+        GroupConfig {
+            session_timeout_min: shortest,
+            session_timeout_max: longest,
+            initial_rebalance_delay: self.milliseconds("group.initial.rebalance.delay.ms"),
+            members_max: self.size("group.max.size"),
+            offset_metadata_bytes_max: self.size("offset.metadata.max.bytes"),
+            offsets_retention: Duration::from_secs(60 * retention_minutes),
+            offsets_retention_check_interval: self
+                .milliseconds("offsets.retention.check.interval.ms"),
+            offsets_topic_partitions: self.int("offsets.topic.num.partitions"),
+        }
+    }
+
+    fn log(&self) -> LogConfig {
+        LogConfig {
+            flush_bytes: self.bytes("aquifer.flush.bytes"),
+            flush_age: self.milliseconds("aquifer.flush.age.ms"),
+            tail_cache_bytes: self.bytes("aquifer.tail.cache.bytes"),
+            block_cache_bytes: self.bytes("aquifer.block.cache.bytes"),
+            wal_queue_bytes: self.size("aquifer.wal.queue.bytes"),
+            wal_group_bytes: self.size("aquifer.wal.group.bytes"),
+            retention_check_interval: self.milliseconds("log.retention.check.interval.ms"),
+            producer_expiration: self.milliseconds("producer.id.expiration.ms"),
+            orphan_grace: self.milliseconds("aquifer.orphan.grace.ms"),
+        }
+    }
+
+    fn keep<T>(&mut self, result: Result<T, String>) -> Option<T> {
+        result.map_err(|problem| self.problems.push(problem)).ok()
+    }
+}
+
+fn is_default(definition: &Definition, value: &Value) -> bool {
+    definition.default_value().as_ref() == Some(value)
+        || matches!(value, Value::Text(text) if text.is_empty())
+}
+
+/// What to say about a name that is not in the catalogue.
+fn unknown(name: &str) -> String {
+    if let Some((_, advice)) = REMOVED_BROKER_CONFIGS.iter().find(|(removed, _)| *removed == name) {
+        return format!("{name} was removed from Kafka in 4.0 or before: {advice}");
+    }
+    if name.starts_with("listener.name.") {
+        return format!("{name}: settings by listener are not served yet, only PLAINTEXT is");
+    }
+    if catalogue::topic_config(name).is_some_and(|it| !it.fallbacks.is_empty()) {
+        let broker_name = catalogue::topic_config(name).map_or("", |it| it.fallbacks[0].0);
+        return format!("{name} is a topic config; for the broker's default set {broker_name}");
+    }
+    match catalogue::suggestion(name, catalogue::broker_configs().map(|it| it.name)) {
+        Some(near) => format!("{name} is not a known config; did you mean {near}?"),
+        None => format!("{name} is not a known config; `aquifer configs` lists all of them"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

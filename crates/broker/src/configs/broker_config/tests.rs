@@ -1,0 +1,131 @@
+use super::*;
+
+fn resolve(pairs: &[(&str, &str)]) -> Result<BrokerConfig, ConfigProblems> {
+    let given: Properties =
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    BrokerConfig::resolve(&given, Some("well"))
+}
+
+#[track_caller]
+fn refused(pairs: &[(&str, &str)], words: &[&str]) {
+    let problems = resolve(pairs).expect_err("it is refused").0;
+    assert_eq!(problems.len(), words.len(), "{problems:#?}");
+    for word in words {
+        assert!(problems.iter().any(|it| it.contains(word)), "{word:?} not in {problems:#?}");
+    }
+}
+
+#[test]
+fn nothing_given_is_a_broker_for_this_machine_only() {
+    let config = resolve(&[]).expect("defaults resolve");
+    assert_eq!(config.node_id, BrokerId(0));
+    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(config.listeners[0].host, "127.0.0.1");
+    assert_eq!(config.listeners[0].advertised_host, "127.0.0.1");
+    assert_eq!(config.listeners[0].port, 9092);
+    assert_eq!(config.bucket, BucketLocation::Directory("./aquifer-data/bucket".into()));
+    assert_eq!(config.wal, WalLocation::Directory("./aquifer-data/wal".into()));
+    assert!(config.auto_create_topics);
+    assert_eq!(config.request_bytes_max, 104_857_600);
+    assert_eq!(config.connections_idle_max, Duration::from_secs(600));
+    assert_eq!(config.groups.offsets_retention, Duration::from_secs(7 * 24 * 60 * 60));
+    assert_eq!(config.remarks, Vec::<String>::new());
+}
+
+#[test]
+fn every_problem_is_told_at_once() {
+    refused(
+        &[
+            ("num.partition", "3"),
+            ("num.partitions", "none"),
+            ("message.max.bytes", "-1"),
+            ("listeners", "nowhere"),
+            ("aquifer.bucket", "s3://b"),
+            ("zookeeper.connect", "zk:2181"),
+            ("authorizer.class.name", "org.example.Authorizer"),
+        ],
+        &[
+            "did you mean num.partitions?",
+            "Invalid value none for configuration num.partitions: Not a number of type INT",
+            "Invalid value -1 for configuration message.max.bytes: Value must be at least 0",
+            "NAME://HOST:PORT",
+            "object store",
+            "there is no ZooKeeper",
+            "authorisation is not served yet",
+        ],
+    );
+}
+
+#[test]
+fn contradictions_are_told() {
+    refused(&[("node.id", "1"), ("broker.id", "2")], &["must agree"]);
+    refused(&[("log.retention.hours", "0")], &["unlimited (-1) or at least 1"]);
+    refused(
+        &[("group.min.session.timeout.ms", "10"), ("group.max.session.timeout.ms", "9")],
+        &["group.max.session.timeout.ms must be at least"],
+    );
+    refused(&[("aquifer.request.memory.bytes", "1048576")], &["must hold one request"]);
+    refused(&[("retention.ms", "5")], &["for the broker's default set log.retention.ms"]);
+    refused(&[("aquifer.admin.listener", "localhost")], &["is not host:port"]);
+    refused(&[("sasl.jaas.config", "secret")], &["without authentication"]);
+}
+
+#[test]
+fn a_password_is_never_repeated() {
+    let problems = resolve(&[("ssl.keystore.password", "hunter2")]).expect_err("it is refused");
+    assert!(!problems.to_string().contains("hunter2"));
+}
+
+#[test]
+fn a_kafka_quickstart_file_is_accepted_with_remarks() {
+    let config = resolve(&[
+        ("process.roles", "broker,controller"),
+        ("node.id", "1"),
+        ("controller.quorum.bootstrap.servers", "localhost:9093"),
+        ("listeners", "PLAINTEXT://:9092,CONTROLLER://:9093"),
+        ("inter.broker.listener.name", "PLAINTEXT"),
+        ("advertised.listeners", "PLAINTEXT://localhost:9092,CONTROLLER://localhost:9093"),
+        ("controller.listener.names", "CONTROLLER"),
+        (
+            "listener.security.protocol.map",
+            "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT",
+        ),
+        ("num.network.threads", "3"),
+        ("num.io.threads", "8"),
+        ("socket.send.buffer.bytes", "102400"),
+        ("socket.receive.buffer.bytes", "102400"),
+        ("socket.request.max.bytes", "104857600"),
+        ("log.dirs", "/tmp/kraft-combined-logs"),
+        ("num.partitions", "1"),
+        ("num.recovery.threads.per.data.dir", "1"),
+        ("offsets.topic.replication.factor", "1"),
+        ("share.coordinator.state.topic.replication.factor", "1"),
+        ("share.coordinator.state.topic.min.isr", "1"),
+        ("transaction.state.log.replication.factor", "1"),
+        ("transaction.state.log.min.isr", "1"),
+        ("log.retention.hours", "168"),
+        ("log.segment.bytes", "1073741824"),
+        ("log.retention.check.interval.ms", "300000"),
+    ])
+    .expect("the quickstart file resolves");
+    assert_eq!(config.node_id, BrokerId(1));
+    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(config.listeners[0].advertised_host, "localhost");
+    assert!(config.remarks.iter().any(|it| it.starts_with("log.dirs changes nothing")));
+    // What says the default is not worth a remark.
+    assert!(!config.remarks.iter().any(|it| it.starts_with("num.network.threads")));
+}
+
+#[test]
+fn the_broker_id_may_be_given_by_its_older_name() {
+    let config = resolve(&[("broker.id", "7")]).expect("it resolves");
+    assert_eq!(config.node_id, BrokerId(7));
+    let node_id = catalogue::broker_config("node.id").expect("it exists");
+    assert_eq!(config.layers().broker_config(node_id).value, Some(Value::Integer(7)));
+}
+
+#[test]
+fn a_negative_idle_time_means_never() {
+    let config = resolve(&[("connections.max.idle.ms", "-1")]).expect("it resolves");
+    assert_eq!(config.connections_idle_max, NEVER);
+}

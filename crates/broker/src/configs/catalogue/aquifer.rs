@@ -1,0 +1,106 @@
+//! The configs Kafka has not: where things live, and what memory they may take.
+//!
+//! Owns: names, types, defaults, rules. Each says which way it pulls and what it costs.
+//! Does not own: parsing locations (`locations`).
+
+use super::super::definition::{Definition, Kind, Rule};
+use super::{int, long, text, unset};
+
+const MIB: i64 = 1024 * 1024;
+
+/// Unsorted; the catalogue sorts.
+pub(super) const CONFIGS: &[Definition] = &[
+    text(
+        "aquifer.data.dir",
+        "./aquifer-data",
+        "Directory this broker locks while it runs, and where the bucket and the WAL are unless told \
+         otherwise.",
+    )
+    .rule(Rule::NotEmpty),
+    unset(
+        "aquifer.bucket",
+        Kind::String,
+        "Where the cluster's data and metadata live: `file:DIRECTORY`, or `memory:` for a broker that \
+         forgets everything at its end. Unset: the directory `bucket` in aquifer.data.dir.",
+    ),
+    unset(
+        "aquifer.wal",
+        Kind::String,
+        "Where acknowledged records are made durable first: `file:DIRECTORY`. Unset: the directory \
+         `wal` in aquifer.data.dir.",
+    ),
+    text(
+        "aquifer.admin.listener",
+        "127.0.0.1:9190",
+        "Address of the HTTP endpoint for health and metrics, as host:port. Empty turns it off.",
+    ),
+    long(
+        "aquifer.flush.bytes",
+        "67108864",
+        "Records in the tail, in bytes, that start a flush to the bucket. Larger: fewer and larger \
+         objects, more memory and a longer recovery.",
+    )
+    .rule(Rule::AtLeast(MIB)),
+    long(
+        "aquifer.flush.age.ms",
+        "60000",
+        "Age of the oldest record in the tail that starts a flush, in milliseconds. Larger: fewer \
+         objects when little is written.",
+    )
+    .rule(Rule::AtLeast(100)),
+    long(
+        "aquifer.tail.cache.bytes",
+        "134217728",
+        "Memory for recent records, in bytes, over all partitions. Beyond it the tail is read from \
+         the WAL.",
+    )
+    .rule(Rule::AtLeast(MIB)),
+    long(
+        "aquifer.block.cache.bytes",
+        "134217728",
+        "Memory for blocks read from the bucket, in bytes. Larger: fewer reads of the bucket for \
+         consumers that lag.",
+    )
+    .rule(Rule::AtLeast(MIB)),
+    long(
+        "aquifer.request.memory.bytes",
+        "268435456",
+        "Request frames held in memory at once, in bytes, over all connections. Beyond it \
+         connections are not read until others are answered. At least socket.request.max.bytes.",
+    )
+    .rule(Rule::Between(MIB, 1 << 40)),
+    long(
+        "aquifer.wal.queue.bytes",
+        "67108864",
+        "Records waiting for the WAL, in bytes. Larger: longer bursts without pushing back, more \
+         memory and later acknowledgements.",
+    )
+    .rule(Rule::Between(MIB, 1 << 40)),
+    long(
+        "aquifer.wal.group.bytes",
+        "8388608",
+        "Most records made durable by one sync, in bytes. Larger: more throughput under load, more \
+         latency for who waits behind.",
+    )
+    .rule(Rule::Between(64 * 1024, 1 << 30)),
+    long(
+        "aquifer.orphan.grace.ms",
+        "86400000",
+        "Age at which an object that nothing refers to is deleted from the bucket, in milliseconds. \
+         It must exceed the longest write that can still be under way.",
+    )
+    .rule(Rule::AtLeast(60_000)),
+    int(
+        "aquifer.topic.partitions.max",
+        "10000",
+        "Partitions a topic may have. A limit against slips of the keyboard.",
+    )
+    .rule(Rule::Between(1, 1_000_000)),
+    long(
+        "aquifer.shutdown.timeout.ms",
+        "30000",
+        "How long a clean stop may take before it is cut short, in milliseconds. Nothing \
+         acknowledged is lost either way.",
+    )
+    .rule(Rule::AtLeast(0)),
+];

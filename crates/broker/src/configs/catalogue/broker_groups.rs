@@ -1,0 +1,256 @@
+//! Broker configs about groups, committed offsets, transactions and share groups.
+//!
+//! Owns: names, types, defaults, rules and our own words for them.
+//! Does not own: the group configs that override some of them (`group`).
+
+use super::super::definition::{Definition, Kind, Rule};
+use super::{boolean, int, list, long, short, text, unset};
+
+const OWN_THREADS: &str = "the coordinator runs on the broker's runtime";
+const BUCKET_HOLDS: &str = "the internal topic is as durable as any other: no replicas to place";
+const NO_SHARE: &str = "share groups are not served yet";
+const NO_STREAMS: &str = "streams groups are not served yet";
+const NO_CONSUMER: &str = "consumer groups of KIP-848 are not served yet";
+const NO_TRANSACTIONS: &str = "transactions are not served yet";
+const LOADS_ALL: &str = "the coordinator reads its partition in pieces sized by the read path";
+
+/// Unsorted; the catalogue sorts.
+pub(super) const CONFIGS: &[Definition] = &[
+    // Classic groups.
+    int(
+        "group.min.session.timeout.ms",
+        "6000",
+        "Shortest session timeout a classic member may ask for, in milliseconds.",
+    )
+    .rule(Rule::AtLeast(0)),
+    int(
+        "group.max.session.timeout.ms",
+        "1800000",
+        "Longest session timeout a classic member may ask for, in milliseconds.",
+    )
+    .rule(Rule::AtLeast(0)),
+    int(
+        "group.initial.rebalance.delay.ms",
+        "3000",
+        "How long a new classic group waits for more members before its first rebalance, in \
+         milliseconds.",
+    )
+    .rule(Rule::AtLeast(0)),
+    int("group.max.size", "2147483647", "Members a classic group may have.").rule(Rule::AtLeast(1)),
+    list("group.coordinator.rebalance.protocols", "classic", "Group protocols served."),
+    int("group.coordinator.threads", "4", "Threads of the group coordinator.")
+        .rule(Rule::AtLeast(1))
+        .no_effect(OWN_THREADS),
+    int("group.coordinator.append.linger.ms", "5", "Wait to gather coordinator writes.")
+        .rule(Rule::AtLeast(-1))
+        .no_effect("writes are gathered by the WAL's group commit"),
+    int(
+        "group.coordinator.cached.buffer.max.bytes",
+        "1048588",
+        "Write buffer kept between writes.",
+    )
+    .rule(Rule::AtLeast(512 * 1024))
+    .no_effect(OWN_THREADS),
+    // Committed offsets.
+    int(
+        "offsets.retention.minutes",
+        "10080",
+        "How long an empty group's committed offsets are kept, in minutes.",
+    )
+    .rule(Rule::AtLeast(1)),
+    long(
+        "offsets.retention.check.interval.ms",
+        "600000",
+        "Time between two looks for expired offsets, in milliseconds.",
+    )
+    .rule(Rule::AtLeast(1)),
+    int("offset.metadata.max.bytes", "4096", "Longest metadata of a committed offset, in bytes.")
+        .rule(Rule::AtLeast(0)),
+    int(
+        "offsets.topic.num.partitions",
+        "50",
+        "Partitions of __consumer_offsets. Not to be changed once the topic exists.",
+    )
+    .rule(Rule::AtLeast(1)),
+    short("offsets.topic.replication.factor", "3", "Replication factor of __consumer_offsets.")
+        .rule(Rule::AtLeast(1))
+        .no_effect(BUCKET_HOLDS),
+    int("offsets.topic.segment.bytes", "104857600", "segment.bytes of __consumer_offsets.")
+        .rule(Rule::AtLeast(1)),
+    int("offsets.topic.compression.codec", "0", "Codec of its batches, by number; 0 is none.")
+        .no_effect("its batches are small and stored as they are"),
+    int("offsets.load.buffer.size", "5242880", "Read size when a coordinator loads, in bytes.")
+        .rule(Rule::AtLeast(1))
+        .no_effect(LOADS_ALL),
+    int(
+        "offsets.commit.timeout.ms",
+        "5000",
+        "Longest wait for a commit to be durable, in milliseconds.",
+    )
+    .rule(Rule::AtLeast(1))
+    .no_effect("a commit is answered when it is durable"),
+    // Consumer groups (KIP-848).
+    int("group.consumer.session.timeout.ms", "45000", "Default of consumer.session.timeout.ms.")
+        .rule(Rule::AtLeast(1))
+        .no_effect(NO_CONSUMER),
+    int("group.consumer.min.session.timeout.ms", "45000", "Least consumer.session.timeout.ms.")
+        .rule(Rule::AtLeast(1))
+        .no_effect(NO_CONSUMER),
+    int("group.consumer.max.session.timeout.ms", "60000", "Most consumer.session.timeout.ms.")
+        .rule(Rule::AtLeast(1))
+        .no_effect(NO_CONSUMER),
+    int(
+        "group.consumer.heartbeat.interval.ms",
+        "5000",
+        "Default of consumer.heartbeat.interval.ms.",
+    )
+    .rule(Rule::AtLeast(1))
+    .no_effect(NO_CONSUMER),
+    int(
+        "group.consumer.min.heartbeat.interval.ms",
+        "5000",
+        "Least consumer.heartbeat.interval.ms.",
+    )
+    .rule(Rule::AtLeast(1))
+    .no_effect(NO_CONSUMER),
+    int(
+        "group.consumer.max.heartbeat.interval.ms",
+        "15000",
+        "Most consumer.heartbeat.interval.ms.",
+    )
+    .rule(Rule::AtLeast(1))
+    .no_effect(NO_CONSUMER),
+    int("group.consumer.max.size", "2147483647", "Members a consumer group may have.")
+        .rule(Rule::AtLeast(1))
+        .no_effect(NO_CONSUMER),
+    list("group.consumer.assignors", "uniform,range", "Assignors the server offers.")
+        .no_effect(NO_CONSUMER),
+    text(
+        "group.consumer.migration.policy",
+        "bidirectional",
+        "Which group kinds may turn into another.",
+    )
+    .rule(Rule::OneOf(&["bidirectional", "downgrade", "upgrade", "disabled"]))
+    .no_effect(NO_CONSUMER),
+    int("group.consumer.regex.refresh.interval.ms", "600000", "Time between regex evaluations.")
+        .rule(Rule::AtLeast(10_000))
+        .no_effect(NO_CONSUMER),
+    int("group.consumer.assignment.interval.ms", "1000", "Least time between assignments.")
+        .rule(Rule::AtLeast(0))
+        .no_effect(NO_CONSUMER),
+    // Share groups (KIP-932).
+    int("group.share.session.timeout.ms", "45000", "Default of share.session.timeout.ms.")
+        .no_effect(NO_SHARE),
+    int("group.share.min.session.timeout.ms", "45000", "Least share.session.timeout.ms.")
+        .no_effect(NO_SHARE),
+    int("group.share.max.session.timeout.ms", "60000", "Most share.session.timeout.ms.")
+        .no_effect(NO_SHARE),
+    int("group.share.heartbeat.interval.ms", "5000", "Default of share.heartbeat.interval.ms.")
+        .no_effect(NO_SHARE),
+    int("group.share.min.heartbeat.interval.ms", "5000", "Least share.heartbeat.interval.ms.")
+        .no_effect(NO_SHARE),
+    int("group.share.max.heartbeat.interval.ms", "15000", "Most share.heartbeat.interval.ms.")
+        .no_effect(NO_SHARE),
+    int("group.share.max.size", "200", "Members a share group may have.").no_effect(NO_SHARE),
+    int("group.share.max.share.sessions", "2000", "Share sessions at once.").no_effect(NO_SHARE),
+    list("group.share.assignors", "simple", "Assignors for share groups.").no_effect(NO_SHARE),
+    int("group.share.delivery.count.limit", "5", "Times a record is delivered.")
+        .no_effect(NO_SHARE),
+    int("group.share.partition.max.record.locks", "2000", "Records locked at once.")
+        .no_effect(NO_SHARE),
+    int("group.share.record.lock.duration.ms", "30000", "Time a record stays locked.")
+        .no_effect(NO_SHARE),
+    int("group.share.min.record.lock.duration.ms", "15000", "Least lock time.").no_effect(NO_SHARE),
+    int("group.share.max.record.lock.duration.ms", "60000", "Most lock time.").no_effect(NO_SHARE),
+    unset("group.share.persister.class.name", Kind::Class, "Java class that stores share state.")
+        .no_effect(NO_SHARE),
+    int("share.coordinator.state.topic.num.partitions", "50", "Partitions of __share_group_state.")
+        .no_effect(NO_SHARE),
+    short("share.coordinator.state.topic.replication.factor", "3", "Its replication factor.")
+        .no_effect(NO_SHARE),
+    short("share.coordinator.state.topic.min.isr", "2", "Its min.insync.replicas.")
+        .no_effect(NO_SHARE),
+    int("share.coordinator.state.topic.segment.bytes", "104857600", "Its segment.bytes.")
+        .no_effect(NO_SHARE),
+    int("share.coordinator.snapshot.update.records.per.snapshot", "500", "Updates per snapshot.")
+        .no_effect(NO_SHARE),
+    int("share.coordinator.threads", "1", "Threads of the share coordinator.").no_effect(NO_SHARE),
+    int("share.coordinator.load.buffer.size", "5242880", "Read size when it loads.")
+        .no_effect(NO_SHARE),
+    int("share.coordinator.write.timeout.ms", "5000", "Longest wait for its writes.")
+        .no_effect(NO_SHARE),
+    int("share.coordinator.append.linger.ms", "5", "Wait to gather its writes.")
+        .no_effect(NO_SHARE),
+    int("share.fetch.purgatory.purge.interval.requests", "1000", "Purge interval.")
+        .no_effect(NO_SHARE),
+    // Streams groups (KIP-1071).
+    int("group.streams.session.timeout.ms", "45000", "Default of streams.session.timeout.ms.")
+        .no_effect(NO_STREAMS),
+    int("group.streams.min.session.timeout.ms", "45000", "Least streams.session.timeout.ms.")
+        .no_effect(NO_STREAMS),
+    int("group.streams.max.session.timeout.ms", "60000", "Most streams.session.timeout.ms.")
+        .no_effect(NO_STREAMS),
+    int("group.streams.heartbeat.interval.ms", "5000", "Default of streams.heartbeat.interval.ms.")
+        .no_effect(NO_STREAMS),
+    int("group.streams.min.heartbeat.interval.ms", "5000", "Least streams.heartbeat.interval.ms.")
+        .no_effect(NO_STREAMS),
+    int("group.streams.max.heartbeat.interval.ms", "15000", "Most streams.heartbeat.interval.ms.")
+        .no_effect(NO_STREAMS),
+    int("group.streams.max.size", "2147483647", "Members a streams group may have.")
+        .no_effect(NO_STREAMS),
+    int("group.streams.num.standby.replicas", "0", "Default of streams.num.standby.replicas.")
+        .no_effect(NO_STREAMS),
+    int("group.streams.max.standby.replicas", "2", "Most streams.num.standby.replicas.")
+        .no_effect(NO_STREAMS),
+    int("group.streams.initial.rebalance.delay.ms", "3000", "Wait before the first assignment.")
+        .no_effect(NO_STREAMS),
+    // Transactions.
+    int(
+        "transaction.max.timeout.ms",
+        "900000",
+        "Longest transaction timeout a producer may ask for, in milliseconds.",
+    )
+    .rule(Rule::AtLeast(1))
+    .no_effect(NO_TRANSACTIONS),
+    int("transactional.id.expiration.ms", "604800000", "Time an idle transactional id is kept.")
+        .rule(Rule::AtLeast(1))
+        .no_effect(NO_TRANSACTIONS),
+    int("transaction.state.log.num.partitions", "50", "Partitions of __transaction_state.")
+        .rule(Rule::AtLeast(1))
+        .no_effect(NO_TRANSACTIONS),
+    short("transaction.state.log.replication.factor", "3", "Its replication factor.")
+        .rule(Rule::AtLeast(1))
+        .no_effect(BUCKET_HOLDS),
+    int("transaction.state.log.min.isr", "2", "Its min.insync.replicas.")
+        .rule(Rule::AtLeast(1))
+        .no_effect(BUCKET_HOLDS),
+    int("transaction.state.log.segment.bytes", "104857600", "Its segment.bytes.")
+        .rule(Rule::AtLeast(1))
+        .no_effect(NO_TRANSACTIONS),
+    int("transaction.state.log.load.buffer.size", "5242880", "Read size when it loads, in bytes.")
+        .rule(Rule::AtLeast(1))
+        .no_effect(LOADS_ALL),
+    int(
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+        "10000",
+        "Time between two looks for transactions past their timeout, in milliseconds.",
+    )
+    .rule(Rule::AtLeast(1))
+    .no_effect(NO_TRANSACTIONS),
+    int(
+        "transaction.remove.expired.transaction.cleanup.interval.ms",
+        "3600000",
+        "Time between two looks for expired transactional ids, in milliseconds.",
+    )
+    .rule(Rule::AtLeast(1))
+    .no_effect(NO_TRANSACTIONS),
+    boolean(
+        "transaction.partition.verification.enable",
+        "true",
+        "Whether writes check their transaction.",
+    )
+    .dynamic()
+    .no_effect(NO_TRANSACTIONS),
+    boolean("transaction.two.phase.commit.enable", "false", "Whether two-phase commit is allowed.")
+        .no_effect(NO_TRANSACTIONS),
+];

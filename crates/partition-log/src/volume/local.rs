@@ -1,0 +1,288 @@
+//! The real disk: plain files in one directory, positional vectored writes, `fdatasync`.
+//!
+//! Owns: system calls on the runtime's blocking threads, the directory lock, preallocation.
+//! Does not own: file names and what is in the files (`wal`), retries.
+//!
+//! The lock is an advisory `flock` on `.lock`, held as long as the volume lives; the kernel drops it
+//! with the process, so a stale file never needs cleaning up. The process id inside is for people.
+
+use super::{Chunks, FileInfo, Volume, VolumeError, VolumeFile};
+use async_trait::async_trait;
+use bytes::Bytes;
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, fdatasync, flock, fsync};
+use rustix::io::Errno;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const LOCK_NAME: &str = ".lock";
+/// Linux takes this many pieces in one vectored write.
+const PIECES_PER_WRITE_MAX: usize = 1024;
+
+/// A directory of the local file system, held exclusively.
+#[derive(Debug)]
+pub struct LocalVolume {
+    directory: Arc<PathBuf>,
+    /// Held for its lock.
+    _lock: File,
+}
+
+impl LocalVolume {
+    /// Creates the directory if it is absent and takes its lock.
+    /// Errors: `Locked` when another process, or another volume of this one, has it.
+    pub async fn open(directory: impl Into<PathBuf>) -> Result<LocalVolume, VolumeError> {
+        let directory = Arc::new(directory.into());
+        let path = Arc::clone(&directory);
+        let lock = blocking("lock", path.display().to_string(), move || {
+            create_directory(&path).map_err(|error| failed("create", &path, error))?;
+            take_lock(&path)
+        })
+        .await?;
+        Ok(LocalVolume { directory, _lock: lock })
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        name: &str,
+        work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, VolumeError> {
+        debug_assert!(!name.contains('/') && !name.starts_with('.'), "names are plain: {name}");
+        let path =
+            if name.is_empty() { (*self.directory).clone() } else { self.directory.join(name) };
+        let name = name.to_owned();
+        blocking(operation, name.clone(), move || {
+            work(&path).map_err(|error| classify(operation, name, error))
+        })
+        .await
+    }
+
+    fn file(&self, name: &str, file: File) -> Arc<dyn VolumeFile> {
+        Arc::new(LocalFile { name: Arc::from(name), file: Arc::new(file) })
+    }
+}
+
+#[async_trait]
+impl Volume for LocalVolume {
+    async fn list(&self) -> Result<Vec<FileInfo>, VolumeError> {
+        self.run("list", "", |directory| {
+            let mut files = Vec::new();
+            for entry in fs::read_dir(directory)? {
+                let entry = entry?;
+                let metadata = entry.metadata()?;
+                let name = entry.file_name().into_string();
+                if let Ok(name) = name
+                    && metadata.is_file()
+                    && !name.starts_with('.')
+                {
+                    files.push(FileInfo { name, length: metadata.len() });
+                }
+            }
+            files.sort_by(|left, right| left.name.cmp(&right.name));
+            Ok(files)
+        })
+        .await
+    }
+
+    async fn create(
+        &self,
+        name: &str,
+        preallocate_bytes: u64,
+    ) -> Result<Arc<dyn VolumeFile>, VolumeError> {
+        let create = move |path: &Path| {
+            let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+            match preallocate(&file, preallocate_bytes) {
+                Ok(()) => Ok(file),
+                Err(error) => {
+                    // The cause is what the caller needs; an empty file left behind is harmless.
+                    let _ = fs::remove_file(path);
+                    Err(error)
+                }
+            }
+        };
+        Ok(self.file(name, self.run("create", name, create).await?))
+    }
+
+    async fn open(&self, name: &str) -> Result<Arc<dyn VolumeFile>, VolumeError> {
+        let open = |path: &Path| OpenOptions::new().read(true).write(true).open(path);
+        Ok(self.file(name, self.run("open", name, open).await?))
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), VolumeError> {
+        self.run("delete", name, |path| match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            outcome => outcome,
+        })
+        .await
+    }
+
+    async fn sync_directory(&self) -> Result<(), VolumeError> {
+        self.run("sync", "", |directory| Ok(fsync(File::open(directory)?)?)).await
+    }
+}
+
+#[derive(Debug)]
+struct LocalFile {
+    name: Arc<str>,
+    file: Arc<File>,
+}
+
+impl LocalFile {
+    async fn run<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, VolumeError> {
+        let (name, file) = (Arc::clone(&self.name), Arc::clone(&self.file));
+        blocking(operation, self.name.to_string(), move || {
+            work(&file).map_err(|error| classify(operation, name.to_string(), error))
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl VolumeFile for LocalFile {
+    async fn write_at(&self, position: u64, chunks: Chunks) -> Result<(), VolumeError> {
+        self.run("write", move |file| write_all(file, position, &chunks)).await
+    }
+
+    async fn sync(&self) -> Result<(), VolumeError> {
+        self.run("sync", |file| Ok(fdatasync(file)?)).await
+    }
+
+    async fn write_synced(&self, position: u64, chunks: Chunks) -> Result<(), VolumeError> {
+        self.run("write", move |file| {
+            write_all(file, position, &chunks)?;
+            Ok(fdatasync(file)?)
+        })
+        .await
+    }
+
+    async fn read_at(&self, position: u64, length: usize) -> Result<Bytes, VolumeError> {
+        self.run("read", move |file| read(file, position, length)).await
+    }
+
+    async fn length(&self) -> Result<u64, VolumeError> {
+        self.run("measure", |file| Ok(file.metadata()?.len())).await
+    }
+}
+
+/// Runs `work` where it may block. Panics in it go on in the caller.
+async fn blocking<T: Send + 'static>(
+    operation: &'static str,
+    name: String,
+    work: impl FnOnce() -> Result<T, VolumeError> + Send + 'static,
+) -> Result<T, VolumeError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => {
+                let source = Arc::new(io::Error::other("the runtime is shutting down"));
+                Err(VolumeError::Failed { operation, name, source })
+            }
+        },
+    }
+}
+
+fn classify(operation: &'static str, name: String, error: io::Error) -> VolumeError {
+    match error.kind() {
+        io::ErrorKind::NotFound => VolumeError::NotFound { name },
+        io::ErrorKind::AlreadyExists => VolumeError::AlreadyExists { name },
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            VolumeError::Full { operation, name }
+        }
+        _ => VolumeError::Failed { operation, name, source: Arc::new(error) },
+    }
+}
+
+fn failed(operation: &'static str, path: &Path, error: io::Error) -> VolumeError {
+    let name = path.display().to_string();
+    VolumeError::Failed { operation, name, source: Arc::new(error) }
+}
+
+/// A directory that survives a crash: its own name is synced, too.
+fn create_directory(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path)?;
+    match path.canonicalize()?.parent() {
+        Some(parent) => Ok(fsync(File::open(parent)?)?),
+        None => Ok(()), // The root directory.
+    }
+}
+
+fn take_lock(directory: &Path) -> Result<File, VolumeError> {
+    let path = directory.join(LOCK_NAME);
+    let mut options = OpenOptions::new();
+    let lock = options.read(true).write(true).create(true).truncate(false).open(&path);
+    let mut lock = lock.map_err(|error| failed("open", &path, error))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => (),
+        Err(Errno::WOULDBLOCK) => {
+            let pid = fs::read_to_string(&path).ok().and_then(|it| it.trim().parse().ok());
+            return Err(VolumeError::Locked { directory: directory.to_owned(), pid });
+        }
+        Err(error) => return Err(failed("lock", &path, error.into())),
+    }
+    let written = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
+    written.map_err(|error| failed("write", &path, error))?;
+    Ok(lock)
+}
+
+/// A file system that cannot promise room gives none; the file then grows as it is written.
+fn preallocate(file: &File, bytes: u64) -> io::Result<()> {
+    if bytes == 0 {
+        return Ok(());
+    }
+    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn write_all(file: &File, mut position: u64, chunks: &[Bytes]) -> io::Result<()> {
+    let mut pieces = Vec::with_capacity(chunks.len().min(PIECES_PER_WRITE_MAX));
+    for group in chunks.chunks(PIECES_PER_WRITE_MAX) {
+        pieces.clear();
+        pieces.extend(group.iter().filter(|it| !it.is_empty()).map(|it| IoSlice::new(it)));
+        let mut rest = pieces.as_mut_slice();
+        while !rest.is_empty() {
+            let written = match rustix::io::pwritev(file, rest, position) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => written,
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            position += written as u64;
+            IoSlice::advance_slices(&mut rest, written);
+        }
+    }
+    Ok(())
+}
+
+fn read(file: &File, position: u64, length: usize) -> io::Result<Bytes> {
+    // Memory is bounded by what the file has, whatever was asked for.
+    let present = file.metadata()?.len().saturating_sub(position);
+    let length = usize::try_from(present).unwrap_or(usize::MAX).min(length);
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while filled < length {
+        match file.read_at(&mut bytes[filled..], position + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(Bytes::from(bytes))
+}

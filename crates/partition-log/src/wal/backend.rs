@@ -1,0 +1,89 @@
+//! The port to where WAL segments are kept: files now, a bucket or a quorum later.
+//!
+//! Owns: the words that the group committer and its backends share.
+//! Does not own: grouping and order (`committer`), files (`file`).
+
+use crate::segment::{EncodedSegment, SegmentError, SegmentIndex};
+use crate::volume::VolumeError;
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+use vocabulary::{BrokerEpoch, BrokerId, Tick};
+
+/// A segment that survived, as [`WalBackend::recover`] found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveredSegment {
+    pub sequence: u64,
+    pub index: SegmentIndex,
+}
+
+/// Keeps the segments of one broker's write-ahead log.
+#[async_trait]
+pub trait WalBackend: Send + Sync + fmt::Debug {
+    /// The surviving segments, in order of their sequences, without a gap. Once, before the first
+    /// write. Reads indexes only, and as much payload as it takes to tell whether the end is torn.
+    async fn recover(&self) -> Result<Vec<RecoveredSegment>, WalError>;
+
+    /// Durable when `Ok`. Sequences come without gaps, and at most [`WalBackend::in_flight_max`] at
+    /// once. Failures are retried inside, with the same bytes, for as long as it takes; the errors
+    /// left are [`WalError::Fenced`] and [`WalError::Stopping`], after which nothing more is written.
+    async fn write(&self, sequence: u64, segment: EncodedSegment) -> Result<(), WalError>;
+
+    /// Bytes of a segment that is durable and not yet trimmed; `range` counts from its start.
+    async fn read(&self, sequence: u64, range: Range<u64>) -> Result<Bytes, WalError>;
+
+    /// Segments with a sequence below `before` are no longer needed. May keep some of them.
+    async fn trim(&self, before: u64) -> Result<(), WalError>;
+
+    /// How many [`WalBackend::write`] calls may overlap; at least 1.
+    fn in_flight_max(&self) -> usize;
+
+    /// While a write is in flight, how long a group that is not full waits for more.
+    fn linger(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn health(&self) -> WalHealth;
+}
+
+/// Whether writes get through, for readiness checks and operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WalHealth {
+    Healthy,
+    /// Writes are being retried and nothing is acknowledged meanwhile.
+    Failing {
+        since: Tick,
+        reason: String,
+    },
+}
+
+/// Why the log did not do what it was asked to.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum WalError {
+    /// Another writer owns this log now. Nothing of ours becomes durable any more.
+    #[error("fenced: {reason}")]
+    Fenced { reason: String },
+    /// The process is stopping; what was not acknowledged is lost or found by the next recovery.
+    #[error("the write-ahead log is stopping")]
+    Stopping,
+    /// The log holds something else than what was once acknowledged. An operator decides.
+    #[error("{file} is corrupt at byte {position}: {reason}")]
+    Corrupt { file: String, position: u64, reason: String },
+    /// The bytes are intact but written by software newer than this.
+    #[error("{file} at byte {position}: {source}")]
+    Unsupported { file: String, position: u64, source: SegmentError },
+    /// The directory holds another broker's log.
+    #[error("the log belongs to broker {found}, this is broker {expected}")]
+    OtherBroker { expected: BrokerId, found: BrokerId },
+    /// A later incarnation of this broker has written here.
+    #[error("the log has segments of epoch {found}, this is epoch {expected}")]
+    NewerEpoch { expected: BrokerEpoch, found: BrokerEpoch },
+    /// Trimmed, or never written.
+    #[error("no such bytes in WAL segment {sequence}")]
+    NoSuchBytes { sequence: u64 },
+    /// Reading, listing or trimming failed. Writing retries instead.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+}

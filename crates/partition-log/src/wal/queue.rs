@@ -1,0 +1,174 @@
+//! The decisions of group commit: what goes into the next group, and what may be released.
+//!
+//! Owns: the queue of appends, which groups are in flight, the order of release.
+//! Does not own: segments, time, the backend, listeners (`committer`).
+//!
+//! Pure: no clock, no task, no log line. Invariants, checked after every step:
+//! - Q1 groups in flight have consecutive sequences and are no more than allowed;
+//! - Q2 queued bytes are the sum of what is queued;
+//! - Q3 a group exceeds its limit only if it is a single item;
+//! - Q4 results are released in sequence; behind the first failed group everything is lost.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+use vocabulary::Tick;
+
+/// The shape of groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct QueueLimits {
+    /// A group holds at most this many bytes, but always one item.
+    pub(super) group_bytes_max: u64,
+    /// Groups being written at once; at least 1.
+    pub(super) in_flight_max: usize,
+    /// While something is in flight, a group that is not full waits this long since the last start.
+    pub(super) linger: Duration,
+}
+
+/// How the write of a group ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    Durable,
+    /// Neither this group nor a later one will ever be durable for this writer.
+    Failed,
+}
+
+/// What became of a group, in the order of sequences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Released {
+    Durable(u64),
+    Lost(u64),
+}
+
+/// Items wait here for their group; groups wait here for their turn to be released.
+#[derive(Debug)]
+pub(super) struct CommitQueue<T> {
+    limits: QueueLimits,
+    queued: VecDeque<(T, u64)>,
+    queued_bytes: u64,
+    /// Sequence of the front of `in_flight`; of the next group when nothing is in flight.
+    first_in_flight: u64,
+    /// The outcome of each group in flight, `None` while it is being written.
+    in_flight: VecDeque<Option<Written>>,
+    last_start: Option<Tick>,
+    failed: bool,
+    draining: bool,
+}
+
+impl<T> CommitQueue<T> {
+    pub(super) fn new(limits: QueueLimits, next_sequence: u64) -> CommitQueue<T> {
+        assert!(0 < limits.in_flight_max, "a log that may not write");
+        CommitQueue {
+            limits,
+            queued: VecDeque::new(),
+            queued_bytes: 0,
+            first_in_flight: next_sequence,
+            in_flight: VecDeque::new(),
+            last_start: None,
+            failed: false,
+            draining: false,
+        }
+    }
+
+    pub(super) fn push(&mut self, item: T, bytes: u64) {
+        self.queued.push_back((item, bytes));
+        self.queued_bytes += bytes;
+    }
+
+    /// Full groups no longer wait for more.
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// The next group, if one is to be written now, with its sequence.
+    pub(super) fn start(&mut self, now: Tick) -> Option<(u64, Vec<T>)> {
+        if !self.slot_free() || self.wake_at().is_some_and(|at| now < at) {
+            return None;
+        }
+        let (mut count, mut bytes) = (0, 0);
+        for (_, length) in &self.queued {
+            if count != 0 && self.limits.group_bytes_max < bytes + length {
+                break; // Q3
+            }
+            count += 1;
+            bytes += length;
+        }
+        let group = self.queued.drain(..count).map(|(item, _)| item).collect();
+        self.queued_bytes -= bytes;
+        let sequence = self.next_sequence();
+        self.in_flight.push_back(None);
+        self.last_start = Some(now);
+        self.check();
+        Some((sequence, group))
+    }
+
+    /// When [`CommitQueue::start`] would act by itself. `None` if a step has to come first.
+    pub(super) fn wake_at(&self) -> Option<Tick> {
+        let lingers = !self.in_flight.is_empty()
+            && self.queued_bytes < self.limits.group_bytes_max
+            && !self.draining;
+        let last_start = self.last_start.filter(|_| lingers && self.slot_free());
+        last_start.map(|at| at.plus(self.limits.linger))
+    }
+
+    /// Records the end of one write; says what is released by it.
+    pub(super) fn finish(&mut self, sequence: u64, written: Written, out: &mut Vec<Released>) {
+        let index = usize::try_from(sequence - self.first_in_flight).unwrap_or(usize::MAX);
+        let flight = self.in_flight.get_mut(index).expect("only what was started ends");
+        assert_eq!(flight.replace(written), None, "a write ends once");
+        self.failed |= written == Written::Failed;
+        self.release(out);
+        self.check();
+    }
+
+    /// Ends all writes in flight as failed: they are given up.
+    pub(super) fn give_up(&mut self, out: &mut Vec<Released>) {
+        self.failed = true;
+        for flight in &mut self.in_flight {
+            flight.get_or_insert(Written::Failed);
+        }
+        self.release(out);
+        self.check();
+    }
+
+    /// Everything queued, once it is certain that nothing of it will be written. The items of lost
+    /// groups come before it.
+    pub(super) fn take_lost(&mut self) -> impl Iterator<Item = T> {
+        let lost = if self.failed && self.in_flight.is_empty() { self.queued.len() } else { 0 };
+        if lost != 0 {
+            self.queued_bytes = 0;
+        }
+        self.queued.drain(..lost).map(|(item, _)| item)
+    }
+
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.first_in_flight + self.in_flight.len() as u64
+    }
+
+    fn slot_free(&self) -> bool {
+        !self.failed && !self.queued.is_empty() && self.in_flight.len() < self.limits.in_flight_max
+    }
+
+    fn release(&mut self, out: &mut Vec<Released>) {
+        while let Some(Some(written)) = self.in_flight.front().copied() {
+            if written == Written::Failed {
+                // Q4: what is behind it is lost whether or not its own write got through.
+                let lost = self.in_flight.len() as u64;
+                out.extend((self.first_in_flight..).take(lost as usize).map(Released::Lost));
+                self.first_in_flight += lost;
+                self.in_flight.clear();
+                return;
+            }
+            out.push(Released::Durable(self.first_in_flight));
+            self.first_in_flight += 1;
+            self.in_flight.pop_front();
+        }
+    }
+
+    fn check(&self) {
+        assert!(self.in_flight.len() <= self.limits.in_flight_max, "Q1");
+        assert!(!matches!(self.in_flight.front(), Some(Some(_))), "Q4");
+        if cfg!(debug_assertions) {
+            assert_eq!(self.queued_bytes, self.queued.iter().map(|it| it.1).sum::<u64>(), "Q2");
+        }
+    }
+}

@@ -256,3 +256,6 @@ pub(super) fn compress(codec: Compression, level: Option<i32>, bytes: &[u8], out
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,36 @@
-//! Room: bucket.
+//! The bucket: the cluster's object store as a small port, and everything that stands behind it.
+//!
+//! Whoever stores something calls [`Bucket`]: create-if-absent, exact ranges, suffixes, listing,
+//! deletion. A lost race is an outcome, an error says what it leaves behind, every request names its
+//! [`Purpose`] so that a bill can be read per cause.
+//!
+//! Deliberately absent: what the bytes mean. No segment, no topic, no metadata key is known here.
+//!
+//! # Map
+//!
+//! - `port`: keys, purposes, outcomes, errors and the trait.
+//! - `store`: the one implementation, over `object_store`: retries, limits, metering.
+//! - `classify`: from the client's errors to the few that prescribe a next step.
+//! - `local`: what a local directory needs beyond the client: durable directories.
+//! - `metering`: requests, bytes, errors and latency per purpose.
+//! - `marker`: the object that says which cluster and which format lives here.
+//! - `probe`: start-up checks that a store keeps the promises the design rests on.
+//! - `lying`: the twin that loses answers, refuses and dawdles, by seed.
+//! - `conformance`: one suite for every twin.
+
+mod classify;
+pub mod conformance;
+mod local;
+mod lying;
+mod marker;
+mod metering;
+mod port;
+mod probe;
+mod store;
+
+pub use lying::{Faults, LyingBucket, LyingStore};
+pub use marker::{ClusterMarker, MARKER_FORMAT, MarkerError, claim};
+pub use metering::BucketMetrics;
+pub use port::{Aftermath, Bucket, BucketError, Key, ObjectInfo, Purpose, PutOutcome, Suffix};
+pub use probe::{ProbeError, probe};
+pub use store::{OpenBucketError, StoreBucket, StoreOptions};

@@ -1,0 +1,75 @@
+//! From the client's errors to the few that prescribe a next step.
+//!
+//! The client does not export the type that carries an HTTP status, so throttling and timeouts are
+//! told by the words its messages are known to hold; a wrong guess between `Throttled`, `Timeout`
+//! and `Unavailable` costs a metric label, never safety: their aftermath is the same.
+
+use crate::port::{BucketError, Key};
+use std::error::Error;
+use std::fmt::Write;
+
+const THROTTLED: [&str; 5] =
+    ["SlowDown", "503 Service Unavailable", "429 Too Many", "ServerBusy", "TooManyRequests"];
+const TIMED_OUT: [&str; 3] = ["timed out", "timeout", "408 Request Timeout"];
+
+/// Answers of a conditional put are read by the caller before it comes here.
+pub(crate) fn classify(key: &Key, error: object_store::Error) -> BucketError {
+    use object_store::Error as Store;
+    let key = key.clone();
+    match &error {
+        Store::NotFound { .. } => BucketError::NotFound { key },
+        Store::PermissionDenied { .. }
+        | Store::Unauthenticated { .. }
+        | Store::NotSupported { .. }
+        | Store::NotImplemented { .. }
+        | Store::InvalidPath { .. }
+        | Store::UnknownConfigurationKey { .. } => {
+            BucketError::Refused { key, reason: chain(&error) }
+        }
+        // The client's enum is open, so here a wildcard is unavoidable; unknown means transient.
+        _ => {
+            let reason = chain(&error);
+            if THROTTLED.iter().any(|it| reason.contains(it)) {
+                BucketError::Throttled { key, reason }
+            } else if TIMED_OUT.iter().any(|it| reason.contains(it)) {
+                BucketError::Timeout { key, waited_ms: 0 }
+            } else {
+                BucketError::Unavailable { key, reason }
+            }
+        }
+    }
+}
+
+/// The whole chain of causes in one line, without what a cause repeats of its parent.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let words = inner.to_string();
+        if !text.contains(&words) {
+            let _ = write!(text, ": {words}"); // Writing to a string cannot fail.
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_choose_the_kind() {
+        let generic =
+            |text: &str| object_store::Error::Generic { store: "S3", source: text.into() };
+        let key = Key::new("data/1");
+        for (text, kind) in [
+            ("Server returned non-2xx status code: 503 Service Unavailable: ", "throttled"),
+            ("<Code>SlowDown</Code>", "throttled"),
+            ("error sending request: operation timed out", "timeout"),
+            ("connection reset by peer", "unavailable"),
+        ] {
+            assert_eq!(classify(&key, generic(text)).kind(), kind, "{text}");
+        }
+    }
+}

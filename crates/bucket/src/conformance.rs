@@ -1,0 +1,120 @@
+//! One suite for every twin of the port: what passes here can stand in for a real store in a test,
+//! and what fails here must not hold data.
+
+use crate::port::{Bucket, BucketError, Key, Purpose, PutOutcome};
+use bytes::Bytes;
+
+const PURPOSE: Purpose = Purpose::Cluster;
+
+/// Runs the whole suite below keys that start with `conformance/`; the bucket holds none of them.
+///
+/// # Panics
+///
+/// When the bucket breaks a promise; the message says which.
+pub async fn check(bucket: &dyn Bucket) {
+    creates_once(bucket).await;
+    reads_exactly(bucket).await;
+    lists_in_order(bucket).await;
+    deletes_for_good(bucket).await;
+    lets_one_racer_win(bucket).await;
+}
+
+async fn put(bucket: &dyn Bucket, key: &Key, body: &[&'static [u8]]) -> PutOutcome {
+    let body = body.iter().map(|part| Bytes::from_static(part)).collect();
+    bucket.put_new(key, body, PURPOSE).await.expect("a put answers")
+}
+
+async fn creates_once(bucket: &dyn Bucket) {
+    let key = Key::new("conformance/create/one");
+    assert_eq!(put(bucket, &key, &[b"ab", b"", b"cd"]).await, PutOutcome::Created);
+    assert_eq!(put(bucket, &key, &[b"other"]).await, PutOutcome::AlreadyExists);
+    assert_eq!(put(bucket, &key, &[b"abcx"]).await, PutOutcome::AlreadyExists);
+    assert_eq!(put(bucket, &key, &[b"abc"]).await, PutOutcome::AlreadyExists);
+    let again = put(bucket, &key, &[b"a", b"bcd"]).await;
+    assert_eq!(again, PutOutcome::Created, "the same bytes are already there: success");
+    assert_eq!(bucket.get(&key, 0..4, PURPOSE).await, Ok(Bytes::from_static(b"abcd")));
+
+    let empty = Key::new("conformance/create/empty");
+    assert_eq!(put(bucket, &empty, &[]).await, PutOutcome::Created);
+    assert_eq!(put(bucket, &empty, &[]).await, PutOutcome::Created);
+    let suffix = bucket.get_suffix(&empty, 10, PURPOSE).await.expect("readable");
+    assert_eq!((suffix.bytes.len(), suffix.object_length), (0, 0), "an empty object");
+}
+
+async fn reads_exactly(bucket: &dyn Bucket) {
+    let key = Key::new("conformance/read/one");
+    put(bucket, &key, &[b"0123", b"456789"]).await;
+    assert_eq!(bucket.get(&key, 3..6, PURPOSE).await, Ok(Bytes::from_static(b"345")));
+    assert_eq!(bucket.get(&key, 9..10, PURPOSE).await, Ok(Bytes::from_static(b"9")));
+    assert_eq!(bucket.get(&key, 4..4, PURPOSE).await, Ok(Bytes::new()));
+    for range in [8..11, 10..11, 20..30] {
+        let error = bucket.get(&key, range.clone(), PURPOSE).await.expect_err("out of range");
+        let expected = BucketError::OutOfRange { key: key.clone(), length: 10, end: range.end };
+        assert_eq!(error, expected, "never fewer bytes than asked for");
+    }
+    for (length, bytes) in [(0, ""), (4, "6789"), (10, "0123456789"), (99, "0123456789")] {
+        let suffix = bucket.get_suffix(&key, length, PURPOSE).await.expect("readable");
+        assert_eq!((suffix.bytes.as_ref(), suffix.object_length), (bytes.as_bytes(), 10));
+    }
+    let absent = Key::new("conformance/read/absent");
+    let not_found = BucketError::NotFound { key: absent.clone() };
+    assert_eq!(bucket.get(&absent, 0..1, PURPOSE).await, Err(not_found.clone()));
+    assert_eq!(bucket.get_suffix(&absent, 1, PURPOSE).await, Err(not_found.clone()));
+    assert_eq!(bucket.get_suffix(&absent, 0, PURPOSE).await, Err(not_found));
+}
+
+async fn lists_in_order(bucket: &dyn Bucket) {
+    let folder = Key::new("conformance/list");
+    assert_eq!(bucket.list(&folder, None, 10).await, Ok(Vec::new()), "nothing there yet");
+    // In byte order `a-b` comes before `a/b`, whatever a directory walk says.
+    let names = ["10", "2", "a-b", "a/b", "a/c/d", "z"];
+    for name in names.iter().rev() {
+        put(bucket, &folder.join(name), &[name.as_bytes()]).await;
+    }
+    put(bucket, &Key::new("conformance/listing"), &[b"a neighbour with a longer name"]).await;
+    let expected: Vec<Key> = names.iter().map(|name| folder.join(name)).collect();
+
+    for page in 1..=names.len() + 1 {
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let listed = bucket.list(&folder, after.as_ref(), page).await.expect("listed");
+            assert!(listed.len() <= page);
+            seen.extend(listed.iter().map(|it| it.key.clone()));
+            if listed.len() < page {
+                break;
+            }
+            after = seen.last().cloned();
+        }
+        assert_eq!(seen, expected, "pages of {page}");
+    }
+    let one = bucket.list(&folder.join("a"), None, 1).await.expect("listed");
+    assert_eq!((&one[0].key, one[0].length), (&folder.join("a/b"), 3));
+}
+
+async fn deletes_for_good(bucket: &dyn Bucket) {
+    let key = Key::new("conformance/delete/one");
+    assert_eq!(bucket.delete(&key, PURPOSE).await, Ok(()), "absent is fine");
+    put(bucket, &key, &[b"one"]).await;
+    assert_eq!(bucket.delete(&key, PURPOSE).await, Ok(()));
+    assert!(matches!(bucket.get(&key, 0..1, PURPOSE).await, Err(BucketError::NotFound { .. })));
+    assert_eq!(bucket.list(&Key::new("conformance/delete"), None, 1).await, Ok(Vec::new()));
+    assert_eq!(put(bucket, &key, &[b"two"]).await, PutOutcome::Created);
+}
+
+async fn lets_one_racer_win(bucket: &dyn Bucket) {
+    for round in 0..8 {
+        let key = Key::new(format!("conformance/race/{round}"));
+        let race = (0..8u8).map(|racer| {
+            let (key, body) = (key.clone(), vec![Bytes::from(vec![racer; 64])]);
+            async move { bucket.put_new(&key, body, PURPOSE).await.expect("a put answers") }
+        });
+        let outcomes = futures::future::join_all(race).await;
+        let winners: Vec<u8> = (0..8u8)
+            .zip(outcomes)
+            .filter_map(|(racer, outcome)| (outcome == PutOutcome::Created).then_some(racer))
+            .collect();
+        assert_eq!(winners.len(), 1, "one racer creates the object");
+        let stored = bucket.get(&key, 0..64, PURPOSE).await.expect("readable");
+        assert_eq!(stored, vec![winners[0]; 64], "and it is the one that was told so");
+    }
+}

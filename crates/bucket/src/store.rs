@@ -1,0 +1,436 @@
+//! The one implementation of the port, over `object_store`.
+//!
+//! Owns: retries and their limits, admission, classification, metering, telling "already mine" from
+//! "already another's". Does not own: connections and request signing (the client), what is stored.
+//!
+//! Retries. Reads, listings and deletions are idempotent and simply tried again with jittered
+//! backoff. A conditional put is tried again with the same key and the same bytes; whenever the
+//! store then says that the key exists, the object is read and compared, because the writer of those
+//! bytes may have been an earlier try whose answer was lost. That is the only reading of "exists"
+//! that is right under every fault: equal bytes are success, other bytes are a lost race.
+
+use crate::classify::{chain, classify};
+use crate::local::Directories;
+use crate::metering::{BucketMetrics, Operation};
+use crate::port::{Bucket, BucketError, Key, ObjectInfo, Purpose, PutOutcome, Suffix};
+use async_trait::async_trait;
+use bytes::Bytes;
+use environment::{Clock, Entropy, Environment};
+use futures::StreamExt;
+use object_store::path::Path as StorePath;
+use object_store::{GetOptions, GetRange, ObjectStore, PutMode, PutOptions, PutPayload};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use vocabulary::Timestamp;
+
+/// How hard to try. Tunable per node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// Tries of one request, the first included. More: fewer errors seen above, later.
+    pub attempts_max: u32,
+    /// The first pause between tries; it doubles, and half of it is chance.
+    pub backoff_initial: Duration,
+    pub backoff_max: Duration,
+    /// One try is given up after this. `None` for a local disk, whose requests cannot be abandoned.
+    pub attempt_timeout: Option<Duration>,
+    /// Requests at once that somebody waits for.
+    pub foreground_requests_max: usize,
+    /// Requests at once that nobody waits for.
+    pub background_requests_max: usize,
+    /// Whether listings come in key order; if not, they are sorted here, at the price of reading
+    /// the whole listing for each page.
+    pub listing_sorted: bool,
+}
+
+impl StoreOptions {
+    /// For a store behind a network.
+    pub fn remote() -> StoreOptions {
+        StoreOptions {
+            attempts_max: 6,
+            backoff_initial: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(2),
+            attempt_timeout: Some(Duration::from_secs(30)),
+            foreground_requests_max: 64,
+            background_requests_max: 16,
+            listing_sorted: true,
+        }
+    }
+
+    /// For a local directory: each request takes one of the runtime's blocking threads.
+    pub fn local() -> StoreOptions {
+        StoreOptions {
+            attempts_max: 3,
+            attempt_timeout: None,
+            foreground_requests_max: 16,
+            background_requests_max: 4,
+            listing_sorted: false,
+            ..StoreOptions::remote()
+        }
+    }
+}
+
+/// Why a bucket cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenBucketError {
+    #[error("cannot use directory {path}: {reason}")]
+    Directory { path: String, reason: String },
+}
+
+/// A [`Bucket`] over any `object_store`. Clones are not needed: share it in an `Arc`.
+#[derive(Debug)]
+pub struct StoreBucket {
+    store: Arc<dyn ObjectStore>,
+    directories: Option<Directories>,
+    options: StoreOptions,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    foreground: Semaphore,
+    background: Semaphore,
+    metrics: BucketMetrics,
+}
+
+impl StoreBucket {
+    /// Over a store whose root is the cluster's root.
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        options: StoreOptions,
+        environment: &Environment,
+    ) -> StoreBucket {
+        StoreBucket {
+            store,
+            directories: None,
+            clock: Arc::clone(&environment.clock),
+            entropy: Arc::clone(&environment.entropy),
+            foreground: Semaphore::new(options.foreground_requests_max),
+            background: Semaphore::new(options.background_requests_max),
+            metrics: BucketMetrics::new(),
+            options,
+        }
+    }
+
+    /// A directory, made if missing. What is answered is on the disk, names included.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be made, read or synced.
+    pub fn local(path: &Path, environment: &Environment) -> Result<StoreBucket, OpenBucketError> {
+        let refused =
+            |reason| OpenBucketError::Directory { path: path.display().to_string(), reason };
+        let directories = Directories::below(path).map_err(|error| refused(error.to_string()))?;
+        let store = object_store::local::LocalFileSystem::new_with_prefix(directories.root())
+            .map_err(|error| refused(chain(&error)))?
+            .with_fsync(true);
+        let bucket = StoreBucket::new(Arc::new(store), StoreOptions::local(), environment);
+        Ok(StoreBucket { directories: Some(directories), ..bucket })
+    }
+
+    /// In memory, for tests and simulation: durable as long as the store is shared.
+    pub fn memory(environment: &Environment) -> StoreBucket {
+        let store = Arc::new(object_store::memory::InMemory::new());
+        StoreBucket::new(store, StoreOptions::remote(), environment)
+    }
+
+    /// The raw store, for the metadata database below `meta`, which does its own conditional writes.
+    pub fn object_store(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.store)
+    }
+
+    pub fn metrics(&self) -> &BucketMetrics {
+        &self.metrics
+    }
+
+    /// Removes what interrupted uploads left behind, if it is older than `age_min`. Returns how many.
+    /// A local directory only; remote stores expire incomplete uploads by a lifecycle rule.
+    pub async fn sweep_staged(&self, age_min: Duration) -> Result<u64, OpenBucketError> {
+        let Some(directories) = &self.directories else { return Ok(0) };
+        let age_ms_min = i64::try_from(age_min.as_millis()).unwrap_or(i64::MAX);
+        let swept = directories.sweep_staged(self.clock.wall().0, age_ms_min).await;
+        swept.map_err(|error| OpenBucketError::Directory {
+            path: directories.root().display().to_string(),
+            reason: error.to_string(),
+        })
+    }
+
+    async fn admit(&self, purpose: Purpose) -> SemaphorePermit<'_> {
+        let requests = if purpose.is_background() { &self.background } else { &self.foreground };
+        requests.acquire().await.expect("the semaphores are never closed")
+    }
+
+    /// One try: timed, metered, given up after the timeout.
+    async fn attempt<T>(
+        &self,
+        key: &Key,
+        purpose: Purpose,
+        operation: Operation,
+        request: impl Future<Output = Result<T, BucketError>>,
+    ) -> Result<T, BucketError> {
+        let started = self.clock.now();
+        let answer = match self.options.attempt_timeout {
+            None => request.await,
+            Some(timeout) => {
+                let waited_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+                tokio::select! {
+                    biased;
+                    answer = request => answer,
+                    () = self.clock.sleep(timeout) => {
+                        Err(BucketError::Timeout { key: key.clone(), waited_ms })
+                    }
+                }
+            }
+        };
+        self.metrics.answered(purpose, operation, self.clock.now().since(started));
+        if let Err(error) = &answer {
+            self.metrics.failed(purpose, operation, error.kind());
+        }
+        answer
+    }
+
+    /// Tries until it works, the error is final or the tries are used up.
+    async fn retried<T, F: Future<Output = Result<T, BucketError>>>(
+        &self,
+        key: &Key,
+        purpose: Purpose,
+        operation: Operation,
+        mut request: impl FnMut() -> F,
+    ) -> Result<T, BucketError> {
+        let _permit = self.admit(purpose).await;
+        let mut attempt = 1;
+        loop {
+            match self.attempt(key, purpose, operation, request()).await {
+                Err(error) if error.is_transient() && attempt < self.options.attempts_max => {
+                    tracing::debug!(%key, attempt, %error, "trying again");
+                    self.pause(attempt).await;
+                    attempt += 1;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Half fixed, half chance, so that many callers that failed together do not return together.
+    async fn pause(&self, attempt: u32) {
+        let doubled = self.options.backoff_initial.saturating_mul(1 << (attempt - 1).min(16));
+        let most = doubled.min(self.options.backoff_max);
+        let micros = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
+        let wait = micros / 2 + self.entropy.below(micros / 2 + 1);
+        self.clock.sleep(Duration::from_micros(wait)).await;
+    }
+
+    async fn try_put(&self, key: &Key, body: &PutPayload) -> Result<PutOutcome, BucketError> {
+        if let Some(directories) = &self.directories {
+            directories.ensure(key.as_str()).await.map_err(|error| disk(key, &error))?;
+        }
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match self.store.put_opts(&path(key), body.clone(), options).await {
+            Ok(_) => Ok(PutOutcome::Created),
+            Err(
+                object_store::Error::AlreadyExists { .. }
+                | object_store::Error::Precondition { .. },
+            ) => Ok(PutOutcome::AlreadyExists),
+            Err(error) => Err(classify(key, error)),
+        }
+    }
+
+    /// Whether the object at `key` is `body`, byte for byte.
+    async fn is_mine(&self, key: &Key, body: &PutPayload) -> Result<bool, BucketError> {
+        let answer = self.store.get_opts(&path(key), GetOptions::default()).await;
+        let found = answer.map_err(|error| classify(key, error))?;
+        if found.meta.size != body.content_length() as u64 {
+            return Ok(false);
+        }
+        let (mut stored, mut ours) = (found.into_stream(), body.iter().cloned());
+        let (mut left, mut right) = (Bytes::new(), Bytes::new());
+        loop {
+            if left.is_empty() {
+                match stored.next().await {
+                    Some(chunk) => left = chunk.map_err(|error| classify(key, error))?,
+                    None => break,
+                }
+            }
+            while right.is_empty() {
+                match ours.next() {
+                    Some(chunk) => right = chunk,
+                    None => return Ok(left.is_empty()),
+                }
+            }
+            let common = left.len().min(right.len());
+            if left.split_to(common) != right.split_to(common) {
+                return Ok(false);
+            }
+        }
+        if let Some(directories) = &self.directories {
+            directories.sync(key.as_str()).await.map_err(|error| disk(key, &error))?;
+        }
+        Ok(right.is_empty() && ours.all(|chunk| chunk.is_empty()))
+    }
+
+    async fn try_get(&self, key: &Key, range: Range<u64>) -> Result<Bytes, BucketError> {
+        let location = path(key);
+        let wanted = range.end - range.start;
+        let reason = match self.store.get_ranges(&location, std::slice::from_ref(&range)).await {
+            Ok(mut parts) if parts.len() == 1 && parts[0].len() as u64 == wanted => {
+                return Ok(parts.swap_remove(0));
+            }
+            Ok(parts) => format!("answered {} parts for one range", parts.len()),
+            Err(error) => match classify(key, error) {
+                BucketError::Unavailable { reason, .. } => reason,
+                error => return Err(error),
+            },
+        };
+        // Stores say "range" in too many ways, so the object's length decides.
+        let head = GetOptions { head: true, ..GetOptions::default() };
+        match self.store.get_opts(&location, head).await {
+            Ok(found) if found.meta.size < range.end => Err(BucketError::OutOfRange {
+                key: key.clone(),
+                length: found.meta.size,
+                end: range.end,
+            }),
+            Ok(_) => Err(BucketError::Unavailable { key: key.clone(), reason }),
+            Err(error) => Err(classify(key, error)),
+        }
+    }
+
+    async fn try_get_suffix(&self, key: &Key, length: u64) -> Result<Suffix, BucketError> {
+        let range = (0 < length).then_some(GetRange::Suffix(length));
+        let options = GetOptions { head: range.is_none(), range, ..GetOptions::default() };
+        let answer = self.store.get_opts(&path(key), options).await;
+        let found = answer.map_err(|error| classify(key, error))?;
+        let object_length = found.meta.size;
+        if length == 0 {
+            return Ok(Suffix { bytes: Bytes::new(), object_length });
+        }
+        let bytes = found.bytes().await.map_err(|error| classify(key, error))?;
+        if bytes.len() as u64 == length.min(object_length) {
+            return Ok(Suffix { bytes, object_length });
+        }
+        let reason = format!("answered {} bytes of a suffix of {length}", bytes.len());
+        Err(BucketError::Unavailable { key: key.clone(), reason })
+    }
+
+    async fn try_list(
+        &self,
+        prefix: &Key,
+        after: Option<&Key>,
+        count_max: usize,
+    ) -> Result<Vec<ObjectInfo>, BucketError> {
+        let below = path(prefix);
+        let mut listing = match after {
+            Some(after) => self.store.list_with_offset(Some(&below), &path(after)),
+            None => self.store.list(Some(&below)),
+        };
+        let mut found = BTreeMap::new();
+        while let Some(entry) = listing.next().await {
+            if self.options.listing_sorted && count_max <= found.len() {
+                break;
+            }
+            let meta = entry.map_err(|error| classify(prefix, error))?;
+            let Some(key) = Key::parse(meta.location.as_ref()) else { continue };
+            let modified = Timestamp(meta.last_modified.timestamp_millis());
+            found.insert(key.clone(), ObjectInfo { key, length: meta.size, modified });
+            if count_max < found.len() {
+                found.pop_last();
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+}
+
+#[async_trait]
+impl Bucket for StoreBucket {
+    async fn put_new(
+        &self,
+        key: &Key,
+        body: Vec<Bytes>,
+        purpose: Purpose,
+    ) -> Result<PutOutcome, BucketError> {
+        let body = PutPayload::from_iter(body);
+        let length = body.content_length() as u64;
+        let outcome = self
+            .retried(key, purpose, Operation::Put, || self.try_put(key, &body))
+            .await
+            .inspect(|_| self.metrics.wrote(purpose, length))?;
+        match outcome {
+            PutOutcome::Created => Ok(PutOutcome::Created),
+            PutOutcome::AlreadyExists => {
+                let mine = self
+                    .retried(key, purpose, Operation::Get, || self.is_mine(key, &body))
+                    .await
+                    // Deleted in between: it existed, so the race is lost whoever wrote it.
+                    .or_else(|error| match error {
+                        BucketError::NotFound { .. } => Ok(false),
+                        error => Err(error),
+                    })?;
+                Ok(if mine { PutOutcome::Created } else { PutOutcome::AlreadyExists })
+            }
+        }
+    }
+
+    async fn get(
+        &self,
+        key: &Key,
+        range: Range<u64>,
+        purpose: Purpose,
+    ) -> Result<Bytes, BucketError> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        self.retried(key, purpose, Operation::Get, || self.try_get(key, range.clone()))
+            .await
+            .inspect(|bytes| self.metrics.read(purpose, bytes.len() as u64))
+    }
+
+    async fn get_suffix(
+        &self,
+        key: &Key,
+        length: u64,
+        purpose: Purpose,
+    ) -> Result<Suffix, BucketError> {
+        self.retried(key, purpose, Operation::Get, || self.try_get_suffix(key, length))
+            .await
+            .inspect(|suffix| self.metrics.read(purpose, suffix.bytes.len() as u64))
+    }
+
+    async fn list(
+        &self,
+        prefix: &Key,
+        after: Option<&Key>,
+        count_max: usize,
+    ) -> Result<Vec<ObjectInfo>, BucketError> {
+        self.retried(prefix, Purpose::Collection, Operation::List, || {
+            self.try_list(prefix, after, count_max)
+        })
+        .await
+    }
+
+    async fn delete(&self, key: &Key, purpose: Purpose) -> Result<(), BucketError> {
+        let deleted = self
+            .retried(key, purpose, Operation::Delete, || async {
+                let gone = futures::stream::iter([Ok(path(key))]).boxed();
+                match self.store.delete_stream(gone).next().await {
+                    None | Some(Ok(_)) => Ok(()),
+                    Some(Err(error)) => Err(classify(key, error)),
+                }
+            })
+            .await;
+        match deleted {
+            Err(BucketError::NotFound { .. }) => Ok(()),
+            answer => answer,
+        }
+    }
+}
+
+fn path(key: &Key) -> StorePath {
+    StorePath::from(key.as_str())
+}
+
+fn disk(key: &Key, error: &std::io::Error) -> BucketError {
+    BucketError::Unavailable { key: key.clone(), reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -75,6 +75,8 @@ struct FileState {
     visible: Vec<u8>,
     durable: Vec<u8>,
     dirty: Vec<(usize, Bytes)>,
+    /// What was in the preallocated room before anything was written.
+    fresh: Vec<u8>,
     /// Shared with the open handles: a deleted file lives until the last of them is gone.
     open: Arc<()>,
 }
@@ -264,10 +266,11 @@ impl Volume for MemoryVolume {
             }
             let id = disk.next_file;
             disk.next_file += 1;
-            let mut visible = if volume.one_in(2) { disk.stale.clone() } else { Vec::new() };
-            visible.resize(preallocate_bytes as usize, 0);
-            let durable = if volume.one_in(2) { visible.clone() } else { Vec::new() };
-            let state = FileState { visible, durable, ..FileState::default() };
+            let mut fresh = if volume.one_in(2) { disk.stale.clone() } else { Vec::new() };
+            fresh.resize(preallocate_bytes as usize, 0);
+            let durable = if volume.one_in(2) { fresh.clone() } else { Vec::new() };
+            let visible = fresh.clone();
+            let state = FileState { visible, durable, fresh, ..FileState::default() };
             disk.files.insert(id, state);
             disk.names.insert(name.to_owned(), id);
             Ok(disk.handle(id))
@@ -384,10 +387,8 @@ impl MemoryFile {
         if fails {
             return Err(failed("sync", &self.name, "planted"));
         }
-        if file.durable.len() < file.visible.len() {
-            let preallocated = &file.visible[file.durable.len()..];
-            file.durable.extend_from_slice(preallocated);
-        }
+        let preallocated = file.fresh.get(file.durable.len()..).unwrap_or_default();
+        file.durable.extend_from_slice(preallocated);
         Ok(())
     }
 }

@@ -112,6 +112,9 @@ impl<T> CommitQueue<T> {
 
     /// Records the end of one write; says what is released by it.
     pub(super) fn finish(&mut self, sequence: u64, written: Written, out: &mut Vec<Released>) {
+        if self.failed && sequence < self.first_in_flight {
+            return; // Lost with a failure before it, while its own write was still going on.
+        }
         let index = usize::try_from(sequence - self.first_in_flight).unwrap_or(usize::MAX);
         let flight = self.in_flight.get_mut(index).expect("only what was started ends");
         assert_eq!(flight.replace(written), None, "a write ends once");
@@ -172,3 +175,6 @@ impl<T> CommitQueue<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! Owns: files in one flat directory, what durable means, who may use the directory.
 //! Does not own: what the bytes mean (`wal`), retries, backoff.
 //!
-//! The contract that every twin keeps, and that `volume/conformance.rs` checks:
+//! The contract that every twin keeps, and that the conformance suite checks:
 //! - V1 bytes are durable once a [`VolumeFile::sync`] or [`VolumeFile::write_synced`] that started
 //!   after their write has returned `Ok`; before, a crash may keep any part of them;
 //! - V2 a created or deleted name is durable once [`Volume::sync_directory`] has returned `Ok`;
@@ -107,3 +107,6 @@ pub enum VolumeError {
 fn owner(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
+
+#[cfg(test)]
+mod tests;

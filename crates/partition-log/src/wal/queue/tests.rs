@@ -1,0 +1,175 @@
+//! Tests of the decisions of group commit.
+
+use super::*;
+use proptest::prelude::*;
+
+fn limits(group_bytes_max: u64, in_flight_max: usize, linger_ms: u64) -> QueueLimits {
+    QueueLimits { group_bytes_max, in_flight_max, linger: Duration::from_millis(linger_ms) }
+}
+
+const fn ms(count: u64) -> Tick {
+    Tick(count * 1000)
+}
+
+fn finish(queue: &mut CommitQueue<u64>, sequence: u64, written: Written) -> Vec<Released> {
+    let mut out = Vec::new();
+    queue.finish(sequence, written, &mut out);
+    out
+}
+
+#[test]
+fn arrivals_gather_while_a_write_is_in_flight() {
+    let mut queue = CommitQueue::new(limits(100, 1, 0), 7);
+    assert_eq!(queue.start(ms(0)), None);
+    queue.push(1, 10);
+    assert_eq!(queue.start(ms(0)), Some((7, vec![1])), "nothing is in flight: at once");
+    queue.push(2, 50);
+    queue.push(3, 50);
+    queue.push(4, 1);
+    assert_eq!((queue.start(ms(1)), queue.wake_at()), (None, None));
+    assert_eq!(finish(&mut queue, 7, Written::Durable), [Released::Durable(7)]);
+    assert_eq!(queue.start(ms(1)), Some((8, vec![2, 3])), "as much as fits");
+    assert_eq!(queue.next_sequence(), 9);
+}
+
+#[test]
+fn an_item_larger_than_a_group_goes_alone() {
+    let mut queue = CommitQueue::new(limits(100, 4, 0), 0);
+    for (item, bytes) in [(1, 500), (2, 60), (3, 500)] {
+        queue.push(item, bytes);
+    }
+    let groups: Vec<_> = std::iter::from_fn(|| queue.start(ms(0))).map(|it| it.1).collect();
+    assert_eq!(groups, [vec![1], vec![2], vec![3]]);
+}
+
+#[test]
+fn under_load_a_group_lingers_unless_it_is_full() {
+    let mut queue = CommitQueue::new(limits(100, 3, 20), 0);
+    queue.push(1, 10);
+    assert!(queue.start(ms(0)).is_some());
+    queue.push(2, 10);
+    assert_eq!((queue.start(ms(19)), queue.wake_at()), (None, Some(ms(20))));
+    assert_eq!(queue.start(ms(20)), Some((1, vec![2])));
+    queue.push(3, 100);
+    assert_eq!(queue.start(ms(21)), Some((2, vec![3])), "full");
+    queue.push(4, 100);
+    assert_eq!((queue.start(ms(99)), queue.wake_at()), (None, None), "no slot");
+    finish(&mut queue, 0, Written::Durable);
+    assert!(queue.start(ms(99)).is_some());
+    queue.push(5, 1);
+    finish(&mut queue, 1, Written::Durable);
+    queue.drain();
+    assert!(queue.start(ms(99)).is_some(), "draining does not wait");
+}
+
+#[test]
+fn releases_keep_their_order() {
+    let mut queue = CommitQueue::new(limits(1, 3, 0), 0);
+    (0..3).for_each(|item| queue.push(item, 1));
+    while queue.start(ms(0)).is_some() {}
+    assert_eq!(finish(&mut queue, 2, Written::Durable), []);
+    assert_eq!(finish(&mut queue, 0, Written::Durable), [Released::Durable(0)]);
+    let expected = [Released::Durable(1), Released::Durable(2)];
+    assert_eq!(finish(&mut queue, 1, Written::Durable), expected);
+}
+
+#[test]
+fn behind_a_failure_everything_is_lost() {
+    let mut queue = CommitQueue::new(limits(1, 3, 0), 0);
+    (0..5).for_each(|item| queue.push(item, 1));
+    while queue.start(ms(0)).is_some() {}
+    assert_eq!(finish(&mut queue, 1, Written::Failed), []);
+    assert_eq!(finish(&mut queue, 2, Written::Durable), [], "too late: 1 can never be released");
+    assert_eq!(queue.take_lost().count(), 0, "0 may still be durable");
+    let expected = [Released::Durable(0), Released::Lost(1), Released::Lost(2)];
+    assert_eq!(finish(&mut queue, 0, Written::Durable), expected);
+    assert_eq!(queue.take_lost().collect::<Vec<_>>(), [3, 4]);
+    queue.push(5, 1);
+    assert_eq!(queue.start(ms(9)), None);
+    assert_eq!(queue.take_lost().collect::<Vec<_>>(), [5]);
+}
+
+#[test]
+fn giving_up_releases_what_was_durable_and_loses_the_rest() {
+    let mut queue = CommitQueue::new(limits(1, 3, 0), 0);
+    (0..4).for_each(|item| queue.push(item, 1));
+    while queue.start(ms(0)).is_some() {}
+    finish(&mut queue, 1, Written::Durable);
+    let mut out = Vec::new();
+    queue.give_up(&mut out);
+    assert_eq!(out, [Released::Lost(0), Released::Lost(1), Released::Lost(2)]);
+    assert_eq!(queue.take_lost().collect::<Vec<_>>(), [3]);
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Op {
+    Push { bytes: u64 },
+    Wait { ms: u64 },
+    Finish { nth: usize, fails: bool },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (1..60u64).prop_map(|bytes| Op::Push { bytes }),
+        1 => (0..30u64).prop_map(|ms| Op::Wait { ms }),
+        3 => (0..4usize, 0..40u32).prop_map(|(nth, fails)| Op::Finish { nth, fails: fails == 0 }),
+    ]
+}
+
+// Goal: each item is released once, in the order of its arrival, and none is durable behind a lost
+// one; groups keep to their limits. Q1 to Q4 fire by themselves.
+// Method: random operations; what was started waits in `flying` until the operations finish it.
+proptest! {
+    #[test]
+    fn every_item_is_released_once_and_in_order(
+        ops in prop::collection::vec(op(), 0..200),
+        in_flight_max in 1..5usize,
+        linger_ms in prop_oneof![Just(0), 0..40u64],
+    ) {
+        let mut queue = CommitQueue::new(limits(100, in_flight_max, linger_ms), 3);
+        let (mut now, mut pushed, mut sequence) = (ms(0), 0u64, 3);
+        let (mut flying, mut groups) = (Vec::new(), std::collections::BTreeMap::new());
+        let (mut released, mut lost_from) = (Vec::new(), None);
+        let finish_all = [Op::Wait { ms: 50 }, Op::Finish { nth: 0, fails: false }].repeat(300);
+        for op in ops.into_iter().chain(finish_all) {
+            let mut out = Vec::new();
+            match op {
+                Op::Push { bytes } => {
+                    queue.push((pushed, bytes), bytes);
+                    pushed += 1;
+                }
+                Op::Wait { ms } => now = now.plus(Duration::from_millis(ms)),
+                Op::Finish { nth, fails } if nth < flying.len() => {
+                    let written = if fails { Written::Failed } else { Written::Durable };
+                    queue.finish(flying.remove(nth), written, &mut out);
+                }
+                Op::Finish { .. } => (),
+            }
+            for it in out {
+                let (number, durable) = match it {
+                    Released::Durable(number) => (number, true),
+                    Released::Lost(number) => (number, false),
+                };
+                let group: Vec<(u64, u64)> = groups.remove(&number).expect("was started");
+                released.extend(group.iter().map(|it| it.0));
+                prop_assert!(!durable || lost_from.is_none());
+                if !durable {
+                    lost_from.get_or_insert(number);
+                }
+            }
+            let lost: Vec<_> = queue.take_lost().map(|it| it.0).collect();
+            prop_assert!(lost.is_empty() || lost_from.is_some());
+            released.extend(lost);
+            while let Some((started, group)) = queue.start(now) {
+                prop_assert_eq!(started, sequence);
+                sequence += 1;
+                let bytes: u64 = group.iter().map(|it| it.1).sum();
+                prop_assert!(bytes <= 100 || group.len() == 1);
+                flying.push(started);
+                groups.insert(started, group);
+                prop_assert!(flying.len() <= in_flight_max);
+            }
+        }
+        prop_assert_eq!(released, (0..pushed).collect::<Vec<_>>());
+    }
+}

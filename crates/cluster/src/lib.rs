@@ -1,1 +1,28 @@
-//! Room: cluster.
+//! The cluster's metadata: topics, partitions' progress, runs, segments, brokers, configs.
+//!
+//! | module | in it |
+//! | --- | --- |
+//! | `state` | pure: what there is, the rules of change, the events |
+//! | `store` | SlateDB on the bucket: events become key writes, one atomic batch at a time |
+//! | `controller` | the one task that decides and commits; the typed commands |
+//! | `view` | what everybody reads: the last durable state and a feed of changes |
+//!
+//! Invariants kept here: A3 (runs are committed only where the last one ended), A4 (a commit carries
+//! the broker epoch and leader epoch it was made in), A6 and A7 (a segment is referenced, garbage or
+//! forgotten), A9 (a store that does not answer delays changes, nothing else).
+//!
+//! Deliberately absent: record bytes, groups, the Kafka wire, defaults of configs.
+
+mod controller;
+mod state;
+mod store;
+mod view;
+
+pub use controller::{Controller, OpenError, SubmitError};
+pub use state::{
+    Broker, CommitRefusal, CommitRuns, CreatePartitionsError, CreateTopicError, LogStartError,
+    PartitionInfo, Progress, RegisterBroker, Run, RunRefusal, Segment, Topic, TopicNameError,
+    UnknownTopic, check_topic_name,
+};
+pub use store::{StoreError, StoreOptions};
+pub use view::{Changes, TopicChange, View};

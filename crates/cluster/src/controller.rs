@@ -1,0 +1,462 @@
+//! The controller: the one task that changes the metadata.
+//!
+//! Owns: the working state, the order of changes, their durability, dropping deleted topics' runs.
+//! Does not own: the rules (`state`), the bytes in the bucket (`store`), what readers see (`view`).
+//!
+//! One turn: take what is queued, decide each on the working state, apply its events to it, write
+//! all events as one atomic batch, wait until that is durable, show it to readers, reply. Nothing is
+//! visible or answered before it is durable. A store that does not answer is tried again with the
+//! same batch until it does or the process stops (A9); a store that belongs to another controller now
+//! ends this one: every later command is answered [`SubmitError::Fenced`].
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use environment::{Environment, StopToken, TaskKind};
+use object_store::ObjectStore;
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use vocabulary::{BrokerEpoch, BrokerId, Offset, Partition, SegmentId, TopicId};
+
+use crate::state::{
+    CommitRefusal, CommitRuns, CreatePartitionsError, CreateTopicError, Event, LogStartError,
+    RegisterBroker, Run, RunRefusal, State, Topic, UnknownTopic, apply, decide,
+};
+use crate::store::{Store, StoreError, StoreOptions};
+use crate::view::View;
+
+/// Commands that wait. Beyond it, callers wait.
+const QUEUE_COMMANDS_MAX: usize = 1024;
+
+/// Commands of one atomic batch. Larger: fewer writes, later answers.
+const BATCH_COMMANDS_MAX: usize = 256;
+
+/// Runs dropped in one command: a topic of a million runs must not make one giant write.
+const DROP_RUNS_MAX: usize = 1000;
+
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// What every command can run into, apart from its own refusals.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// Another controller has taken over. Not done, and never will be by this process.
+    #[error("another process has become the controller of this bucket")]
+    Fenced,
+    /// The controller is stopping. Maybe done: the answer may have been lost.
+    #[error("the controller is stopping")]
+    Stopping,
+    /// A read failed. Nothing was changed; ask again.
+    #[error("the metadata store did not answer: {0}")]
+    Unavailable(String),
+}
+
+/// Why the metadata could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The handle to the controller task. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Controller {
+    queue: mpsc::Sender<Box<dyn Job>>,
+    store: Arc<Store>,
+    view: View,
+    environment: Environment,
+    /// Held while runs are read and dropped, or two callers would drop the same run twice.
+    releasing: Arc<Mutex<()>>,
+    dropping: Arc<Notify>,
+}
+
+/// A command on its way, whatever its reply type.
+trait Job: Send {
+    fn decide(&mut self, state: &State) -> Vec<Event>;
+    fn finish(self: Box<Self>, outcome: Result<(), SubmitError>);
+}
+
+struct Asked<Rule, Reply> {
+    rule: Option<Rule>,
+    decided: Option<Reply>,
+    reply: oneshot::Sender<Result<Reply, SubmitError>>,
+}
+
+impl<Rule, Reply> Job for Asked<Rule, Reply>
+where
+    Rule: FnOnce(&State) -> (Vec<Event>, Reply) + Send,
+    Reply: Send,
+{
+    fn decide(&mut self, state: &State) -> Vec<Event> {
+        let rule = self.rule.take().expect("a command is decided once");
+        let (events, reply) = rule(state);
+        self.decided = Some(reply);
+        events
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<(), SubmitError>) {
+        let Asked { decided, reply, .. } = *self;
+        let answer = outcome.map(|()| decided.expect("decided before it is finished"));
+        // The asker may have gone; what was decided stays.
+        let _ = reply.send(answer);
+    }
+}
+
+/// A rule that can refuse, as one that answers either way.
+fn either<Reply, Refusal>(
+    decided: Result<(Vec<Event>, Reply), Refusal>,
+) -> (Vec<Event>, Result<Reply, Refusal>) {
+    match decided {
+        Ok((events, reply)) => (events, Ok(reply)),
+        Err(refusal) => (Vec::new(), Err(refusal)),
+    }
+}
+
+impl Controller {
+    /// Opens the metadata under `path` and becomes its only writer: the former one is fenced.
+    pub async fn open(
+        object_store: Arc<dyn ObjectStore>,
+        path: &str,
+        cluster_id: String,
+        options: &StoreOptions,
+        environment: &Environment,
+    ) -> Result<Controller, OpenError> {
+        let environment = environment.child("controller");
+        let (store, state) = Store::open(object_store, path, options).await?;
+        let store = Arc::new(store);
+        let view = View::new(cluster_id, state.clone());
+        let (queue, jobs) = mpsc::channel(QUEUE_COMMANDS_MAX);
+        let worker = Worker {
+            working: state,
+            store: Arc::clone(&store),
+            view: view.clone(),
+            environment: environment.clone(),
+        };
+        let stop = environment.tasks.token();
+        environment.tasks.spawn(TaskKind::Critical, "controller", worker.run(jobs, stop.clone()));
+        let controller = Controller {
+            queue,
+            store,
+            view,
+            environment,
+            releasing: Arc::default(),
+            dropping: Arc::default(),
+        };
+        let dropper = controller.clone();
+        controller.environment.tasks.spawn(
+            TaskKind::Background,
+            "topic-dropper",
+            dropper.drop_deleted_topics(stop),
+        );
+        controller.dropping.notify_one(); // What a former controller left unfinished.
+        Ok(controller)
+    }
+
+    pub fn view(&self) -> View {
+        self.view.clone()
+    }
+
+    /// A new epoch for this broker and the partitions it leads.
+    pub async fn register_broker(
+        &self,
+        command: RegisterBroker,
+    ) -> Result<BrokerEpoch, SubmitError> {
+        self.submit(move |state| decide::register_broker(state, &command)).await
+    }
+
+    /// # Errors
+    /// The outer result: not decided. The inner one: refused, nothing changed.
+    pub async fn create_topic(
+        &self,
+        name: &str,
+        partitions: u32,
+        configs: BTreeMap<String, String>,
+    ) -> Result<Result<Arc<Topic>, CreateTopicError>, SubmitError> {
+        let (id, name) = (self.new_topic_id(), name.to_owned());
+        self.submit(move |state| {
+            either(decide::create_topic(state, id, &name, partitions, &configs))
+        })
+        .await
+    }
+
+    /// What [`Controller::create_topic`] would answer now, without creating anything.
+    pub fn check_create_topic(
+        &self,
+        name: &str,
+        partitions: u32,
+    ) -> Result<Arc<Topic>, CreateTopicError> {
+        let id = TopicId::ZERO;
+        let decided = self.view.with_state(|state| {
+            decide::create_topic(state, id, name, partitions, &BTreeMap::new())
+        });
+        decided.map(|(_, topic)| topic)
+    }
+
+    /// Gone for clients when it returns; its runs and objects go in the background.
+    pub async fn delete_topic(&self, id: TopicId) -> Result<Result<(), UnknownTopic>, SubmitError> {
+        let deleted = self.submit(move |state| either(decide::delete_topic(state, id))).await;
+        self.dropping.notify_one();
+        deleted
+    }
+
+    pub async fn create_partitions(
+        &self,
+        name: &str,
+        count: u32,
+    ) -> Result<Result<Arc<Topic>, CreatePartitionsError>, SubmitError> {
+        let name = name.to_owned();
+        self.submit(move |state| either(decide::create_partitions(state, &name, count))).await
+    }
+
+    /// What [`Controller::create_partitions`] would answer now, without changing anything.
+    pub fn check_create_partitions(
+        &self,
+        name: &str,
+        count: u32,
+    ) -> Result<Arc<Topic>, CreatePartitionsError> {
+        let decided = self.view.with_state(|state| decide::create_partitions(state, name, count));
+        decided.map(|(_, topic)| topic)
+    }
+
+    /// Sets, or with `None` removes, configs of a topic.
+    pub async fn alter_topic_configs(
+        &self,
+        name: &str,
+        changes: BTreeMap<String, Option<String>>,
+    ) -> Result<Result<(), UnknownTopic>, SubmitError> {
+        let name = name.to_owned();
+        self.submit(move |state| either(decide::alter_topic_configs(state, &name, &changes))).await
+    }
+
+    /// Sets, or with `None` removes, dynamic configs of one broker or, with `None`, of all.
+    pub async fn alter_broker_configs(
+        &self,
+        broker: Option<BrokerId>,
+        changes: BTreeMap<String, Option<String>>,
+    ) -> Result<(), SubmitError> {
+        self.submit(move |state| (decide::alter_broker_configs(state, broker, &changes), ())).await
+    }
+
+    /// Commits what can be; the runs that cannot are listed with the reason.
+    pub async fn commit_runs(
+        &self,
+        command: CommitRuns,
+    ) -> Result<Result<Vec<(Partition, RunRefusal)>, CommitRefusal>, SubmitError> {
+        self.submit(move |state| either(decide::commit_runs(state, &command))).await
+    }
+
+    /// Moves a partition's log start, never back, and drops the runs wholly below it.
+    pub async fn advance_log_start(
+        &self,
+        partition: Partition,
+        log_start: Offset,
+    ) -> Result<Result<(), LogStartError>, SubmitError> {
+        let _releasing = self.releasing.lock().await;
+        loop {
+            let below = self.store.runs_ending_by(partition, log_start, DROP_RUNS_MAX).await;
+            let below = below.map_err(unavailable)?;
+            let is_last = below.len() < DROP_RUNS_MAX;
+            let now = self.environment.clock.wall();
+            let advanced = self
+                .submit(move |state| {
+                    either(decide::advance_log_start(state, partition, log_start, &below, now))
+                })
+                .await?;
+            if is_last || advanced.is_err() {
+                return Ok(advanced);
+            }
+        }
+    }
+
+    /// Strikes segments whose objects have been deleted. Those with live runs stay (A6).
+    pub async fn forget_segments(&self, segments: Vec<SegmentId>) -> Result<(), SubmitError> {
+        self.submit(move |state| (decide::forget_segments(state, &segments), ())).await
+    }
+
+    /// A block of producer ids that nobody else gets.
+    pub async fn allocate_producer_ids(&self, count: u32) -> Result<Range<i64>, SubmitError> {
+        self.submit(move |state| decide::allocate_producer_ids(state, count)).await
+    }
+
+    /// At most `count_max` runs: the one that contains `offset`, and those after it.
+    pub async fn runs_from(
+        &self,
+        partition: Partition,
+        offset: Offset,
+        count_max: usize,
+    ) -> Result<Vec<Run>, SubmitError> {
+        self.store.runs_from(partition, offset, count_max).await.map_err(unavailable)
+    }
+
+    pub async fn last_run(&self, partition: Partition) -> Result<Option<Run>, SubmitError> {
+        self.store.last_run(partition).await.map_err(unavailable)
+    }
+
+    /// Stops the task and closes the store. What was answered is durable either way.
+    pub async fn close(&self) {
+        let unfinished = self.environment.tasks.shutdown(Duration::from_secs(5)).await;
+        if !unfinished.is_empty() {
+            tracing::warn!(?unfinished, "controller tasks still running at the deadline");
+        }
+        if let Err(error) = self.store.close().await {
+            tracing::warn!(%error, "metadata store not closed cleanly; nothing durable is lost");
+        }
+    }
+
+    async fn submit<Reply, Rule>(&self, rule: Rule) -> Result<Reply, SubmitError>
+    where
+        Rule: FnOnce(&State) -> (Vec<Event>, Reply) + Send + 'static,
+        Reply: Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(Asked { rule: Some(rule), decided: None, reply });
+        self.queue.send(job).await.map_err(|_| SubmitError::Stopping)?;
+        answer.await.unwrap_or(Err(SubmitError::Stopping))
+    }
+
+    fn new_topic_id(&self) -> TopicId {
+        loop {
+            let mut id = [0; 16];
+            self.environment.entropy.fill(&mut id);
+            // Kafka reserves ids that print with a leading dash, and the first hundred numbers.
+            let printed = TopicId(id).to_string();
+            if !printed.starts_with('-') && u128::from_be_bytes(id) > 100 {
+                return TopicId(id);
+            }
+        }
+    }
+
+    /// Drops the runs of deleted topics, a bounded number at a time, between other commands.
+    async fn drop_deleted_topics(self, stop: StopToken) {
+        let mut wait = RETRY_FIRST;
+        loop {
+            let Some((topic, partitions)) = self.view.dropping() else {
+                tokio::select! {
+                    () = self.dropping.notified() => continue,
+                    () = stop.stopped() => return,
+                }
+            };
+            match self.drop_topic(topic, partitions).await {
+                Ok(()) => wait = RETRY_FIRST,
+                Err(SubmitError::Fenced | SubmitError::Stopping) => return,
+                Err(error @ SubmitError::Unavailable(_)) => {
+                    tracing::warn!(%topic, %error, "dropping a deleted topic is delayed");
+                    tokio::select! {
+                        () = self.environment.clock.sleep(wait) => (),
+                        () = stop.stopped() => return,
+                    }
+                    wait = (2 * wait).min(RETRY_MAX);
+                }
+            }
+        }
+    }
+
+    async fn drop_topic(&self, topic: TopicId, partitions: u32) -> Result<(), SubmitError> {
+        let _releasing = self.releasing.lock().await;
+        for index in 0..partitions {
+            let partition = Partition { topic, index: index as i32 };
+            loop {
+                let everything = Offset(i64::MAX);
+                let runs = self.store.runs_ending_by(partition, everything, DROP_RUNS_MAX).await;
+                let runs = runs.map_err(unavailable)?;
+                if runs.is_empty() {
+                    break;
+                }
+                self.submit_drop(topic, runs, false).await?;
+            }
+        }
+        self.submit_drop(topic, Vec::new(), true).await
+    }
+
+    async fn submit_drop(
+        &self,
+        topic: TopicId,
+        runs: Vec<Run>,
+        is_last: bool,
+    ) -> Result<(), SubmitError> {
+        let now = self.environment.clock.wall();
+        self.submit(move |state| (decide::drop_runs(topic, state, &runs, is_last, now), ())).await
+    }
+}
+
+fn unavailable(error: StoreError) -> SubmitError {
+    match error {
+        StoreError::Fenced => SubmitError::Fenced,
+        other => SubmitError::Unavailable(other.to_string()),
+    }
+}
+
+/// The task's own half.
+struct Worker {
+    working: State,
+    store: Arc<Store>,
+    view: View,
+    environment: Environment,
+}
+
+impl Worker {
+    async fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>, stop: StopToken) {
+        let mut batch = Vec::new();
+        loop {
+            let count = tokio::select! {
+                biased;
+                count = jobs.recv_many(&mut batch, BATCH_COMMANDS_MAX) => count,
+                () = stop.stopped() => return,
+            };
+            if count == 0 {
+                return;
+            }
+            let outcome = self.turn(&mut batch, &stop).await;
+            for job in batch.drain(..) {
+                job.finish(outcome.clone());
+            }
+            if let Err(error) = outcome {
+                tracing::error!(%error, "the controller ends; reads and produce go on, metadata changes do not");
+                return refuse_the_rest(jobs, error).await;
+            }
+        }
+    }
+
+    async fn turn(
+        &mut self,
+        batch: &mut [Box<dyn Job>],
+        stop: &StopToken,
+    ) -> Result<(), SubmitError> {
+        let mut events = Vec::new();
+        for job in batch {
+            let decided = job.decide(&self.working);
+            for event in &decided {
+                apply(&mut self.working, event);
+            }
+            events.extend(decided);
+        }
+        if events.is_empty() {
+            return Ok(());
+        }
+        let mut wait = RETRY_FIRST;
+        loop {
+            match self.store.commit(&self.working, &events).await {
+                Ok(()) => break,
+                Err(StoreError::Fenced) => return Err(SubmitError::Fenced),
+                Err(error) => {
+                    tracing::warn!(%error, "metadata commit failed; trying again with the same batch");
+                }
+            }
+            tokio::select! {
+                () = self.environment.clock.sleep(wait) => (),
+                () = stop.stopped() => return Err(SubmitError::Stopping),
+            }
+            wait = (2 * wait).min(RETRY_MAX);
+        }
+        self.view.publish(&events);
+        Ok(())
+    }
+}
+
+/// Everything that is asked from now on gets the same answer.
+async fn refuse_the_rest(mut jobs: mpsc::Receiver<Box<dyn Job>>, error: SubmitError) {
+    while let Some(job) = jobs.recv().await {
+        job.finish(Err(error.clone()));
+    }
+}

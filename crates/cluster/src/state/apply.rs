@@ -1,0 +1,112 @@
+//! The one way state changes: live, at load and in the readers' copy.
+
+use std::sync::Arc;
+
+use vocabulary::{LeaderEpoch, Offset};
+
+use super::event::Event;
+use super::topic::{PartitionInfo, Progress};
+use super::{Run, State, Topic};
+
+/// Applies one fact. Events of things that are gone are without effect.
+pub(crate) fn apply(state: &mut State, event: &Event) {
+    match event {
+        Event::BrokerRegistered(broker) => {
+            state.broker_epoch_last = state.broker_epoch_last.max(broker.epoch);
+            state.brokers.insert(broker.id, broker.clone());
+        }
+        Event::TopicCreated(topic) => {
+            state.names.insert(topic.name.clone(), topic.id);
+            let progress = vec![Progress::default(); topic.partitions.len()];
+            state.progress.entry(topic.id).or_insert(progress);
+            state.topics.insert(topic.id, Arc::clone(topic));
+        }
+        Event::TopicDeleted { id, name, partitions } => {
+            if state.topics.remove(id).is_some() {
+                state.names.remove(name);
+            }
+            state.progress.remove(id);
+            state.dropping.insert(*id, *partitions);
+        }
+        Event::PartitionsChanged { topic, partitions } => {
+            if let Some(progress) = state.progress.get_mut(topic) {
+                progress.resize(partitions.len(), Progress::default());
+            }
+            change_topic(state, *topic, |it| it.partitions = partitions.clone());
+        }
+        Event::TopicConfigsChanged { topic, configs } => {
+            change_topic(state, *topic, |it| it.configs = configs.clone());
+        }
+        Event::BrokerConfigsChanged { broker, configs } => {
+            state.broker_configs.insert(*broker, configs.clone());
+        }
+        Event::RunCommitted { run, committed_bytes, runs } => {
+            committed(state, run, *committed_bytes, *runs);
+        }
+        Event::LogStartAdvanced { partition, log_start } => {
+            if let Some(progress) = state.progress_mut(*partition) {
+                progress.log_start = progress.log_start.max(*log_start);
+                progress.trim_epochs();
+            }
+        }
+        Event::RunDropped { run, committed_bytes, runs } => {
+            if let Some(progress) = state.progress_mut(run.partition) {
+                progress.committed_bytes = *committed_bytes;
+                progress.runs = *runs;
+            }
+        }
+        Event::SegmentChanged { id, segment } => {
+            state.segments.insert(*id, *segment);
+        }
+        Event::SegmentForgotten { id } => {
+            state.segments.remove(id);
+        }
+        Event::TopicDropped { id } => {
+            state.dropping.remove(id);
+        }
+        Event::ProducerIdsAllocated { next } => {
+            state.producer_id_next = state.producer_id_next.max(*next);
+        }
+    }
+}
+
+fn change_topic(state: &mut State, id: vocabulary::TopicId, change: impl FnOnce(&mut Topic)) {
+    if let Some(topic) = state.topics.get_mut(&id) {
+        change(Arc::make_mut(topic));
+    }
+}
+
+fn committed(state: &mut State, run: &Run, committed_bytes: u64, runs: u64) {
+    let Some(progress) = state.progress_mut(run.partition) else { return };
+    if run.end <= progress.committed_end {
+        return; // Applied before.
+    }
+    assert!(
+        run.base == progress.committed_end,
+        "A3: run of {} starts at {}, the committed end is {}",
+        run.partition,
+        run.base,
+        progress.committed_end
+    );
+    note_epoch(progress, run.leader_epoch, run.base);
+    progress.committed_end = run.end;
+    progress.committed_bytes = committed_bytes;
+    progress.runs = runs;
+    progress.check();
+}
+
+fn note_epoch(progress: &mut Progress, epoch: LeaderEpoch, start: Offset) {
+    match progress.epochs.last() {
+        Some((last, _)) if epoch <= *last => (),
+        _ => progress.epochs.push((epoch, start)),
+    }
+}
+
+/// The partitions of `topic` with the leader epochs raised that `leads` picks.
+pub(crate) fn with_next_epochs(
+    topic: &Topic,
+    leads: impl Fn(&PartitionInfo) -> bool,
+) -> Vec<PartitionInfo> {
+    let raised = |it: &PartitionInfo| PartitionInfo { leader_epoch: it.leader_epoch.next(), ..*it };
+    topic.partitions.iter().map(|it| if leads(it) { raised(it) } else { *it }).collect()
+}

@@ -1,0 +1,92 @@
+//! What happened. Applying an event twice leaves the same state as applying it once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use vocabulary::{BrokerId, Offset, Partition, SegmentId, Timestamp, TopicId};
+
+use super::topic::PartitionInfo;
+use super::{Broker, Run, Segment, Topic};
+
+/// Facts, in absolute terms: each carries the values after it, not differences.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Event {
+    BrokerRegistered(Broker),
+    TopicCreated(Arc<Topic>),
+    /// The topic is gone for clients; its runs are dropped step by step.
+    TopicDeleted {
+        id: TopicId,
+        name: String,
+        partitions: u32,
+    },
+    /// Leaders or number of partitions changed: the whole list as it is now.
+    PartitionsChanged {
+        topic: TopicId,
+        partitions: Vec<PartitionInfo>,
+    },
+    TopicConfigsChanged {
+        topic: TopicId,
+        configs: BTreeMap<String, String>,
+    },
+    BrokerConfigsChanged {
+        broker: Option<BrokerId>,
+        configs: BTreeMap<String, String>,
+    },
+    /// The partition's committed runs now end with `run`.
+    RunCommitted {
+        run: Run,
+        committed_bytes: u64,
+        runs: u64,
+    },
+    LogStartAdvanced {
+        partition: Partition,
+        log_start: Offset,
+    },
+    /// A run is not referenced any more. The counts are the partition's after it.
+    RunDropped {
+        run: Run,
+        committed_bytes: u64,
+        runs: u64,
+    },
+    SegmentChanged {
+        id: SegmentId,
+        segment: Segment,
+    },
+    /// The object is deleted; nothing is left of the segment.
+    SegmentForgotten {
+        id: SegmentId,
+    },
+    /// Every run of a deleted topic is dropped.
+    TopicDropped {
+        id: TopicId,
+    },
+    ProducerIdsAllocated {
+        next: i64,
+    },
+}
+
+impl Event {
+    /// Whether readers of topics have to look again, and which topic.
+    pub(crate) fn topic_changed(&self) -> Option<TopicId> {
+        match self {
+            Event::TopicCreated(topic) => Some(topic.id),
+            Event::TopicDeleted { id, .. } => Some(*id),
+            Event::PartitionsChanged { topic, .. } | Event::TopicConfigsChanged { topic, .. } => {
+                Some(*topic)
+            }
+            Event::BrokerRegistered(_)
+            | Event::BrokerConfigsChanged { .. }
+            | Event::RunCommitted { .. }
+            | Event::LogStartAdvanced { .. }
+            | Event::RunDropped { .. }
+            | Event::SegmentChanged { .. }
+            | Event::SegmentForgotten { .. }
+            | Event::TopicDropped { .. }
+            | Event::ProducerIdsAllocated { .. } => None,
+        }
+    }
+
+    pub(crate) fn garbage_since(now: Timestamp, live_runs: u32) -> Option<Timestamp> {
+        (live_runs == 0).then_some(now)
+    }
+}

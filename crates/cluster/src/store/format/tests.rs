@@ -1,0 +1,110 @@
+//! Golden bytes: what is stored today must be readable for ever.
+
+use super::*;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn partition() -> Partition {
+    Partition { topic: TopicId([0xaa; 16]), index: 2 }
+}
+
+#[test]
+fn golden_run() {
+    let run_value = Run {
+        partition: partition(),
+        leader_epoch: LeaderEpoch(3),
+        base: Offset(10),
+        end: Offset(20),
+        max_timestamp: Timestamp(1000),
+        segment: SegmentId(0xbeef),
+        position: 64,
+        length: 128,
+        crc: 0xdead,
+    };
+    let bytes = encode_run(&run_value);
+    assert_eq!(
+        hex(&bytes),
+        "0100000003000000000000000a00000000000003e80000000000000000000000000000beef\
+         000000000000004000000000000000800000dead"
+    );
+    assert_eq!(run(partition(), &keys::run(partition(), Offset(20)), &bytes), Ok(run_value));
+}
+
+#[test]
+fn golden_progress_segment_and_broker() {
+    let progress = Progress {
+        log_start: Offset(1),
+        committed_end: Offset(9),
+        epochs: vec![(LeaderEpoch(0), Offset(0)), (LeaderEpoch(4), Offset(5))],
+        committed_bytes: 77,
+        runs: 2,
+    };
+    let bytes = encode_progress(&progress);
+    assert_eq!(
+        hex(&bytes),
+        "0100000000000000010000000000000009000000000000004d00000000000000020000000200000000\
+         0000000000000000000000040000000000000005"
+    );
+    assert_eq!(decode_progress(&mut Reader::value(&bytes).unwrap()), Ok(progress));
+
+    let segment = Segment {
+        bytes: 5,
+        created: Timestamp(6),
+        live_runs: 0,
+        garbage_since: Some(Timestamp(7)),
+    };
+    let bytes = encode_segment(&segment);
+    assert_eq!(
+        hex(&bytes),
+        "01000000000000000500000000000000060000000001000000000000000 7".replace(' ', "")
+    );
+    assert_eq!(decode_segment(&mut Reader::value(&bytes).unwrap()), Ok(segment));
+
+    let broker = Broker {
+        id: BrokerId(1),
+        epoch: BrokerEpoch(2),
+        host: "h".into(),
+        port: 9092,
+        rack: Some("r".into()),
+    };
+    let bytes = encode_broker(&broker);
+    assert_eq!(hex(&bytes), "0100000000000000020000000168000023840100000001 72".replace(' ', ""));
+    assert_eq!(decode_broker(BrokerId(1), &mut Reader::value(&bytes).unwrap()), Ok(broker));
+}
+
+#[test]
+fn golden_topic() {
+    let topic = Topic {
+        id: TopicId([0xaa; 16]),
+        name: "t".into(),
+        is_internal: false,
+        partitions: vec![PartitionInfo { leader: BrokerId(1), leader_epoch: LeaderEpoch(2) }],
+        configs: BTreeMap::from([("a".into(), "b".into())]),
+    };
+    let bytes = encode_topic(&topic);
+    assert_eq!(hex(&bytes), "010000000174000000000100000001610000000162000000010000000100000002");
+    assert_eq!(decode_topic(topic.id, &mut Reader::value(&bytes).unwrap()), Ok(topic));
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error_and_nothing_else() {
+    let topic = Topic {
+        id: TopicId([1; 16]),
+        name: "name".into(),
+        is_internal: true,
+        partitions: vec![PartitionInfo { leader: BrokerId(1), leader_epoch: LeaderEpoch(2) }; 3],
+        configs: BTreeMap::from([("a".into(), "b".into())]),
+    };
+    let bytes = encode_topic(&topic);
+    let key = keys::topic(topic.id);
+    let loaded = |value: &[u8]| load(&mut State::default(), &key, value);
+    for length in 0..bytes.len() {
+        assert!(loaded(&bytes[..length]).is_err(), "cut at {length}");
+    }
+    assert_eq!(loaded(&[9, 0, 0]), Err(FormatError::Version(9)));
+    let mut long = bytes.clone();
+    long.push(0);
+    assert_eq!(loaded(&long), Err(FormatError::Long(1)));
+}

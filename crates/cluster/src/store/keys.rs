@@ -1,0 +1,106 @@
+//! Keys of the metadata database. Numbers are big-endian, so that keys sort as numbers do.
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `b` broker i32 | a broker |
+//! | `c` 0 | cluster-wide dynamic configs |
+//! | `c` 1 broker i32 | one broker's dynamic configs |
+//! | `d` topic 16 B | a deleted topic whose runs are being dropped: its number of partitions |
+//! | `n` | the next producer id |
+//! | `p` topic 16 B, index u32 | a partition's progress; absent while nothing is committed |
+//! | `s` segment u128 | a data segment |
+//! | `t` topic 16 B | a topic: name, partitions' leaders, configs |
+//! | `r` topic 16 B, index u32, end u64 | a run; the end is exclusive |
+//!
+//! Runs come last: there may be millions, and loading leaves them out.
+
+use std::ops::Range;
+
+use vocabulary::{BrokerId, Offset, Partition, SegmentId, TopicId};
+
+pub(super) const BROKER: u8 = b'b';
+pub(super) const CONFIGS: u8 = b'c';
+pub(super) const DROPPING: u8 = b'd';
+pub(super) const PRODUCER_ID: u8 = b'n';
+pub(super) const PROGRESS: u8 = b'p';
+pub(super) const RUN: u8 = b'r';
+pub(super) const SEGMENT: u8 = b's';
+pub(super) const TOPIC: u8 = b't';
+
+pub(super) fn broker(id: BrokerId) -> Vec<u8> {
+    joined(BROKER, &[&id.0.to_be_bytes()])
+}
+
+pub(super) fn configs(broker: Option<BrokerId>) -> Vec<u8> {
+    match broker {
+        None => vec![CONFIGS, 0],
+        Some(id) => joined(CONFIGS, &[&[1], &id.0.to_be_bytes()]),
+    }
+}
+
+pub(super) fn dropping(id: TopicId) -> Vec<u8> {
+    joined(DROPPING, &[&id.0])
+}
+
+pub(super) fn producer_id() -> Vec<u8> {
+    vec![PRODUCER_ID]
+}
+
+pub(super) fn progress(partition: Partition) -> Vec<u8> {
+    joined(PROGRESS, &[&partition.topic.0, &partition.index.to_be_bytes()])
+}
+
+pub(super) fn segment(id: SegmentId) -> Vec<u8> {
+    joined(SEGMENT, &[&id.0.to_be_bytes()])
+}
+
+pub(super) fn topic(id: TopicId) -> Vec<u8> {
+    joined(TOPIC, &[&id.0])
+}
+
+pub(super) fn run(partition: Partition, end: Offset) -> Vec<u8> {
+    let (topic, index) = (partition.topic.0, partition.index.to_be_bytes());
+    joined(RUN, &[&topic, &index, &end.0.to_be_bytes()])
+}
+
+/// Above every run of the partition.
+pub(super) fn runs_end(partition: Partition) -> Vec<u8> {
+    joined(RUN, &[&partition.topic.0, &partition.index.to_be_bytes(), &[0xff]])
+}
+
+/// The ranges that hold everything but the runs: topics before what refers to them.
+pub(super) fn all_but_runs() -> Vec<Range<Vec<u8>>> {
+    let of = |kind: u8| vec![kind]..vec![kind + 1];
+    [TOPIC, PROGRESS, BROKER, CONFIGS, DROPPING, PRODUCER_ID, SEGMENT].map(of).to_vec()
+}
+
+/// For errors: the kind as a letter, the rest in hex.
+pub(super) fn printable(key: &[u8]) -> String {
+    let Some((kind, rest)) = key.split_first() else { return "(empty)".into() };
+    let hex: String = rest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}/{hex}", char::from(*kind))
+}
+
+fn joined(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = vec![kind];
+    for part in parts {
+        key.extend_from_slice(part);
+    }
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_sort_by_partition_and_end() {
+        let at = |index, end| run(Partition { topic: TopicId([1; 16]), index }, Offset(end));
+        let mut keys = vec![at(1, 5), at(0, 300), at(0, 5), at(1, 1 << 40), at(0, i64::MAX)];
+        keys.sort();
+        let expected = [at(0, 5), at(0, 300), at(0, i64::MAX), at(1, 5), at(1, 1 << 40)];
+        assert_eq!(keys, expected);
+        let partition = Partition { topic: TopicId([1; 16]), index: 0 };
+        assert!(at(0, i64::MAX) < runs_end(partition) && runs_end(partition) < at(1, 0));
+    }
+}

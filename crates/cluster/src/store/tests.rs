@@ -1,0 +1,128 @@
+//! The store over real object stores: what is committed is there again, byte for byte.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use environment::Environment;
+use object_store::memory::InMemory;
+use vocabulary::{
+    BrokerEpoch, BrokerId, LeaderEpoch, Offset, Partition, SegmentId, Timestamp, TopicId,
+};
+
+use super::*;
+use crate::controller::{Controller, SubmitError};
+use crate::state::{CommitRuns, RegisterBroker};
+
+async fn open(store: &Arc<InMemory>, environment: &Environment) -> Controller {
+    let store: Arc<dyn ObjectStore> = Arc::clone(store) as _;
+    let options = StoreOptions::default();
+    Controller::open(store, "meta", "cluster".into(), &options, environment).await.unwrap()
+}
+
+fn register() -> RegisterBroker {
+    RegisterBroker { id: BrokerId(1), host: "h".into(), port: 9, rack: None }
+}
+
+fn commit(epoch: BrokerEpoch, partition: Partition, base: i64, end: i64) -> CommitRuns {
+    let segment = SegmentId(end as u128);
+    let run = Run {
+        partition,
+        leader_epoch: LeaderEpoch(0),
+        base: Offset(base),
+        end: Offset(end),
+        max_timestamp: Timestamp(7),
+        segment,
+        position: 0,
+        length: 10,
+        crc: 1,
+    };
+    CommitRuns {
+        broker: BrokerId(1),
+        broker_epoch: epoch,
+        segment,
+        segment_bytes: 100,
+        created: Timestamp(1),
+        runs: vec![run],
+    }
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_a_restart() {
+    let bucket = Arc::new(InMemory::new());
+    let environment = Environment::simulated(1);
+    let controller = open(&bucket, &environment).await;
+    let epoch = controller.register_broker(register()).await.unwrap();
+    let configs = BTreeMap::from([("retention.ms".to_owned(), "5".to_owned())]);
+    let topic = controller.create_topic("t", 3, configs).await.unwrap().unwrap();
+    let gone = controller.create_topic("gone", 1, BTreeMap::new()).await.unwrap().unwrap();
+    let partition = Partition { topic: topic.id, index: 1 };
+    for (base, end) in [(0, 5), (5, 9), (9, 20)] {
+        let refused = controller.commit_runs(commit(epoch, partition, base, end)).await;
+        assert_eq!(refused.unwrap().unwrap(), []);
+    }
+    controller.advance_log_start(partition, Offset(5)).await.unwrap().unwrap();
+    controller.delete_topic(gone.id).await.unwrap().unwrap();
+    let changes = BTreeMap::from([("a".to_owned(), Some("1".to_owned()))]);
+    controller.alter_broker_configs(None, changes).await.unwrap();
+    assert_eq!(controller.allocate_producer_ids(1000).await.unwrap(), 0..1000);
+    while controller.view().dropping().is_some() {
+        tokio::task::yield_now().await;
+    }
+    let before = controller.view().with_state(State::clone);
+    // No close: a kill.
+    let second = open(&bucket, &environment).await;
+    assert_eq!(second.view().with_state(State::clone), before);
+    assert_eq!(second.allocate_producer_ids(1).await.unwrap(), 1000..1001);
+    let ends = |runs: Vec<Run>| runs.iter().map(|run| run.end.0).collect::<Vec<_>>();
+    let from = |offset| second.runs_from(partition, Offset(offset), 10);
+    assert_eq!(ends(from(0).await.unwrap()), [9, 20], "the first run was dropped");
+    assert_eq!(ends(from(8).await.unwrap()), [9, 20]);
+    assert_eq!(ends(from(9).await.unwrap()), [20], "ends are exclusive");
+    assert_eq!(ends(from(20).await.unwrap()), Vec::<i64>::new());
+    assert_eq!(second.last_run(partition).await.unwrap().unwrap().end, Offset(20));
+    assert_eq!(second.view().garbage(10).len(), 1);
+    assert_eq!(second.view().topics().len(), 1);
+}
+
+#[tokio::test]
+async fn the_second_to_open_fences_the_first() {
+    let bucket = Arc::new(InMemory::new());
+    let environment = Environment::simulated(2);
+    let first = open(&bucket, &environment).await;
+    first.register_broker(register()).await.unwrap();
+    let second = open(&bucket, &environment).await;
+    second.register_broker(register()).await.unwrap();
+    let refused = first.create_topic("t", 1, BTreeMap::new()).await;
+    assert_eq!(refused.map(|_| ()), Err(SubmitError::Fenced));
+    let again = first.create_topic("t", 1, BTreeMap::new()).await;
+    assert_eq!(again.map(|_| ()), Err(SubmitError::Fenced), "for ever");
+    assert!(second.create_topic("t", 1, BTreeMap::new()).await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn many_commands_at_once_are_all_answered() {
+    let bucket = Arc::new(InMemory::new());
+    let controller = open(&bucket, &Environment::simulated(3)).await;
+    controller.register_broker(register()).await.unwrap();
+    let create = |number: usize| {
+        let controller = controller.clone();
+        async move { controller.create_topic(&format!("t{number}"), 1, BTreeMap::new()).await }
+    };
+    let created = futures::future::join_all((0..300).map(create)).await;
+    assert!(created.iter().all(|it| matches!(it, Ok(Ok(_)))));
+    assert_eq!(controller.view().topics().len(), 300);
+}
+
+#[tokio::test]
+async fn followers_are_told_after_it_is_durable() {
+    let bucket = Arc::new(InMemory::new());
+    let controller = open(&bucket, &Environment::simulated(4)).await;
+    controller.register_broker(register()).await.unwrap();
+    let mut changes = controller.view().changes();
+    let topic = controller.create_topic("t", 1, BTreeMap::new()).await.unwrap().unwrap();
+    assert_eq!(changes.next().await, Some(crate::TopicChange::Changed(topic.clone())));
+    controller.delete_topic(topic.id).await.unwrap().unwrap();
+    let deleted = crate::TopicChange::Deleted { id: topic.id, name: "t".into() };
+    assert_eq!(changes.next().await, Some(deleted));
+    assert_eq!(controller.view().topic_by_id(TopicId::ZERO), None);
+}

@@ -1,0 +1,160 @@
+//! What everybody else reads of the metadata: the last durable state, and a feed of changes.
+//!
+//! The copy behind it is written by the controller task alone, after the store has made a change
+//! durable; readers hold its lock for one look-up and never across an await. A lock, not snapshots:
+//! a commit of runs must not copy ten thousand partitions.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio::sync::broadcast;
+use vocabulary::{BrokerId, Partition, SegmentId, TopicId};
+
+use crate::state::{Broker, Event, Progress, Segment, State, Topic, apply};
+
+/// Changes a slow follower may lag behind before it has to look at everything anew.
+const CHANGES_MAX: usize = 1024;
+
+/// What happened to a topic.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TopicChange {
+    /// Created, grown, reconfigured or led anew.
+    Changed(Arc<Topic>),
+    Deleted {
+        id: TopicId,
+        name: String,
+    },
+    /// Changes were missed: look at every topic.
+    Resync,
+}
+
+/// Read access to the metadata. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct View {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    cluster_id: String,
+    state: RwLock<State>,
+    changes: broadcast::Sender<TopicChange>,
+}
+
+/// A follower's place in the feed of changes.
+#[derive(Debug)]
+pub struct Changes {
+    receiver: broadcast::Receiver<TopicChange>,
+}
+
+impl Changes {
+    /// The next change. `None` once the controller is gone.
+    pub async fn next(&mut self) -> Option<TopicChange> {
+        match self.receiver.recv().await {
+            Ok(change) => Some(change),
+            Err(broadcast::error::RecvError::Lagged(_)) => Some(TopicChange::Resync),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+impl View {
+    pub(crate) fn new(cluster_id: String, state: State) -> View {
+        let (changes, _) = broadcast::channel(CHANGES_MAX);
+        View { shared: Arc::new(Shared { cluster_id, state: RwLock::new(state), changes }) }
+    }
+
+    pub fn cluster_id(&self) -> &str {
+        &self.shared.cluster_id
+    }
+
+    pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.read().topic(name).cloned()
+    }
+
+    pub fn topic_by_id(&self, id: TopicId) -> Option<Arc<Topic>> {
+        self.read().topics.get(&id).cloned()
+    }
+
+    /// Every topic, by name.
+    pub fn topics(&self) -> Vec<Arc<Topic>> {
+        let mut topics: Vec<Arc<Topic>> = self.read().topics.values().cloned().collect();
+        topics.sort_by(|one, other| one.name.cmp(&other.name));
+        topics
+    }
+
+    /// How far a partition's committed runs are. `None` if it does not exist.
+    pub fn progress(&self, partition: Partition) -> Option<Progress> {
+        self.read().progress_of(partition).cloned()
+    }
+
+    /// Every registered broker, by id.
+    pub fn brokers(&self) -> Vec<Broker> {
+        self.read().brokers.values().cloned().collect()
+    }
+
+    /// Dynamic configs of one broker, or the cluster-wide ones (`None`).
+    pub fn broker_configs(&self, broker: Option<BrokerId>) -> BTreeMap<String, String> {
+        self.read().broker_configs.get(&broker).cloned().unwrap_or_default()
+    }
+
+    /// The data segment of that name, referenced or garbage. `None`: metadata knows no such segment.
+    pub fn segment(&self, id: SegmentId) -> Option<Segment> {
+        self.read().segments.get(&id).copied()
+    }
+
+    /// At most `count_max` segments without live runs.
+    pub fn garbage(&self, count_max: usize) -> Vec<(SegmentId, Segment)> {
+        let state = self.read();
+        let garbage = state.segments.iter().filter(|(_, it)| it.garbage_since.is_some());
+        garbage.take(count_max).map(|(id, it)| (*id, *it)).collect()
+    }
+
+    /// Follows the changes from now on.
+    pub fn changes(&self) -> Changes {
+        Changes { receiver: self.shared.changes.subscribe() }
+    }
+
+    /// A deleted topic whose runs are not all dropped yet, and its number of partitions.
+    pub(crate) fn dropping(&self) -> Option<(TopicId, u32)> {
+        self.read().dropping.first_key_value().map(|(id, partitions)| (*id, *partitions))
+    }
+
+    /// Makes durable events visible. The controller is the only caller.
+    pub(crate) fn publish(&self, events: &[Event]) {
+        let mut changes = Vec::new();
+        {
+            let mut state = self.write();
+            for event in events {
+                apply(&mut state, event);
+            }
+            for event in events {
+                let Some(id) = event.topic_changed() else { continue };
+                changes.push(match (event, state.topics.get(&id)) {
+                    (Event::TopicDeleted { id, name, .. }, _) => {
+                        TopicChange::Deleted { id: *id, name: name.clone() }
+                    }
+                    (_, Some(topic)) => TopicChange::Changed(Arc::clone(topic)),
+                    (_, None) => continue, // Deleted by a later event of the same batch.
+                });
+            }
+        }
+        for change in changes {
+            // Nobody following is fine.
+            let _ = self.shared.changes.send(change);
+        }
+    }
+
+    /// One look at the whole state, for a dry run of a rule.
+    pub(crate) fn with_state<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.read())
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.shared.state.read().expect("the writer panics only on A3, which stops the process")
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.shared.state.write().expect("the writer panics only on A3, which stops the process")
+    }
+}

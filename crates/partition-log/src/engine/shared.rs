@@ -1,0 +1,283 @@
+//! What the partitions of one engine have in common: ports, budgets, who has something to flush.
+//!
+//! Owns: the tail cache's budget, the amount of unflushed data, the dirty set.
+//! Does not own: the partitions' states, the loops that act on all this (`flush` and others).
+//!
+//! Locking: each lock here is a leaf, below any partition's state, held for a few steps. The dirty set
+//! is entered under a partition's state lock, so nobody may lock a partition while holding it.
+
+use super::{LogMetrics, LogOptions};
+use crate::log::{PartitionLog, TailCosts};
+use crate::read::Reader;
+use crate::run_index::RunIndex;
+use crate::wal::Wal;
+use bucket::Bucket;
+use environment::Environment;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
+use std::time::Duration;
+use tokio::sync::Notify;
+use vocabulary::{Offset, Partition, Tick};
+
+pub(crate) struct Shared {
+    pub(crate) options: LogOptions,
+    pub(crate) wal: Wal,
+    pub(crate) bucket: Arc<dyn Bucket>,
+    pub(crate) runs: Arc<dyn RunIndex>,
+    pub(crate) environment: Environment,
+    pub(crate) metrics: LogMetrics,
+    pub(crate) reader: Arc<Reader>,
+    pub(crate) partitions: RwLock<HashMap<Partition, Arc<PartitionLog>>>,
+    /// One flush at a time; awaited, hence tokio's.
+    pub(crate) flush_turn: tokio::sync::Mutex<()>,
+    pub(crate) flush_wanted: Notify,
+    cached: Mutex<VecDeque<CachedBatch>>,
+    cached_bytes: AtomicU64,
+    dirty: Mutex<BTreeMap<Partition, Dirty>>,
+    unflushed_bytes: AtomicU64,
+    unflushed_batches: AtomicU64,
+    room: Notify,
+    /// The greatest sequence whose listeners were called: what is not durable yet lies there or later.
+    durable_sequence: AtomicU64,
+    failing: Mutex<Option<(Tick, String)>>,
+}
+
+/// A durable batch that memory holds, in the order in which memory lets go.
+struct CachedBatch {
+    log: Weak<PartitionLog>,
+    base: Offset,
+    cost: u64,
+}
+
+#[derive(Debug)]
+struct Dirty {
+    log: Weak<PartitionLog>,
+    since: Tick,
+}
+
+/// What [`Shared`] is made of.
+pub(crate) struct Parts {
+    pub(crate) options: LogOptions,
+    pub(crate) wal: Wal,
+    pub(crate) bucket: Arc<dyn Bucket>,
+    pub(crate) runs: Arc<dyn RunIndex>,
+    pub(crate) environment: Environment,
+    pub(crate) metrics: LogMetrics,
+    pub(crate) reader: Arc<Reader>,
+    /// The last sequence that recovery found.
+    pub(crate) durable_sequence: u64,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: Parts) -> Shared {
+        Shared {
+            options: parts.options,
+            wal: parts.wal,
+            bucket: parts.bucket,
+            runs: parts.runs,
+            environment: parts.environment,
+            metrics: parts.metrics,
+            reader: parts.reader,
+            partitions: RwLock::default(),
+            flush_turn: tokio::sync::Mutex::default(),
+            flush_wanted: Notify::new(),
+            cached: Mutex::default(),
+            cached_bytes: AtomicU64::new(0),
+            dirty: Mutex::default(),
+            unflushed_bytes: AtomicU64::new(0),
+            unflushed_batches: AtomicU64::new(0),
+            room: Notify::new(),
+            durable_sequence: AtomicU64::new(parts.durable_sequence),
+            failing: Mutex::default(),
+        }
+    }
+
+    /// The hosted partitions, sorted.
+    pub(crate) fn logs(&self) -> Vec<Arc<PartitionLog>> {
+        let partitions = self.partitions.read().expect("no holder of this leaf lock panics");
+        let mut logs: Vec<_> = partitions.values().cloned().collect();
+        drop(partitions);
+        logs.sort_unstable_by_key(|log| log.partition());
+        logs
+    }
+
+    pub(crate) fn partition(&self, partition: Partition) -> Option<Arc<PartitionLog>> {
+        let partitions = self.partitions.read().expect("no holder of this leaf lock panics");
+        partitions.get(&partition).cloned()
+    }
+
+    /// Ends a partition here: waiters fail, the tail goes, its WAL is not needed any more.
+    pub(crate) fn remove(&self, partition: Partition) {
+        let removed = {
+            let mut all = self.partitions.write().expect("no holder of this leaf lock panics");
+            self.metrics.partitions.set(all.len() as i64 - i64::from(all.contains_key(&partition)));
+            all.remove(&partition)
+        };
+        if let Some(log) = removed {
+            let costs = log.retire();
+            self.dirty().remove(&partition);
+            self.cached_bytes.fetch_sub(costs.cached, Ordering::Relaxed);
+            self.flushed(costs.unflushed, costs.unflushed_batches);
+        }
+    }
+
+    /// A partition was opened with what recovery found of it.
+    pub(crate) fn opened(&self, log: &Arc<PartitionLog>) {
+        let TailCosts { unflushed, unflushed_batches, .. } = log.costs();
+        if 0 < unflushed_batches {
+            self.mark_dirty(log);
+            self.add_unflushed(unflushed, unflushed_batches);
+        }
+    }
+
+    /// Waits until there is room for more unflushed data (A9: it slows, it does not fail).
+    pub(crate) async fn wait_for_room(&self) {
+        while self.is_full() {
+            let mut freed = std::pin::pin!(self.room.notified());
+            freed.as_mut().enable();
+            if !self.is_full() {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.options.unflushed_bytes_max.0 <= self.unflushed_bytes.load(Ordering::Relaxed)
+            || self.options.unflushed_batches_max <= self.unflushed_batches.load(Ordering::Relaxed)
+    }
+
+    /// The partition has something to flush, now or once it is durable. Called under its state lock.
+    pub(crate) fn mark_dirty(&self, log: &Arc<PartitionLog>) {
+        let since = self.environment.clock.now();
+        let entry = || Dirty { log: Arc::downgrade(log), since };
+        self.dirty().entry(log.partition()).or_insert_with(entry);
+    }
+
+    /// The partition has nothing to flush any more. Called under its state lock.
+    pub(crate) fn mark_clean(&self, partition: Partition) {
+        self.dirty().remove(&partition);
+    }
+
+    /// What is left of the partition came in after `since`.
+    pub(crate) fn mark_younger(&self, partition: Partition, since: Tick) {
+        if let Some(dirty) = self.dirty().get_mut(&partition) {
+            dirty.since = dirty.since.max(since);
+        }
+    }
+
+    /// Partitions with something to flush, sorted.
+    pub(crate) fn dirty_logs(&self) -> Vec<Arc<PartitionLog>> {
+        self.dirty().values().filter_map(|it| it.log.upgrade()).collect()
+    }
+
+    /// When the oldest unflushed batch is due.
+    pub(crate) fn flush_due_at(&self) -> Option<Tick> {
+        let oldest = self.dirty().values().map(|it| it.since).min();
+        oldest.map(|since| since.plus(self.options.flush_age))
+    }
+
+    pub(crate) fn is_flush_due(&self) -> bool {
+        let now = self.environment.clock.now();
+        self.options.flush_bytes.0 <= self.unflushed_bytes.load(Ordering::Relaxed)
+            || self.options.unflushed_batches_max / 2
+                <= self.unflushed_batches.load(Ordering::Relaxed)
+            || self.flush_due_at().is_some_and(|at| at <= now)
+    }
+
+    pub(crate) fn unflushed_bytes(&self) -> u64 {
+        self.unflushed_bytes.load(Ordering::Relaxed)
+    }
+
+    /// A batch is durable and in memory. Called under its partition's state lock, so that whoever
+    /// takes it off the budgets again finds it on them.
+    pub(crate) fn count_durable(&self, cost: u64, sequence: u64) {
+        self.durable_sequence.fetch_max(sequence, Ordering::AcqRel);
+        self.cached_bytes.fetch_add(cost, Ordering::Relaxed);
+        self.add_unflushed(cost, 1);
+    }
+
+    /// The batch takes its place in the cache. Called with no lock held: older ones may have to go.
+    pub(crate) fn keep_cached(&self, log: Weak<PartitionLog>, base: Offset, cost: u64) {
+        self.cached().push_back(CachedBatch { log, base, cost });
+        self.shrink_cache();
+    }
+
+    fn shrink_cache(&self) {
+        let cached_bytes_max = self.options.tail_cache_bytes.0;
+        while cached_bytes_max < self.cached_bytes.load(Ordering::Relaxed) {
+            let Some(oldest) = self.cached().pop_front() else { return };
+            // What left memory in another way was taken off the budget there.
+            if oldest.log.upgrade().is_some_and(|log| log.demote(oldest.base)) {
+                self.cached_bytes.fetch_sub(oldest.cost, Ordering::Relaxed);
+            }
+        }
+        self.metrics.tail_cache_bytes.set(self.cached_bytes.load(Ordering::Relaxed) as i64);
+    }
+
+    fn add_unflushed(&self, cost: u64, batches: u64) {
+        let before = self.unflushed_bytes.fetch_add(cost, Ordering::Relaxed);
+        let batches_before = self.unflushed_batches.fetch_add(batches, Ordering::Relaxed);
+        let half = self.options.unflushed_batches_max / 2;
+        if self.options.flush_bytes.0 <= before + cost || half <= batches_before + batches {
+            self.flush_wanted.notify_one();
+        }
+        self.metrics.unflushed_bytes.set((before + cost) as i64);
+    }
+
+    /// So much is in data segments now, or not wanted any more.
+    pub(crate) fn flushed(&self, cost: u64, batches: u64) {
+        let before = self.unflushed_bytes.fetch_sub(cost, Ordering::Relaxed);
+        self.unflushed_batches.fetch_sub(batches, Ordering::Relaxed);
+        self.metrics.unflushed_bytes.set(before.saturating_sub(cost) as i64);
+        self.room.notify_waiters();
+    }
+
+    /// The lowest WAL sequence that the hosted partitions still need.
+    pub(crate) fn needed_sequence(&self) -> u64 {
+        // Read first: what becomes durable while we look lies there or later.
+        let durable = self.durable_sequence.load(Ordering::Acquire);
+        let needed = self.dirty_logs().into_iter().filter_map(|log| log.needed_sequence());
+        needed.fold(durable, u64::min)
+    }
+
+    pub(crate) fn set_failing(&self, reason: String) {
+        let now = self.environment.clock.now();
+        let mut failing = self.failing.lock().expect("no holder of this leaf lock panics");
+        let since = failing.as_ref().map_or(now, |(since, _)| *since);
+        *failing = Some((since, reason));
+        self.metrics.flush_failures.inc();
+    }
+
+    pub(crate) fn set_working(&self) {
+        *self.failing.lock().expect("no holder of this leaf lock panics") = None;
+    }
+
+    pub(crate) fn failing(&self) -> Option<(Tick, String)> {
+        self.failing.lock().expect("no holder of this leaf lock panics").clone()
+    }
+
+    /// `wait`, give or take a tenth, so that brokers and loops do not march in step.
+    pub(crate) fn jittered(&self, wait: Duration) -> Duration {
+        let permille = 900 + self.environment.entropy.below(200) as u32;
+        wait / 1000 * permille
+    }
+
+    fn cached(&self) -> MutexGuard<'_, VecDeque<CachedBatch>> {
+        self.cached.lock().expect("no holder of this leaf lock panics: queue steps only")
+    }
+
+    fn dirty(&self) -> MutexGuard<'_, BTreeMap<Partition, Dirty>> {
+        self.dirty.lock().expect("no holder of this leaf lock panics: map steps only")
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Shared");
+        shown.field("wal", &self.wal).field("unflushed_bytes", &self.unflushed_bytes());
+        shown.finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,222 @@
+//! A partition's side of a flush: what is to be written, and what changes once it is committed.
+//!
+//! Owns: the snapshot of producers as of the committed end, moving that end.
+//! Does not own: segments, the bucket, the order of partitions (`flush`).
+
+use super::producers::{ProducedBatch, ProducerTable};
+use super::tail::{TailEntry, cost};
+use super::{AppendError, PartitionLog, Seal, TailCosts};
+use crate::read::ReadError;
+use crate::run_index::RunIndexError;
+use bytes::Bytes;
+use std::sync::Arc;
+use vocabulary::{Offset, Timestamp};
+
+/// Base snapshots up to this size stay in memory between flushes; larger ones are read again from the
+/// last run's index, which is the price of having many producers.
+const BASE_BYTES_KEPT_MAX: usize = 1024;
+
+/// The durable batches of one partition that one data segment takes.
+#[derive(Debug)]
+pub(crate) struct FlushPart {
+    pub(crate) log: Arc<PartitionLog>,
+    pub(crate) base: Offset,
+    /// Exclusive.
+    pub(crate) end: Offset,
+    /// Of the batches.
+    pub(crate) bytes: u64,
+    /// In offset order, never empty.
+    pub(crate) entries: Vec<TailEntry>,
+}
+
+/// Why the producers as of the committed end are not known.
+#[derive(Debug)]
+pub(crate) enum BaseError {
+    Removed,
+    /// Try again later; what failed is for the log.
+    Failed(String),
+}
+
+impl From<RunIndexError> for BaseError {
+    fn from(error: RunIndexError) -> BaseError {
+        BaseError::Failed(error.to_string())
+    }
+}
+
+impl FlushPart {
+    /// The producers as of the part's end, given those as of its base (P2).
+    pub(crate) fn producers_at_end(
+        &self,
+        mut table: ProducerTable,
+        now: Timestamp,
+        expiration_ms: i64,
+    ) -> Bytes {
+        for batch in self.entries.iter().filter_map(|it| ProducedBatch::of(&it.batch)) {
+            table.replay(&batch, now);
+        }
+        table.expire(now, expiration_ms);
+        table.encode()
+    }
+
+    /// What the part weighs in the budgets of the unflushed: cost and batches.
+    pub(crate) fn weight(&self) -> (u64, u64) {
+        let cost = self.entries.iter().map(|it| cost(it.batch.length)).sum();
+        (cost, self.entries.len() as u64)
+    }
+}
+
+impl PartitionLog {
+    /// The next durable batches to flush: up to `bytes_max` and `batches_max`, at least one, and
+    /// nothing at or above `up_to`. `None` when there are none.
+    pub(crate) fn unflushed(
+        &self,
+        up_to: Offset,
+        bytes_max: u64,
+        batches_max: usize,
+    ) -> Option<FlushPart> {
+        let log = self.weak().upgrade()?;
+        if Seal::Fenced <= self.seal() {
+            return None;
+        }
+        let state = self.state();
+        let mut entries = state.tail.as_ref()?.unflushed(bytes_max, batches_max);
+        entries.truncate(entries.partition_point(|it| it.batch.end_offset() <= up_to));
+        let (first, last) = (entries.first()?, entries.last()?);
+        let (base, end) = (first.batch.base_offset, last.batch.end_offset());
+        assert_eq!(base, state.committed_end, "A3: a flush starts at the committed end");
+        let bytes = entries.iter().map(|it| u64::from(it.batch.length)).sum();
+        Some(FlushPart { log, base, end, bytes, entries })
+    }
+
+    /// The metadata has the run `[base, end)` of `bytes`: it is served from there from now on. Without
+    /// `producers`, their state as of `end` is read from the run when it is needed. False if the
+    /// partition was removed meanwhile, and its tail with it.
+    pub(crate) fn committed(
+        &self,
+        base: Offset,
+        end: Offset,
+        bytes: u64,
+        producers: Option<Bytes>,
+    ) -> bool {
+        let mut state = self.state();
+        let state = &mut *state;
+        assert_eq!(state.committed_end, base, "A3: runs are committed in offset order");
+        assert!(end <= state.high_watermark, "A2: only durable batches are committed");
+        state.committed_end = end;
+        state.base_producers = producers.filter(|it| it.len() <= BASE_BYTES_KEPT_MAX);
+        state.committed_bytes = state.committed_bytes.map(|it| it + bytes);
+        let Some(tail) = state.tail.as_mut() else { return false };
+        tail.commit(end);
+        if tail.is_flushed() {
+            self.shared.mark_clean(self.partition());
+        }
+        if tail.is_empty() {
+            state.tail = None;
+        }
+        true
+    }
+
+    /// The WAL segment that holds the first durable batch no run covers; `None` if there is none.
+    pub(crate) fn needed_sequence(&self) -> Option<u64> {
+        self.state().tail.as_ref().and_then(|tail| tail.needed_sequence())
+    }
+
+    /// What the durable batches of exactly `[base, end)` weigh in the budgets of the unflushed: cost
+    /// and count. `None` unless they are the next to flush and `end` is where a batch ends.
+    pub(crate) fn weight_between(&self, base: Offset, end: Offset) -> Option<(u64, u64)> {
+        let state = self.state();
+        if state.committed_end != base || state.high_watermark < end {
+            return None;
+        }
+        let (mut weight, mut count, mut reached) = (0, 0, base);
+        for entry in state.tail.as_ref()?.uncommitted() {
+            if end <= reached {
+                break;
+            }
+            reached = entry.batch.end_offset();
+            weight += cost(entry.batch.length);
+            count += 1;
+        }
+        (reached == end).then_some((weight, count))
+    }
+
+    /// Stops the partition: appends are refused from now on, those not yet acknowledged never will be.
+    /// Its tail stays in the WAL for whoever sorts it out, and out of the budgets.
+    pub(crate) fn seal_and_fail(&self, seal: Seal) {
+        self.set_seal(seal);
+        let (high_watermark, costs) = {
+            let mut state = self.state();
+            let costs = state.tail.as_ref().map_or(TailCosts::default(), |tail| tail.costs());
+            let first_time = !std::mem::replace(&mut state.is_off_budget, true);
+            (state.high_watermark, first_time.then_some(costs))
+        };
+        if let Some(costs) = costs {
+            self.shared.flushed(costs.unflushed, costs.unflushed_batches);
+        }
+        self.waits().fail_above(high_watermark, &AppendError::Unknown);
+    }
+
+    /// Lets memory go of the durable batch at `base`. True if it held its bytes.
+    pub(crate) fn demote(&self, base: Offset) -> bool {
+        let mut state = self.state();
+        let Some(tail) = state.tail.as_mut() else { return false };
+        let had = tail.demote(base);
+        if tail.is_empty() {
+            state.tail = None;
+        }
+        had
+    }
+
+    /// Forgets idle producers (producer.id.expiration.ms).
+    pub(crate) fn expire_producers(&self, now: Timestamp) {
+        let expiration_ms = self.shared.options.producer_expiration_ms;
+        if let Some(table) = self.state().producers.as_mut() {
+            table.expire(now, expiration_ms);
+        }
+    }
+
+    /// The producers as of the last committed run, and that run's end: the committed end, or beyond
+    /// it while a commit is under way.
+    pub(crate) async fn base_producers(&self) -> Result<(Offset, ProducerTable), BaseError> {
+        if self.seal() == Seal::Removed {
+            return Err(BaseError::Removed);
+        }
+        let (committed_end, known) = {
+            let state = self.state();
+            (state.committed_end, state.base_producers.clone())
+        };
+        let (as_of, bytes) = match known {
+            Some(bytes) => (committed_end, bytes),
+            None => self.load_base(committed_end).await?,
+        };
+        let table =
+            ProducerTable::decode(&bytes).map_err(|it| BaseError::Failed(it.to_string()))?;
+        Ok((as_of, table))
+    }
+
+    async fn load_base(&self, committed_end: Offset) -> Result<(Offset, Bytes), BaseError> {
+        let Some(run) = self.shared.runs.last_run(self.partition()).await? else {
+            // Every run was deleted, and the snapshot with it: its producers read as unknown (P3).
+            return Ok((committed_end, Bytes::new()));
+        };
+        if run.end < committed_end {
+            let end = run.end;
+            return Err(BaseError::Failed(format!(
+                "A3: the last run ends at {end}, the committed end is {committed_end}"
+            )));
+        }
+        let entry = match self.shared.reader.run_entry(&run).await {
+            Ok(entry) => entry,
+            Err(ReadError::Corrupt { object, reason, .. }) => {
+                return Err(BaseError::Failed(format!("{object} is corrupt: {reason}")));
+            }
+            Err(error) => return Err(BaseError::Failed(error.to_string())),
+        };
+        let bytes = entry.producers.clone().unwrap_or_default();
+        let mut state = self.state();
+        if state.committed_end == run.end && bytes.len() <= BASE_BYTES_KEPT_MAX {
+            state.base_producers = Some(bytes.clone());
+        }
+        Ok((run.end, bytes))
+    }
+}

@@ -1,0 +1,214 @@
+//! Reading a partition: from the tail, the WAL, the caches or the bucket, wherever the bytes lie.
+//!
+//! Owns: which piece comes from where, the limits of a fetch, what is out of range.
+//! Does not own: loading and caching (`reader`), checks of bytes (`verify`), lookups by time
+//! (`lookup`), the tail itself (`log`).
+//!
+//! A read never passes the high watermark (A2), returns whole batches from the one that contains the
+//! asked offset on, and never says "nothing here" for a storage problem: that is
+//! [`ReadError::Unavailable`] or [`ReadError::Corrupt`].
+
+use crate::log::{PartitionLog, Piece, ReadLimit, Seal, Stretch};
+use crate::wal::WalError;
+use bucket::Purpose;
+use bytes::Bytes;
+use std::ops::Range;
+use vocabulary::{LeaderEpoch, Offset, Timestamp};
+
+mod lookup;
+mod reader;
+mod verify;
+
+pub(crate) use reader::{Reader, ReaderOptions};
+
+/// Whole batches, in offset order, as slices of whatever holds them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fetched {
+    pub chunks: Vec<Bytes>,
+    /// Of all chunks.
+    pub bytes: usize,
+}
+
+/// A record found by its timestamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimestampedOffset {
+    pub offset: Offset,
+    pub timestamp: Timestamp,
+    pub leader_epoch: LeaderEpoch,
+}
+
+/// A variant exists only if some caller acts differently on it. Nothing is changed by a read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The consumer resets or follows its policy.
+    #[error("offset {asked} is outside of {log_start} to {end}")]
+    OffsetOutOfRange { asked: Offset, log_start: Offset, end: Offset },
+    /// Storage is slow or failing, or the partition is leaving: ask again.
+    #[error("the partition's storage is unavailable")]
+    Unavailable,
+    /// What storage holds is not what was written (A6). Other offsets may be readable.
+    #[error("{object} is corrupt in bytes {} to {}: {reason}", range.start, range.end)]
+    Corrupt { object: String, range: Range<u64>, reason: String },
+}
+
+/// How often a read looks again where the bytes are, when they moved from the WAL to the bucket or
+/// between segments under its hands.
+const LOOKS_MAX: usize = 4;
+
+/// Where the next bytes of a read are.
+enum Place {
+    Done,
+    OutOfRange(ReadError),
+    Tail(Stretch),
+    /// In committed runs, up to this offset.
+    Committed(Offset),
+}
+
+impl PartitionLog {
+    /// Whole batches from the one that contains `from`, up to `bytes_max`; if `at_least_one`, the
+    /// first batch whatever its size (KIP-74). Empty at the limit. What was read before trouble
+    /// started is returned, and the trouble at the next call.
+    pub async fn read(
+        &self,
+        from: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+        limit: ReadLimit,
+    ) -> Result<Fetched, ReadError> {
+        let mut fetched = Fetched::default();
+        let mut next = from;
+        let mut looks = 0;
+        loop {
+            let left = bytes_max.saturating_sub(fetched.bytes);
+            let must = at_least_one && fetched.bytes == 0;
+            if left == 0 && !must {
+                return Ok(fetched);
+            }
+            let step = match self.locate(next, left, must, limit) {
+                Place::Done => return Ok(fetched),
+                Place::OutOfRange(error) => Err(error),
+                Place::Tail(stretch) => self.read_tail(stretch).await,
+                Place::Committed(end) => self.read_committed(next, end, left, must).await,
+            };
+            match step {
+                Ok(Step { chunks, end: Some(end) }) => {
+                    let bytes: usize = chunks.iter().map(Bytes::len).sum();
+                    fetched.bytes += bytes;
+                    fetched.chunks.extend(chunks);
+                    if bytes == 0 && end <= next {
+                        return Ok(fetched); // The next batch does not fit.
+                    }
+                    next = end;
+                }
+                Ok(Step { end: None, .. }) => {
+                    looks += 1;
+                    if looks == LOOKS_MAX {
+                        self.shared.metrics.read_failures.inc();
+                        return self.settle(fetched, ReadError::Unavailable);
+                    }
+                }
+                Err(error) => return self.settle(fetched, error),
+            }
+        }
+    }
+
+    fn settle(&self, fetched: Fetched, error: ReadError) -> Result<Fetched, ReadError> {
+        match fetched.bytes {
+            0 => Err(error),
+            _ => Ok(fetched),
+        }
+    }
+
+    fn locate(&self, next: Offset, left: usize, must: bool, limit: ReadLimit) -> Place {
+        if Seal::Damaged <= self.seal() {
+            return Place::OutOfRange(ReadError::Unavailable);
+        }
+        let state = self.state();
+        let offsets = state.offsets();
+        let limit = offsets.limit(limit);
+        if next < offsets.log_start || offsets.end < next {
+            let (log_start, end) = (offsets.log_start, offsets.end);
+            return Place::OutOfRange(ReadError::OffsetOutOfRange { asked: next, log_start, end });
+        }
+        if limit <= next {
+            return Place::Done;
+        }
+        let tail_base = state.tail.as_ref().and_then(|it| it.base()).unwrap_or(offsets.end);
+        match &state.tail {
+            Some(tail) if tail_base <= next => match tail.stretch(next, limit, left, must) {
+                Some(stretch) => {
+                    assert!(stretch.end <= offsets.high_watermark, "A2: only durable is served");
+                    Place::Tail(stretch)
+                }
+                None => Place::Done,
+            },
+            _ => Place::Committed(limit.min(tail_base)),
+        }
+    }
+
+    async fn read_tail(&self, stretch: Stretch) -> Result<Step, ReadError> {
+        let mut chunks = Vec::with_capacity(stretch.pieces.len());
+        for piece in stretch.pieces {
+            match piece {
+                Piece::Memory(bytes) => chunks.push(bytes),
+                Piece::Wal(place) => match self.shared.wal.read(place).await {
+                    Ok(bytes) => {
+                        let checked = verify::batches(&bytes);
+                        checked.map_err(|reason| self.corrupt_wal(place, reason))?;
+                        self.shared.metrics.wal_read_bytes.inc_by(bytes.len() as u64);
+                        chunks.push(bytes);
+                    }
+                    // Flushed and trimmed since we looked: it is in a committed run now.
+                    Err(WalError::NoSuchBytes { .. }) => return Ok(Step::look_again()),
+                    Err(error) => {
+                        self.shared.metrics.read_failures.inc();
+                        tracing::warn!(partition = %self.partition(), %error, "WAL not readable");
+                        return Err(ReadError::Unavailable);
+                    }
+                },
+            }
+        }
+        self.shared.metrics.tail_reads.inc();
+        Ok(Step { chunks, end: Some(stretch.end) })
+    }
+
+    fn corrupt_wal(&self, place: crate::wal::WalPlace, reason: String) -> ReadError {
+        self.shared.metrics.corrupt_reads.inc();
+        let range = place.position..place.position + u64::from(place.length);
+        ReadError::Corrupt { object: format!("WAL segment {}", place.sequence), range, reason }
+    }
+
+    /// Batches of one span of one committed run.
+    async fn read_committed(
+        &self,
+        next: Offset,
+        limit: Offset,
+        left: usize,
+        must: bool,
+    ) -> Result<Step, ReadError> {
+        let reader = &self.shared.reader;
+        let Some(run) = reader.run_at(self.partition(), next).await? else {
+            return Ok(Step::look_again()); // The log start moved, or so it should have.
+        };
+        // A reader of the last run is nearly at the end, and somebody waits for what comes.
+        let is_last = run.end == self.state().committed_end;
+        let purpose = if is_last { Purpose::ReadTail } else { Purpose::ReadCold };
+        let step = reader.read_run(&run, next, limit, left, must, purpose).await?;
+        Ok(match step {
+            Some((chunks, end)) => Step { chunks, end: Some(end) },
+            None => Step::look_again(),
+        })
+    }
+}
+
+/// What one step of a read got; without an end, the bytes have moved.
+struct Step {
+    chunks: Vec<Bytes>,
+    end: Option<Offset>,
+}
+
+impl Step {
+    fn look_again() -> Step {
+        Step { chunks: Vec::new(), end: None }
+    }
+}

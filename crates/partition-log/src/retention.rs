@@ -1,0 +1,207 @@
+//! Which records end: by age and size (KIP-71's delete policy), and by request (KIP-107).
+//!
+//! Owns: the decision, moving the log start in metadata and then in memory.
+//! Does not own: the objects that become garbage (`collection`), Kafka's key compaction.
+//!
+//! Retention works on whole committed runs; what is still in the tail gets there by the flush's age.
+//! The metadata moves first: a log start that was told to a client never moves back.
+
+use crate::engine::Shared;
+use crate::log::{DeleteRecordsError, LogSettings, PartitionLog, Seal};
+use crate::read::ReadError;
+use crate::run_index::RunDescription;
+use std::sync::Arc;
+use vocabulary::{Offset, Timestamp};
+
+/// Run descriptions looked at per question to the metadata.
+const PAGE_RUNS: usize = 256;
+
+/// The retention loop, until it is dropped.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    loop {
+        let wait = shared.jittered(shared.options.retention_check_interval);
+        shared.environment.clock.sleep(wait).await;
+        for log in shared.logs() {
+            log.expire_producers(shared.environment.clock.wall());
+            if let Err(error) = log.retain().await {
+                tracing::warn!(partition = %log.partition(), %error, "retention skipped for now");
+            }
+        }
+    }
+}
+
+/// What retention still has to free of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Demand {
+    /// Runs whose newest record is older go.
+    older_than: Option<Timestamp>,
+    /// Bytes beyond retention.bytes.
+    excess: u64,
+}
+
+impl Demand {
+    fn of(settings: &LogSettings, size: u64, now: Timestamp) -> Demand {
+        let older_than = settings.retention_ms.map(|it| Timestamp(now.0.saturating_sub(it)));
+        let excess = settings.retention_bytes.map_or(0, |max| size.saturating_sub(max));
+        Demand { older_than, excess }
+    }
+
+    /// Whether the oldest run goes. A run larger than the excess stays: retention.bytes is a floor.
+    fn takes(&mut self, run: &RunDescription) -> bool {
+        let has_time = run.max_timestamp != Timestamp::NONE;
+        let is_old = has_time && self.older_than.is_some_and(|it| run.max_timestamp < it);
+        let is_excess = 0 < run.length && run.length <= self.excess;
+        if is_old || is_excess {
+            self.excess = self.excess.saturating_sub(run.length);
+        }
+        is_old || is_excess
+    }
+}
+
+impl PartitionLog {
+    /// Deletes every record below `offset` (KIP-107); `Offset(-1)` means up to the high watermark.
+    /// Returns the log start, which may have been higher before.
+    pub async fn delete_before(&self, offset: Offset) -> Result<Offset, DeleteRecordsError> {
+        match self.seal() {
+            Seal::Removed => return Err(DeleteRecordsError::Removed),
+            Seal::Damaged => return Err(DeleteRecordsError::Unavailable),
+            Seal::Open | Seal::Stopping | Seal::Fenced => (),
+        }
+        let offsets = self.offsets();
+        let high_watermark = offsets.high_watermark;
+        let target = if offset == Offset(-1) { high_watermark } else { offset };
+        if target < Offset::ZERO || high_watermark < target {
+            return Err(DeleteRecordsError::OffsetOutOfRange { asked: target, high_watermark });
+        }
+        if target <= offsets.log_start {
+            return Ok(offsets.log_start);
+        }
+        self.advance(target).await.map_err(|error| {
+            tracing::warn!(partition = %self.partition(), %error, "records not deleted");
+            DeleteRecordsError::Unavailable
+        })?;
+        Ok(self.offsets().log_start)
+    }
+
+    /// One look of the retention loop.
+    async fn retain(&self) -> Result<(), ReadError> {
+        if Seal::Fenced <= self.seal() {
+            return Ok(());
+        }
+        self.count_committed().await?;
+        let settings = self.settings();
+        let offsets = self.offsets();
+        if !settings.cleanup.delete || offsets.committed_end <= offsets.log_start {
+            return Ok(());
+        }
+        let now = self.shared.environment.clock.wall();
+        let mut demand = Demand::of(&settings, self.size_bytes(), now);
+        let (mut start, mut deleted) = (offsets.log_start, 0);
+        'pages: loop {
+            let runs = self.shared.reader.runs_from(self.partition(), start, PAGE_RUNS).await?;
+            if runs.is_empty() {
+                break;
+            }
+            for run in runs {
+                if !demand.takes(&run) {
+                    break 'pages;
+                }
+                start = run.end;
+                deleted += 1;
+            }
+        }
+        // A commit under way may be known to the metadata before it is known here.
+        let start = start.min(self.offsets().committed_end);
+        if offsets.log_start < start {
+            self.advance(start).await?;
+            self.shared.metrics.records_expired_runs.inc_by(deleted);
+            tracing::info!(partition = %self.partition(), %start, deleted, "old runs are deleted");
+        }
+        Ok(())
+    }
+
+    /// Moves the log start in the metadata and then here.
+    async fn advance(&self, log_start: Offset) -> Result<(), ReadError> {
+        self.state().committed_bytes = None;
+        let advanced = self.shared.runs.advance_log_start(self.partition(), log_start).await;
+        advanced.map_err(|error| {
+            tracing::debug!(partition = %self.partition(), %error, "log start not moved");
+            ReadError::Unavailable
+        })?;
+        self.log_start_moved(log_start);
+        self.count_committed().await
+    }
+
+    /// Adds up the committed runs, unless that was done.
+    async fn count_committed(&self) -> Result<(), ReadError> {
+        loop {
+            let (mut next, committed_end) = {
+                let state = self.state();
+                if state.committed_bytes.is_some() {
+                    return Ok(());
+                }
+                (state.log_start, state.committed_end)
+            };
+            let mut bytes = 0;
+            while next < committed_end {
+                let runs = self.shared.reader.runs_from(self.partition(), next, PAGE_RUNS).await?;
+                let Some(last) = runs.last() else { break };
+                next = last.end;
+                let counted = runs.iter().take_while(|run| run.end <= committed_end);
+                bytes += counted.map(|run| run.length).sum::<u64>();
+            }
+            let mut state = self.state();
+            // A flush in between has added nothing to a count that was not there: count again.
+            if state.committed_end == committed_end {
+                state.committed_bytes = Some(bytes);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vocabulary::{LeaderEpoch, Partition, SegmentId};
+
+    fn run(length: u64, max_timestamp: i64) -> RunDescription {
+        RunDescription {
+            partition: Partition::default(),
+            leader_epoch: LeaderEpoch(0),
+            base: Offset(0),
+            end: Offset(1),
+            max_timestamp: Timestamp(max_timestamp),
+            segment: SegmentId(1),
+            position: 0,
+            length,
+            crc: 0,
+        }
+    }
+
+    fn demand(retention_ms: Option<i64>, retention_bytes: Option<u64>, size: u64) -> Demand {
+        let settings = LogSettings { retention_ms, retention_bytes, ..LogSettings::default() };
+        Demand::of(&settings, size, Timestamp(10_000))
+    }
+
+    #[test]
+    fn runs_go_when_their_newest_record_is_too_old() {
+        let mut demand = demand(Some(1000), None, 0);
+        assert!(demand.takes(&run(10, 8_999)));
+        assert!(!demand.takes(&run(10, 9_000)));
+        assert!(!demand.takes(&run(10, 99_000)), "a time in the future is not old");
+        assert!(!demand.takes(&run(10, -1)), "a run without times does not age");
+    }
+
+    #[test]
+    fn runs_go_while_what_remains_is_enough() {
+        let mut demand = demand(None, Some(100), 125);
+        assert!(demand.takes(&run(10, 0)));
+        assert!(demand.takes(&run(10, 0)));
+        assert!(!demand.takes(&run(10, 0)), "95 bytes would be fewer than asked for");
+    }
+
+    #[test]
+    fn without_limits_everything_stays() {
+        assert!(!demand(None, None, u64::MAX).takes(&run(10, 0)));
+    }
+}

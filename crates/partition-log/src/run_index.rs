@@ -1,0 +1,133 @@
+//! The port to the metadata: which committed runs exist, and which segments nobody needs any more.
+//!
+//! Owns: the trait and its types. Does not own: how a cluster stores them; the broker implements the
+//! port over the controller, [`MemoryRunIndex`] is its memory twin.
+//!
+//! What an implementation promises:
+//! - a run is committed only if it starts at its partition's committed end (A3) and its leader epoch
+//!   is neither older than the last committed run's nor newer than the partition's;
+//! - all runs of one commit that are not refused are committed atomically, or none is;
+//! - `advance_log_start` drops the runs wholly below the new start, and a run committed wholly below
+//!   the log start is dropped at once;
+//! - a segment becomes garbage when its last run is dropped, and stays known until it is forgotten.
+
+use async_trait::async_trait;
+use std::fmt;
+use vocabulary::{LeaderEpoch, Offset, Partition, SegmentId, Timestamp};
+
+mod memory;
+pub use memory::MemoryRunIndex;
+
+/// The committed place of `[base, end)` of one partition: a byte range of one data segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunDescription {
+    pub partition: Partition,
+    /// Under which the run's batches were appended, which may be older than the current one.
+    pub leader_epoch: LeaderEpoch,
+    pub base: Offset,
+    /// Exclusive.
+    pub end: Offset,
+    /// The largest record timestamp of the run.
+    pub max_timestamp: Timestamp,
+    pub segment: SegmentId,
+    /// Of the run's first byte in the segment.
+    pub position: u64,
+    /// In bytes.
+    pub length: u64,
+    /// CRC32C of the run's bytes.
+    pub crc: u32,
+}
+
+/// One data segment and its runs, in the order of the segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunCommit {
+    pub segment: SegmentId,
+    /// The whole object's length.
+    pub segment_bytes: u64,
+    pub created: Timestamp,
+    pub runs: Vec<RunDescription>,
+}
+
+/// A run that was not committed. All others of the commit were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunRefusal {
+    pub partition: Partition,
+    pub base: Offset,
+    pub reason: RefusalReason,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// The topic was deleted: the run will never be wanted.
+    UnknownPartition,
+    /// Another leader took over: this one must stop.
+    WrongEpoch,
+    /// The run does not start at the committed end. After an unknown outcome it may be that the
+    /// very same run is committed already.
+    NotContiguous { committed_end: Offset },
+}
+
+impl fmt::Display for RefusalReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RefusalReason::UnknownPartition => f.write_str("the partition does not exist"),
+            RefusalReason::WrongEpoch => f.write_str("the leader epoch is not the partition's"),
+            RefusalReason::NotContiguous { committed_end } => {
+                write!(f, "the committed end is {committed_end}")
+            }
+        }
+    }
+}
+
+/// A segment without live runs. Its object may be deleted once the grace period is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GarbageSegment {
+    pub segment: SegmentId,
+    /// When its last run was dropped.
+    pub since: Timestamp,
+}
+
+/// A variant exists only if some caller acts differently on it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunIndexError {
+    /// No answer: a change may or may not have happened. Retry, and look before concluding (A9).
+    #[error("the metadata did not answer: {reason}")]
+    Unavailable { reason: String },
+    /// This broker may not change metadata any more; retrying is of no use.
+    #[error("this broker is fenced")]
+    Fenced,
+}
+
+/// See the module for what an implementation promises.
+#[async_trait]
+pub trait RunIndex: Send + Sync + fmt::Debug {
+    /// Commits a data segment's runs. Refused runs are listed; the others are committed atomically.
+    async fn commit(&self, commit: RunCommit) -> Result<Vec<RunRefusal>, RunIndexError>;
+
+    /// The run that contains `offset` (or the first one above it) and those that follow.
+    async fn runs_from(
+        &self,
+        partition: Partition,
+        offset: Offset,
+        count_max: usize,
+    ) -> Result<Vec<RunDescription>, RunIndexError>;
+
+    async fn last_run(&self, partition: Partition)
+    -> Result<Option<RunDescription>, RunIndexError>;
+
+    /// Drops the runs wholly below `log_start`. Never moves it backwards.
+    async fn advance_log_start(
+        &self,
+        partition: Partition,
+        log_start: Offset,
+    ) -> Result<(), RunIndexError>;
+
+    /// Segments without live runs, the longest dead first.
+    async fn garbage(&self, count_max: usize) -> Result<Vec<GarbageSegment>, RunIndexError>;
+
+    /// After their objects are deleted.
+    async fn forget(&self, segments: &[SegmentId]) -> Result<(), RunIndexError>;
+
+    /// For each segment, whether the metadata knows it, as live or as garbage.
+    async fn known(&self, segments: &[SegmentId]) -> Result<Vec<bool>, RunIndexError>;
+}

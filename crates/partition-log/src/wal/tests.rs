@@ -1,1 +1,116 @@
-//! Tests of the write-ahead log.
+//! Tests of the write-ahead log as a whole: committer over files over a simulated disk.
+
+mod committing;
+mod recovering;
+mod simulation;
+
+use super::*;
+use crate::segment::RunEntry;
+use crate::volume::MemoryVolume;
+use bytes::Bytes;
+use environment::Environment;
+use protocol::records::{Attributes, BATCH_HEADER_LEN, BatchHeader};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use vocabulary::{
+    BrokerEpoch, BrokerId, ByteCount, LeaderEpoch, Offset, Partition, Timestamp, TopicId,
+};
+
+/// What the listeners heard, in the order in which they heard it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Durable { partition: i32, end: Offset, place: WalPlace },
+    Lost { partition: i32, base: Offset },
+}
+
+type Ears = Arc<Mutex<Vec<Heard>>>;
+
+struct Listener {
+    partition: i32,
+    ears: Ears,
+}
+
+impl CommitListener for Listener {
+    fn durable(&self, end: Offset, place: WalPlace) {
+        hear(&self.ears).push(Heard::Durable { partition: self.partition, end, place });
+    }
+
+    fn lost(&self, base: Offset) {
+        hear(&self.ears).push(Heard::Lost { partition: self.partition, base });
+    }
+}
+
+fn hear(ears: &Ears) -> MutexGuard<'_, Vec<Heard>> {
+    ears.lock().expect("no test panics with it")
+}
+
+fn partition(index: i32) -> Partition {
+    Partition { topic: TopicId([7; 16]), index }
+}
+
+/// A batch of `records` records whose payload depends on `mark`.
+fn batch(base: Offset, records: i32, payload: usize, mark: u64) -> (BatchHeader, Bytes) {
+    let header = BatchHeader {
+        base_offset: base,
+        length: (BATCH_HEADER_LEN - 12 + payload) as i32,
+        leader_epoch: 0,
+        magic: 2,
+        crc: 0,
+        attributes: Attributes(0),
+        last_offset_delta: records - 1,
+        base_timestamp: Timestamp(1000),
+        max_timestamp: Timestamp(1000 + i64::from(records)),
+        producer_id: -1,
+        producer_epoch: -1,
+        base_sequence: -1,
+        record_count: records,
+    };
+    let mut bytes = header.encode().to_vec();
+    bytes.extend((0..payload as u64).map(|it| (it.wrapping_mul(mark | 1) >> 3) as u8));
+    (header, Bytes::from(bytes))
+}
+
+async fn append(wal: &Wal, ears: &Ears, index: i32, base: Offset, payload: usize) -> Offset {
+    let (header, bytes) = batch(base, 2, payload, base.0.unsigned_abs());
+    let reservation = wal.reserve(bytes.len()).await.expect("the log is open");
+    submit(wal, ears, index, header, bytes, reservation);
+    header.end_offset()
+}
+
+fn submit(
+    wal: &Wal,
+    ears: &Ears,
+    index: i32,
+    header: BatchHeader,
+    bytes: Bytes,
+    reservation: Reservation,
+) {
+    let listener = Arc::new(Listener { partition: index, ears: Arc::clone(ears) });
+    let (partition, leader_epoch) = (partition(index), LeaderEpoch(0));
+    wal.submit(Append { partition, leader_epoch, header, bytes, listener, reservation });
+}
+
+fn options() -> WalOptions {
+    WalOptions::new(BrokerId(1), BrokerEpoch(1))
+}
+
+fn file_wal(volume: &MemoryVolume, environment: &Environment, file_bytes: u64) -> Arc<FileWal> {
+    let options = FileWalOptions { file_bytes: ByteCount(file_bytes), ..FileWalOptions::default() };
+    Arc::new(FileWal::new(Arc::new(volume.clone()), options, environment))
+}
+
+/// The batches of recovered segments with their places, in order.
+fn batches_of(recovered: &[RecoveredSegment]) -> Vec<(i32, Offset, WalPlace)> {
+    let mut batches = Vec::new();
+    for segment in recovered {
+        for run in &segment.index.runs {
+            let RunEntry { partition, position, batches: entries, .. } = run;
+            batches.extend(entries.iter().map(|it| {
+                let (sequence, position) = (segment.sequence, position + it.position);
+                let place = WalPlace { sequence, position, length: it.length };
+                (partition.index, it.base_offset, place)
+            }));
+        }
+    }
+    batches
+}

@@ -1,0 +1,311 @@
+//! Files: what a process finds of the one before it, what it refuses, how it outlives a bad disk.
+
+use super::*;
+use crate::volume::{LocalVolume, MemoryFaults, Volume};
+use environment::TaskKind;
+
+const KIB: u64 = 1024;
+
+async fn open(backend: &Arc<FileWal>, environment: &Environment) -> (Wal, Vec<RecoveredSegment>) {
+    let backend = Arc::clone(backend) as Arc<dyn WalBackend>;
+    Wal::open(backend, options(), environment).await.expect("opens")
+}
+
+async fn reopen(volume: &MemoryVolume) -> Result<(Wal, Vec<RecoveredSegment>), WalError> {
+    let environment = Environment::simulated(9);
+    let backend = file_wal(&volume.remount(&environment), &environment, 64 * KIB);
+    Wal::open(backend, options(), &environment).await
+}
+
+/// Appends one batch at a time and waits for each, so that each is a segment of its own.
+async fn append_alone(wal: &Wal, ears: &Ears, count: i64, payload: usize) -> Vec<WalPlace> {
+    let mut places = Vec::new();
+    for _ in 0..count {
+        let heard = hear(ears).len();
+        append(wal, ears, 0, Offset(2 * heard as i64), payload).await;
+        while hear(ears).len() == heard {
+            tokio::task::yield_now().await;
+        }
+        match hear(ears)[heard] {
+            Heard::Durable { place, .. } => places.push(place),
+            Heard::Lost { base, .. } => panic!("{base} was lost"),
+        }
+    }
+    places
+}
+
+async fn names(volume: &MemoryVolume) -> Vec<String> {
+    volume.list().await.expect("lists").into_iter().map(|it| it.name).collect()
+}
+
+async fn check_places(wal: &Wal, places: &[WalPlace], payload: usize) {
+    for (index, place) in places.iter().enumerate() {
+        let base = Offset(2 * index as i64);
+        let expected = batch(base, 2, payload, base.0.unsigned_abs()).1;
+        assert_eq!(wal.read(*place).await.expect("reads"), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_finds_everything_and_goes_on() {
+    let environment = Environment::simulated(1);
+    let (volume, ears) = (MemoryVolume::new(&environment), Ears::default());
+    let (wal, recovered) = open(&file_wal(&volume, &environment, 64 * KIB), &environment).await;
+    assert_eq!((recovered, wal.next_sequence()), (vec![], 0));
+    let mut places = append_alone(&wal, &ears, 20, 10_000).await; // Five to a file.
+    assert_eq!(names(&volume).await.len(), 4);
+    check_places(&wal, &places, 10_000).await;
+    wal.shutdown().await;
+
+    let (wal, recovered) = reopen(&volume).await.expect("opens");
+    let found: Vec<_> = batches_of(&recovered).into_iter().map(|it| it.2).collect();
+    assert_eq!((&found, wal.next_sequence()), (&places, 20));
+    check_places(&wal, &places, 10_000).await;
+    places.extend(append_alone(&wal, &ears, 5, 10_000).await);
+    check_places(&wal, &places, 10_000).await;
+    wal.shutdown().await;
+    let (_, recovered) = reopen(&volume).await.expect("opens");
+    assert_eq!(batches_of(&recovered).len(), 25);
+}
+
+#[tokio::test]
+async fn a_real_disk_keeps_a_log_too() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (environment, ears) = (Environment::system(), Ears::default());
+    let mut places = Vec::new();
+    for life in 0..3 {
+        let volume = Arc::new(LocalVolume::open(directory.path()).await.expect("opens"));
+        let options = FileWalOptions { file_bytes: ByteCount(64 * KIB), ..Default::default() };
+        let backend = Arc::new(FileWal::new(volume, options, &environment));
+        let (wal, recovered) = open(&backend, &environment).await;
+        assert_eq!(batches_of(&recovered).len(), 10 * life);
+        places.extend(append_alone(&wal, &ears, 10, 10_000).await);
+        check_places(&wal, &places, 10_000).await;
+        wal.shutdown().await;
+        tokio::task::yield_now().await; // The committer's own handle goes with its task.
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_larger_than_a_file_gets_one_of_its_own() {
+    let environment = Environment::simulated(1);
+    let (volume, ears) = (MemoryVolume::new(&environment), Ears::default());
+    let (wal, _) = open(&file_wal(&volume, &environment, 64 * KIB), &environment).await;
+    let places = append_alone(&wal, &ears, 3, 200_000).await;
+    assert_eq!(names(&volume).await.len(), 3);
+    wal.shutdown().await;
+    let (wal, _) = reopen(&volume).await.expect("opens");
+    check_places(&wal, &places, 200_000).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_restarts_leave_no_files_behind() {
+    let environment = Environment::simulated(1);
+    let (volume, ears) = (MemoryVolume::new(&environment), Ears::default());
+    let (wal, _) = open(&file_wal(&volume, &environment, 64 * KIB), &environment).await;
+    append_alone(&wal, &ears, 3, 1000).await;
+    wal.shutdown().await;
+    for _ in 0..5 {
+        let (wal, recovered) = reopen(&volume).await.expect("opens");
+        assert_eq!(recovered.len(), 3);
+        assert_eq!(names(&volume).await.len(), 2, "the log and the copy of its end");
+        wal.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn trimming_deletes_whole_files_but_never_the_end() {
+    let environment = Environment::simulated(1);
+    let (volume, ears) = (MemoryVolume::new(&environment), Ears::default());
+    let (wal, _) = open(&file_wal(&volume, &environment, 64 * KIB), &environment).await;
+    let places = append_alone(&wal, &ears, 20, 10_000).await;
+    wal.trim(9).await;
+    assert_eq!(names(&volume).await[0], "00000000000000000005.wal", "9 is in the second file");
+    assert!(wal.read(places[5]).await.is_ok());
+    let error = wal.read(places[4]).await.expect_err("is trimmed");
+    assert_eq!(error.to_string(), "no such bytes in WAL segment 4");
+    wal.trim(u64::MAX).await;
+    assert_eq!(names(&volume).await, ["00000000000000000015.wal"]);
+    wal.shutdown().await;
+
+    let (wal, recovered) = reopen(&volume).await.expect("opens");
+    assert_eq!((recovered.len(), wal.next_sequence()), (5, 20));
+    wal.trim(u64::MAX).await;
+    assert_eq!(names(&volume).await, ["00000000000000000019.wal"], "the copy of the end");
+    wal.shutdown().await;
+    let (wal, _) = reopen(&volume).await.expect("opens");
+    assert_eq!(wal.next_sequence(), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn damage_in_the_middle_is_refused_by_name_and_place() {
+    // Header, index and footer of segment 2, which lies 24 KiB into the first file.
+    let segment = 10_061 + 64 + 40 + 60;
+    for at in [0, 70 + 10_061, segment - 20] {
+        let environment = Environment::simulated(1);
+        let (volume, ears) = (MemoryVolume::new(&environment), Ears::default());
+        let (wal, _) = open(&file_wal(&volume, &environment, 64 * KIB), &environment).await;
+        append_alone(&wal, &ears, 7, 10_000).await;
+        wal.shutdown().await;
+        volume.corrupt("00000000000000000000.wal", 24 * KIB + at);
+        let error = reopen(&volume).await.expect_err("acknowledged data is gone").to_string();
+        let expected = "00000000000000000000.wal is corrupt at byte 24576: segment 2 is missing";
+        assert!(error.starts_with(expected), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_end_is_a_torn_write() {
+    for at in [0, 5000, 70 + 10_061] {
+        let environment = Environment::simulated(1);
+        let (volume, ears) = (MemoryVolume::new(&environment), Ears::default());
+        let (wal, _) = open(&file_wal(&volume, &environment, 64 * KIB), &environment).await;
+        append_alone(&wal, &ears, 3, 10_000).await;
+        wal.shutdown().await;
+        volume.corrupt("00000000000000000000.wal", 24 * KIB + at);
+        let (wal, recovered) = reopen(&volume).await.expect("opens");
+        assert_eq!((recovered.len(), wal.next_sequence()), (2, 2));
+        // Another segment 2 is written; the torn one stays where it is and is never mistaken for it.
+        hear(&ears).truncate(2);
+        append_alone(&wal, &ears, 2, 500).await;
+        wal.shutdown().await;
+        let (wal, recovered) = reopen(&volume).await.expect("opens");
+        let lengths: Vec<_> = batches_of(&recovered).iter().map(|it| it.2.length).collect();
+        assert_eq!((lengths, wal.next_sequence()), (vec![10_061, 10_061, 561, 561], 4));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_owner_is_refused() {
+    let environment = Environment::simulated(1);
+    let (volume, ears) = (MemoryVolume::new(&environment), Ears::default());
+    let backend = file_wal(&volume, &environment, 64 * KIB);
+    let later = WalOptions { epoch: BrokerEpoch(4), ..options() };
+    let (wal, _) = Wal::open(backend, later, &environment).await.expect("opens");
+    append_alone(&wal, &ears, 1, 10).await;
+    wal.shutdown().await;
+    let error = reopen(&volume).await.expect_err("epoch 1 is over");
+    assert_eq!(error.to_string(), "the log has segments of epoch 4, this is epoch 1");
+    let backend = file_wal(&volume, &environment, 64 * KIB);
+    let other = WalOptions::new(BrokerId(2), BrokerEpoch(9));
+    let error = Wal::open(backend, other, &environment).await.expect_err("broker 1's log");
+    assert_eq!(error.to_string(), "the log belongs to broker 1, this is broker 2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_of_others_are_left_alone() {
+    let environment = Environment::simulated(1);
+    let volume = MemoryVolume::new(&environment);
+    volume.create("lost+found", 100).await.expect("creates");
+    let (wal, _) = open(&file_wal(&volume, &environment, 64 * KIB), &environment).await;
+    append_alone(&wal, &Ears::default(), 1, 10).await;
+    wal.trim(u64::MAX).await;
+    assert_eq!(names(&volume).await, ["00000000000000000000.wal", "lost+found"]);
+}
+
+// Goal: a disk in trouble delays, says so, loses nothing, fills nothing, and is forgotten once healed.
+#[tokio::test(start_paused = true)]
+async fn a_failing_disk_is_retried_until_it_works() {
+    let faults = |full, write, sync, directory| MemoryFaults {
+        create_full_per_mille: full,
+        write_fails_per_mille: write,
+        sync_fails_per_mille: sync,
+        directory_fails_per_mille: directory,
+        ..MemoryFaults::default()
+    };
+    for planted in [
+        faults(1000, 1000, 0, 0),
+        faults(0, 1000, 0, 0),
+        faults(0, 0, 1000, 0),
+        faults(0, 0, 1000, 900),
+    ] {
+        let environment = Environment::simulated(1);
+        let (volume, ears) = (MemoryVolume::new(&environment), Ears::default());
+        let (wal, _) = open(&file_wal(&volume, &environment, 64 * KIB), &environment).await;
+        append_alone(&wal, &ears, 2, 1000).await;
+        volume.set_faults(planted.clone());
+        append(&wal, &ears, 0, Offset(4), 1000).await;
+        environment.clock.sleep(Duration::from_secs(600)).await;
+        assert_eq!(hear(&ears).len(), 2, "nothing is acknowledged");
+        assert!(matches!(wal.health(), WalHealth::Failing { .. }), "{planted:?}");
+        let files = names(&volume).await.len();
+        assert!(files <= 3 || planted.directory_fails_per_mille != 0, "{files} files, {planted:?}");
+
+        volume.set_faults(MemoryFaults::default());
+        environment.clock.sleep(Duration::from_secs(6)).await;
+        assert_eq!((hear(&ears).len(), wal.health()), (3, WalHealth::Healthy));
+        append_alone(&wal, &ears, 1, 1000).await;
+        volume.crash();
+        let (wal, recovered) = reopen(&volume).await.expect("opens");
+        assert_eq!((batches_of(&recovered).len(), wal.next_sequence()), (4, 4));
+        wal.trim(u64::MAX).await;
+        assert_eq!(names(&volume).await.len(), 1, "what could not be deleted then is now");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn space_given_back_by_a_trim_ends_a_full_disk() {
+    let environment = Environment::simulated(1);
+    let (volume, ears) = (MemoryVolume::new(&environment), Ears::default());
+    let capacity_bytes = 3 * 64 * KIB;
+    volume.set_faults(MemoryFaults { capacity_bytes, ..MemoryFaults::default() });
+    let (wal, _) = open(&file_wal(&volume, &environment, 64 * KIB), &environment).await;
+    append_alone(&wal, &ears, 15, 10_000).await; // Three files, full.
+    append(&wal, &ears, 0, Offset(30), 10_000).await;
+    environment.clock.sleep(Duration::from_secs(60)).await;
+    let WalHealth::Failing { reason, .. } = wal.health() else { panic!("the disk is full") };
+    assert!(reason.starts_with("no space left to create 00000000000000000015"), "{reason}");
+    wal.trim(5).await;
+    environment.clock.sleep(Duration::from_secs(6)).await;
+    assert_eq!((hear(&ears).len(), wal.health()), (16, WalHealth::Healthy));
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_ends_the_retries() {
+    let environment = Environment::simulated(1);
+    let (volume, ears) = (MemoryVolume::new(&environment), Ears::default());
+    let (wal, _) = open(&file_wal(&volume, &environment, 64 * KIB), &environment).await;
+    append_alone(&wal, &ears, 1, 10).await;
+    volume.set_faults(MemoryFaults { sync_fails_per_mille: 1000, ..MemoryFaults::default() });
+    append(&wal, &ears, 0, Offset(2), 10).await;
+    environment.clock.sleep(Duration::from_secs(60)).await;
+    let before = environment.clock.now();
+    assert_eq!(environment.tasks.shutdown(Duration::from_secs(5)).await, Vec::<String>::new());
+    assert!(environment.clock.now().since(before) < Duration::from_millis(1));
+    assert_eq!(hear(&ears)[1], Heard::Lost { partition: 0, base: Offset(2) });
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_and_trims_run_beside_writes() {
+    let environment = Environment::simulated(1);
+    let (volume, ears) = (MemoryVolume::new(&environment), Ears::default());
+    let latency_max = Duration::from_millis(2);
+    volume.set_faults(MemoryFaults { latency_max, ..MemoryFaults::default() });
+    let (wal, _) = open(&file_wal(&volume, &environment, 16 * KIB), &environment).await;
+    let reader = {
+        let (wal, ears) = (wal.clone(), Arc::clone(&ears));
+        let clock = Arc::clone(&environment.clock);
+        environment.tasks.spawn(TaskKind::Background, "reader", async move {
+            let mut read = 0;
+            while read < 50 {
+                clock.sleep(Duration::from_micros(700)).await;
+                let last = hear(&ears).last().copied();
+                if let Some(Heard::Durable { end, place, .. }) = last {
+                    let bytes = wal.read(place).await.expect("the newest is never trimmed");
+                    let header = BatchHeader::parse(&bytes).expect("a batch");
+                    assert_eq!(header.end_offset(), end);
+                    wal.trim(place.sequence).await;
+                    read += 1;
+                }
+            }
+        })
+    };
+    let mut end = Offset(0);
+    for _ in 0..300 {
+        end = append(&wal, &ears, 0, end, 1000).await;
+        environment.clock.sleep(Duration::from_micros(500)).await;
+    }
+    reader.await.expect("no panic");
+    wal.shutdown().await;
+    assert_eq!(hear(&ears).len(), 300);
+}

@@ -42,7 +42,7 @@ impl Batch {
         self.bytes[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&self.header.crc.to_be_bytes());
     }
 
-    /// Sets timestamp type and max timestamp. The checksum is made anew only if one of them changes.
+    /// Sets timestamp type and max timestamp; makes the checksum anew only if one of them changes.
     pub(super) fn set_timestamps(&mut self, timestamp_type: TimestampType, max: Timestamp) {
         let current = self.header.attributes.timestamp_type();
         if current == timestamp_type && self.header.max_timestamp == max {

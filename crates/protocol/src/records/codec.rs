@@ -15,6 +15,7 @@ use flate2::write::GzEncoder;
 use super::header::{BatchError, Compression};
 use super::lz4::{self, Lz4Blocks};
 use super::snappy::{self, SnappyBlocks};
+use super::zstandard::ZstdFrames;
 
 /// What a topic wants its batches compressed with: Kafka's `compression.type`, with the levels of
 /// `compression.gzip.level` (1-9, -1 = default), `compression.zstd.level` (negative to 22) and
@@ -143,13 +144,13 @@ impl Window {
 }
 
 /// Bytes asked of a stream codec at once.
-const PIECE_BYTES: usize = 32 * 1024;
+pub(super) const PIECE_BYTES: usize = 32 * 1024;
 
 enum Stream<'a> {
     Gzip(Box<MultiGzDecoder<&'a [u8]>>),
     Snappy(SnappyBlocks<'a>),
     Lz4(Box<Lz4Blocks<'a>>),
-    Zstd(zstd::stream::read::Decoder<'static, &'a [u8]>),
+    Zstd(ZstdFrames<'a>),
 }
 
 /// Decompresses piece by piece and stops at a limit.
@@ -173,10 +174,7 @@ impl<'a> Decompressor<'a> {
             Compression::Gzip => Stream::Gzip(Box::new(MultiGzDecoder::new(bytes))),
             Compression::Snappy => Stream::Snappy(SnappyBlocks::new(bytes).map_err(refuse)?),
             Compression::Lz4 => Stream::Lz4(Box::new(Lz4Blocks::new(bytes).map_err(refuse)?)),
-            Compression::Zstd => {
-                let decoder = zstd::stream::read::Decoder::with_buffer(bytes);
-                Stream::Zstd(decoder.map_err(|error| refuse(error.to_string()))?)
-            }
+            Compression::Zstd => Stream::Zstd(ZstdFrames::new(bytes).map_err(refuse)?),
         };
         Ok(Decompressor { codec, stream, limit, made: 0 })
     }
@@ -188,7 +186,7 @@ impl<'a> Decompressor<'a> {
         loop {
             let filled = match &mut self.stream {
                 Stream::Gzip(decoder) => read_piece(decoder, window),
-                Stream::Zstd(decoder) => read_piece(decoder, window),
+                Stream::Zstd(frames) => frames.fill(window),
                 Stream::Snappy(blocks) => blocks.fill(window),
                 Stream::Lz4(blocks) => blocks.fill(window),
             };

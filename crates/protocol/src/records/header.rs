@@ -155,7 +155,7 @@ impl Attributes {
         self.0 & Attributes::DELETE_HORIZON != 0
     }
 
-    /// The same with another timestamp type; unused bits are cleared, as Kafka does when it rewrites.
+    /// The same with another timestamp type; unused bits are cleared, as by Kafka.
     pub(super) fn with_timestamp_type(self, timestamp_type: TimestampType) -> Attributes {
         let rest = self.0 & Attributes::KNOWN & !Attributes::LOG_APPEND_TIME;
         match timestamp_type {

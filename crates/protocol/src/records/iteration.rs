@@ -74,7 +74,7 @@ impl RecordHeaders {
         self.count == 0
     }
 
-    /// Key and value in the record's order; keys are UTF-8 by Kafka's convention, nothing checks it.
+    /// Key and value, in order. Keys are UTF-8 by Kafka's convention; nothing checks it.
     pub fn iter(&self) -> impl Iterator<Item = (Bytes, Option<Bytes>)> + use<> {
         let mut rest = self.encoded.clone();
         std::iter::from_fn(move || take_header(&mut rest))
@@ -94,8 +94,8 @@ fn take_header(rest: &mut Bytes) -> Option<(Bytes, Option<Bytes>)> {
     Some((key, take_nullable(rest)?))
 }
 
-/// Opens a batch (its header first, bytes after its length are ignored). At most `records_bytes_max`
-/// bytes are made by decompression; more is [`BatchError::TooLarge`].
+/// Opens a batch (its header first, bytes after its length are ignored). Decompression makes at most
+/// `records_bytes_max` bytes; more is [`BatchError::TooLarge`].
 pub fn records(batch: &Bytes, records_bytes_max: usize) -> Result<RecordIter, BatchError> {
     let header = BatchHeader::parse(batch)?;
     if batch.len() < header.byte_length() {

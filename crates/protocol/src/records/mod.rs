@@ -6,16 +6,16 @@
 //! log's producer state), topics' settings (they come in as [`ProduceRules`]).
 //!
 //! Map: `header` (fixed part, checksum) · `varint` · `scan` (one pass over records, from a slice or
-//! from a codec) · `codec` with `snappy`, `lz4`, `xxhash` · `validation` (what Kafka calls log
-//! validation) · `batch` (a validated batch and its builder) · `iteration` (reading back) ·
-//! `control` (transaction markers).
+//! from a codec) · `codec` with `snappy`, `lz4`, `zstandard`, `xxhash` · `validation` (what Kafka
+//! calls log validation) · `batch` (a validated batch and its builder) · `iteration` (reading back)
+//! · `control` (transaction markers).
 //!
 //! Invariants:
-//! - R1 no length, count or size is believed before it is bounded by the bytes that are present, and
-//!   nothing decompresses beyond the limit the caller names;
+//! - R1 no length, count or size is believed before it is bounded by the bytes that are present,
+//!   and nothing decompresses beyond the limit the caller names;
 //! - R2 a [`Batch`] has `record_count >= 1`, `last_offset_delta + 1 == record_count`, offset deltas
 //!   0, 1, 2 … and a checksum that holds (control batches included);
-//! - R3 the base offset and the leader epoch lie outside the checksum: stamping changes nothing else.
+//! - R3 base offset and leader epoch lie outside the checksum: stamping changes nothing else.
 
 mod batch;
 mod codec;
@@ -25,8 +25,10 @@ mod iteration;
 mod lz4;
 mod scan;
 mod snappy;
+mod validation;
 mod varint;
 mod xxhash;
+mod zstandard;
 
 pub use batch::{Batch, BatchBuilder};
 pub use codec::TargetCompression;
@@ -36,3 +38,4 @@ pub use header::{
     sequence_after,
 };
 pub use iteration::{BatchIter, Record, RecordHeaders, RecordIter, batches, records};
+pub use validation::{ProduceRefusal, ProduceRules, RecordError, validate_produced};

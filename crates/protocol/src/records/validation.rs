@@ -13,13 +13,13 @@
 //! - wrong offset deltas are rewritten in uncompressed batches as well, where Kafka keeps them and
 //!   hands consumers offsets that lie;
 //! - a record's length must agree with its content also in compressed batches;
-//! - bytes a codec refuses are INVALID_RECORD and unknown codecs UNSUPPORTED_COMPRESSION_TYPE, where
-//!   Kafka answers UNKNOWN_SERVER_ERROR;
+//! - bytes a codec refuses are INVALID_RECORD and unknown codecs UNSUPPORTED_COMPRESSION_TYPE,
+//!   where Kafka answers UNKNOWN_SERVER_ERROR;
 //! - record timestamps are judged as readers will see them, even if the client set the append-time
 //!   bit, which Kafka lets stand for all of them;
 //! - at most [`RECORD_ERRORS_MAX`] record errors are listed;
-//! - records beyond `records_bytes_max` are MESSAGE_TOO_LARGE, upon which producers split the batch;
-//!   Kafka has no such limit.
+//! - records beyond `records_bytes_max` are MESSAGE_TOO_LARGE, upon which producers split the
+//!   batch; Kafka has no such limit.
 
 use bytes::BytesMut;
 use vocabulary::{Offset, Timestamp};

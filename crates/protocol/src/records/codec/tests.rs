@@ -162,6 +162,12 @@ fn gzip_members_and_zstd_frames_follow_each_other() {
     assert_eq!(decompress(Compression::Zstd, &streamed, LIMIT).as_ref(), Ok(&one));
     *streamed.last_mut().unwrap() ^= 1;
     refused(Compression::Zstd, &streamed);
+    // The largest window consumers accept without being asked.
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(27).unwrap();
+    encoder.write_all(&one).unwrap();
+    let wide = encoder.finish().unwrap();
+    assert_eq!(decompress(Compression::Zstd, &wide, LIMIT).as_ref(), Ok(&one));
 }
 
 #[test]

@@ -1,1 +1,55 @@
-//! Room: coordinator.
+//! Coordinators as pure machines: requests, time and random ids come in; records to append and
+//! answers come out. No task, no clock, no socket, no log.
+//!
+//! # Map
+//!
+//! - [`Shard`]: all groups of one `__consumer_offsets` partition; the only way in is [`Shard::step`].
+//! - `group`: one classic group: members, generations, rebalances, its timers.
+//! - `offsets`: committed offsets of the groups.
+//! - [`Event`]: what a record of the log says; [`format`](mod@format) is its encoding, Kafka's own.
+//! - [`shard_of`]: which partition a group belongs to.
+//!
+//! # One path
+//!
+//! A step decides and emits [`Event`]s; applying them is what changes durable state, live and at
+//! replay. Rebalances in progress are soft state: as in Kafka they are not in the log, and a member
+//! whose coordinator restarted in mid-rebalance joins again.
+//!
+//! An [`Answer`] says what it must wait for ([`After`]). The caller appends the events of a step
+//! before it hands out answers that wait; when an append fails it drops the whole shard and loads
+//! it again from the log, so no answer ever rests on something that was not stored (A1).
+//!
+//! # Invariants
+//!
+//! Checked by [`Shard::check`] after every step in debug builds:
+//!
+//! - **G1** a group's counters equal what its members say;
+//! - **G2** every instance id names exactly one member, and that member carries it;
+//! - **G3** an `Empty` group has no members; any other with members has a leader among them;
+//! - **G4** a join request waits only in `PreparingRebalance`, a sync request only in
+//!   `CompletingRebalance`: nobody waits for an answer that nothing will bring;
+//! - **G5** a `Stable` or `Empty` group that has ever been stored equals its stored image;
+//! - **G6** the timer queue holds exactly the deadlines the groups know of.
+
+mod command;
+mod event;
+pub mod format;
+mod group;
+mod offsets;
+mod options;
+mod partitioning;
+mod shard;
+mod subscription;
+mod timers;
+
+pub use command::{
+    Answer, Command, CommitOffsets, CommitReply, DeleteGroupsReply, DeleteOffsets,
+    DeleteOffsetsReply, DescribedGroup, DescribedMember, FetchOffsets, FetchReply, FetchTopics,
+    FetchedOffset, GroupState, Heartbeat, JoinGroup, JoinMember, JoinReply, LeaveGroup, LeaveReply,
+    LeavingMember, ListFilter, ListedGroup, OffsetToCommit, Protocol, Reply, SyncGroup, SyncReply,
+    Ticket,
+};
+pub use event::{CommittedOffset, Event, GroupImage, MemberImage, OffsetKey};
+pub use options::GroupOptions;
+pub use partitioning::shard_of;
+pub use shard::{After, Input, Now, Outputs, Shard};

@@ -1,0 +1,83 @@
+//! LeaveGroup and the end of sessions: members go.
+
+use std::sync::Arc;
+
+use protocol::ErrorCode;
+
+use crate::command::{GroupState, LeavingMember};
+use crate::group::Group;
+use crate::shard::Turn;
+use crate::timers::Alarm;
+
+impl Group {
+    /// Removes the members one by one, each with its own code, then rebalances once.
+    pub(crate) fn leave(
+        &mut self,
+        turn: &mut Turn<'_>,
+        members: Vec<LeavingMember>,
+    ) -> Vec<(LeavingMember, ErrorCode)> {
+        let before = self.members.len();
+        let mut codes = Vec::with_capacity(members.len());
+        for leaving in members {
+            let code = match self.leave_one(turn, &leaving) {
+                Ok(()) => ErrorCode::None,
+                Err(error) => error,
+            };
+            codes.push((leaving, code));
+        }
+        if self.members.len() < before {
+            self.after_departure(turn);
+        } else {
+            self.complete_join_if_all_joined(turn); // A pending member may have been the last one missing.
+        }
+        codes
+    }
+
+    fn leave_one(&mut self, turn: &mut Turn<'_>, leaving: &LeavingMember) -> Result<(), ErrorCode> {
+        let id: Arc<str> = match (&leaving.instance, leaving.member.as_str()) {
+            // An administrator removes whoever holds the instance.
+            (Some(instance), "") => {
+                Arc::clone(self.statics.get(instance).ok_or(ErrorCode::UnknownMemberId)?)
+            }
+            (_, member) => member.into(),
+        };
+        if self.forget_pending(turn, &id) {
+            return Ok(());
+        }
+        if !leaving.member.is_empty() {
+            self.validate_member(&id, leaving.instance.as_deref())?;
+        } else if leaving.instance.is_none() {
+            return Err(ErrorCode::UnknownMemberId);
+        }
+        self.remove(turn, &id, ErrorCode::UnknownMemberId);
+        Ok(())
+    }
+
+    fn after_departure(&mut self, turn: &mut Turn<'_>) {
+        match self.state {
+            GroupState::Stable | GroupState::CompletingRebalance => self.prepare_rebalance(turn),
+            GroupState::PreparingRebalance => self.complete_join_if_all_joined(turn),
+            GroupState::Empty | GroupState::Dead => (),
+        }
+    }
+
+    /// Drops an id that was handed out and has not come back.
+    pub(crate) fn forget_pending(&mut self, turn: &mut Turn<'_>, id: &str) -> bool {
+        let Some((id, at)) = self.pending.remove_entry(id) else { return false };
+        turn.timers.cancel(at, Alarm::Session(Arc::clone(&self.id), id));
+        true
+    }
+
+    pub(crate) fn on_session_alarm(&mut self, turn: &mut Turn<'_>, id: &str) {
+        if self.pending.remove(id).is_some() {
+            return self.complete_join_if_all_joined(turn);
+        }
+        let Some(member) = self.members.get_mut(id) else { return };
+        member.deadline = None;
+        if member.is_excused() {
+            return;
+        }
+        self.remove(turn, id, ErrorCode::UnknownMemberId);
+        self.after_departure(turn);
+    }
+}

@@ -1,0 +1,426 @@
+//! All groups of one `__consumer_offsets` partition.
+//!
+//! Owns: which groups exist, their offsets, the deadlines, the search for expired offsets.
+//! Does not own: the log and the clock (the caller), what happens inside a group (`group`).
+//!
+//! A step runs to its end before another begins; its events are applied when it ends. Invariants:
+//! see the crate's documentation.
+
+mod administration;
+mod expiry;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use protocol::ErrorCode;
+use vocabulary::{Tick, Timestamp};
+
+use crate::command::{
+    Answer, Command, CommitOffsets, CommitReply, JoinGroup, LeaveGroup, LeaveReply, OffsetToCommit,
+    Reply, Ticket,
+};
+use crate::event::{CommittedOffset, Event, GroupImage, OffsetKey};
+use crate::format;
+use crate::group::Group;
+use crate::offsets::OffsetTable;
+use crate::options::GroupOptions;
+use crate::shard::expiry::Sweep;
+use crate::timers::{Alarm, Timers};
+
+/// Both clocks at once, read by the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    pub tick: Tick,
+    pub wall: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    Request {
+        ticket: Ticket,
+        command: Command,
+    },
+    /// Some deadline may have passed; see [`Shard::wake_at`].
+    TimePassed,
+    /// The topic is gone for good: its committed offsets are forgotten.
+    TopicDeleted {
+        topic: String,
+    },
+}
+
+/// What an answer waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// Nothing: it tells of soft state, or refuses.
+    Now,
+    /// Every event emitted so far, this step's included, must be durable (A1).
+    Commit,
+}
+
+/// What a step brings forth. The caller drains it; a step only adds.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    /// In order. Each unit is stored as a whole or not at all; several units may share a batch.
+    pub units: Vec<Vec<Event>>,
+    pub answers: Vec<Answer>,
+}
+
+/// What every decision needs at hand.
+pub(crate) struct Turn<'a> {
+    pub(crate) now: Now,
+    pub(crate) options: &'a GroupOptions,
+    pub(crate) timers: &'a mut Timers,
+    outputs: &'a mut Outputs,
+}
+
+impl Turn<'_> {
+    pub(crate) fn answer(&mut self, ticket: Ticket, reply: Reply) {
+        self.outputs.answers.push(Answer { ticket, reply, after: After::Now });
+    }
+
+    pub(crate) fn answer_after_commit(&mut self, ticket: Ticket, reply: Reply) {
+        self.outputs.answers.push(Answer { ticket, reply, after: After::Commit });
+    }
+
+    /// A fact that stands on its own.
+    pub(crate) fn emit(&mut self, event: Event) {
+        self.outputs.units.push(vec![event]);
+    }
+}
+
+#[derive(Debug)]
+pub struct Shard {
+    options: GroupOptions,
+    groups: BTreeMap<Arc<str>, Group>,
+    offsets: OffsetTable,
+    timers: Timers,
+    sweep: Sweep,
+}
+
+impl Shard {
+    /// An empty shard, into which the log is to be replayed before [`Shard::start`].
+    pub fn new(options: GroupOptions) -> Shard {
+        Shard {
+            options,
+            groups: BTreeMap::new(),
+            offsets: OffsetTable::default(),
+            timers: Timers::default(),
+            sweep: Sweep::default(),
+        }
+    }
+
+    /// The one way durable state changes, live and at replay.
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::OffsetCommitted { key, value } => self.offsets.insert(key, value),
+            Event::OffsetForgotten { key } => self.offsets.remove(&key),
+            Event::GroupStored { group, image } => {
+                let since = Timestamp(image.state_timestamp);
+                self.group_or_new(&group, since).store(image);
+            }
+            Event::GroupForgotten { group } => {
+                if let Some(mut group) = self.groups.remove(group.as_str()) {
+                    group.disarm(&mut self.timers);
+                }
+            }
+        }
+    }
+
+    /// The log was replayed to its end: sessions begin. May emit events, as any step.
+    pub fn start(&mut self, now: Now, outputs: &mut Outputs) {
+        let first = outputs.units.len();
+        let Shard { options, groups, timers, .. } = self;
+        let mut turn = Turn { now, options, timers, outputs };
+        for group in groups.values_mut() {
+            group.restore(&mut turn);
+        }
+        self.sweep.schedule(now, &self.options);
+        self.finish(outputs, first);
+    }
+
+    /// The only way in. Same inputs, same outputs.
+    pub fn step(&mut self, now: Now, input: Input, outputs: &mut Outputs) {
+        let first = outputs.units.len();
+        let touched = match input {
+            Input::Request { ticket, command } => {
+                self.request(now, ticket, command, outputs).into_iter().collect()
+            }
+            Input::TimePassed => self.time_passed(now, outputs),
+            Input::TopicDeleted { topic } => {
+                for key in self.offsets.of_topic(&topic) {
+                    outputs.units.push(vec![Event::OffsetForgotten { key }]);
+                }
+                Vec::new()
+            }
+        };
+        self.finish(outputs, first);
+        for group in touched {
+            self.drop_if_vacant(&group);
+        }
+        if cfg!(debug_assertions) {
+            self.check();
+        }
+    }
+
+    /// When a step would act by itself.
+    pub fn wake_at(&self) -> Option<Tick> {
+        self.timers.earliest().into_iter().chain(self.sweep.wake_at()).min()
+    }
+
+    /// The topics some group has offsets of: after a load the caller compares them with those
+    /// that exist.
+    pub fn topics(&self) -> impl Iterator<Item = &str> {
+        self.offsets.topics().into_iter()
+    }
+
+    /// The stored groups, in order of their ids.
+    pub fn stored_groups(&self) -> impl Iterator<Item = (&str, &GroupImage)> {
+        self.groups.iter().filter_map(|(id, group)| Some((&**id, group.image()?)))
+    }
+
+    /// The committed offsets, in order of their keys.
+    pub fn committed_offsets(&self) -> impl Iterator<Item = (OffsetKey, &CommittedOffset)> {
+        self.offsets.iter()
+    }
+
+    /// Panics when an invariant of the crate is broken.
+    pub fn check(&self) {
+        let alarms: usize = self.groups.values().map(|it| it.check(&self.timers)).sum();
+        assert_eq!(alarms, self.timers.len(), "G6");
+    }
+
+    fn finish(&mut self, outputs: &mut Outputs, first: usize) {
+        for unit in &outputs.units[first..] {
+            for event in unit {
+                self.apply(event.clone());
+            }
+        }
+    }
+
+    fn group_or_new(&mut self, id: &str, now: Timestamp) -> &mut Group {
+        if !self.groups.contains_key(id) {
+            let id: Arc<str> = id.into();
+            self.groups.insert(Arc::clone(&id), Group::new(id, now));
+        }
+        self.groups.get_mut(id).expect("it was there or has been inserted")
+    }
+
+    fn drop_if_vacant(&mut self, id: &str) {
+        if self.groups.get(id).is_some_and(Group::is_vacant) {
+            self.groups.remove(id);
+        }
+    }
+
+    /// Runs `act` on a group that exists.
+    fn with_group<T>(
+        &mut self,
+        now: Now,
+        id: &str,
+        outputs: &mut Outputs,
+        act: impl FnOnce(&mut Group, &mut Turn<'_>) -> T,
+    ) -> Option<T> {
+        let Shard { options, groups, timers, .. } = self;
+        let group = groups.get_mut(id)?;
+        Some(act(group, &mut Turn { now, options, timers, outputs }))
+    }
+
+    /// Returns the group that may be vacant when the step has ended.
+    fn request(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        command: Command,
+        outputs: &mut Outputs,
+    ) -> Option<Arc<str>> {
+        let (reply, after) = match command {
+            Command::Join(join) => return self.join(now, ticket, *join, outputs),
+            Command::Sync(sync) => {
+                let id = sync.group.clone();
+                let found = self.with_group(now, &id, outputs, |group, turn| {
+                    group.sync(turn, ticket, sync);
+                });
+                if found.is_none() {
+                    let reply = crate::group::refused_sync(ErrorCode::UnknownMemberId);
+                    outputs.answers.push(Answer { ticket, reply, after: After::Now });
+                }
+                return None;
+            }
+            Command::Heartbeat(heartbeat) => {
+                let code = self.with_group(now, &heartbeat.group, outputs, |group, turn| {
+                    group.heartbeat(turn, &heartbeat)
+                });
+                (Reply::Heartbeat(code.unwrap_or(ErrorCode::UnknownMemberId)), After::Now)
+            }
+            Command::Leave(leave) => return self.leave(now, ticket, leave, outputs),
+            Command::Commit(commit) => {
+                (Reply::Commit(self.commit(now, commit, outputs)), After::Commit)
+            }
+            Command::Fetch(fetch) => {
+                (Reply::Fetch(self.offsets.fetch(&fetch.group, &fetch.topics)), After::Commit)
+            }
+            Command::DeleteOffsets(delete) => {
+                (Reply::DeleteOffsets(self.delete_offsets(delete, outputs)), After::Commit)
+            }
+            Command::Describe(groups) => (Reply::Describe(self.describe(groups)), After::Commit),
+            Command::List(filter) => (Reply::List(self.list(&filter)), After::Commit),
+            Command::DeleteGroups(groups) => {
+                (Reply::DeleteGroups(self.delete_groups(groups, outputs)), After::Commit)
+            }
+        };
+        outputs.answers.push(Answer { ticket, reply, after });
+        None
+    }
+
+    fn join(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        join: JoinGroup,
+        outputs: &mut Outputs,
+    ) -> Option<Arc<str>> {
+        let refuse = |error| Answer {
+            ticket,
+            reply: crate::group::refused_join(error, &join.member),
+            after: After::Now,
+        };
+        let session = self.options.session_timeout_ms_min..=self.options.session_timeout_ms_max;
+        if !session.contains(&join.session_timeout_ms) {
+            outputs.answers.push(refuse(ErrorCode::InvalidSessionTimeout));
+            return None;
+        }
+        if has_endless_text(&join) {
+            outputs.answers.push(refuse(ErrorCode::InvalidRequest));
+            return None;
+        }
+        if !self.groups.contains_key(join.group.as_str()) {
+            if !join.member.is_empty() {
+                outputs.answers.push(refuse(ErrorCode::UnknownMemberId));
+                return None;
+            }
+            if self.options.groups_max <= self.groups.len() {
+                outputs.answers.push(refuse(ErrorCode::CoordinatorNotAvailable));
+                return None;
+            }
+            self.group_or_new(&join.group, now.wall);
+        }
+        self.with_group(now, &join.group, outputs, |group, turn| group.join(turn, ticket, &join));
+        Some(join.group.into())
+    }
+
+    fn leave(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        leave: LeaveGroup,
+        outputs: &mut Outputs,
+    ) -> Option<Arc<str>> {
+        let members = leave.members;
+        let codes =
+            self.with_group(now, &leave.group, outputs, |group, turn| group.leave(turn, members));
+        let reply = match codes {
+            Some(members) => LeaveReply { error: ErrorCode::None, members },
+            None => LeaveReply { error: ErrorCode::UnknownMemberId, members: Vec::new() },
+        };
+        outputs.answers.push(Answer { ticket, reply: Reply::Leave(reply), after: After::Now });
+        Some(leave.group.into())
+    }
+
+    fn commit(&mut self, now: Now, commit: CommitOffsets, outputs: &mut Outputs) -> CommitReply {
+        if format::TEXT_BYTES_MAX < commit.group.len() {
+            return CommitReply::Refused(ErrorCode::InvalidGroupId);
+        }
+        if let Err(error) = self.validate_commit(&commit) {
+            return CommitReply::Refused(error);
+        }
+        self.with_group(now, &commit.group, outputs, |group, turn| {
+            group.committed(turn, &commit.member);
+        });
+        let expire_timestamp = commit.retention_ms.map(|it| now.wall.0.saturating_add(it));
+        let mut codes = Vec::with_capacity(commit.offsets.len());
+        let mut events = Vec::with_capacity(commit.offsets.len());
+        for OffsetToCommit { topic, partition, offset, leader_epoch, metadata } in commit.offsets {
+            let metadata = metadata.unwrap_or_default();
+            let limit = self.options.offset_metadata_max;
+            if is_longer(&metadata, limit) || format::TEXT_BYTES_MAX < metadata.len() {
+                codes.push(ErrorCode::OffsetMetadataTooLarge);
+                continue;
+            }
+            codes.push(ErrorCode::None);
+            events.push(Event::OffsetCommitted {
+                key: OffsetKey { group: commit.group.clone(), topic, partition },
+                value: CommittedOffset {
+                    offset,
+                    leader_epoch,
+                    metadata,
+                    commit_timestamp: now.wall.0,
+                    expire_timestamp,
+                },
+            });
+        }
+        let bytes: usize = events.iter().map(format::encoded_len).sum();
+        if self.options.step_bytes_max < bytes {
+            codes.fill(ErrorCode::InvalidCommitOffsetSize);
+            return CommitReply::Each(codes);
+        }
+        if !events.is_empty() {
+            outputs.units.push(events);
+        }
+        CommitReply::Each(codes)
+    }
+
+    fn validate_commit(&self, commit: &CommitOffsets) -> Result<(), ErrorCode> {
+        match self.groups.get(commit.group.as_str()) {
+            Some(group) => group.validate_commit(commit),
+            // A group nobody has joined. Without a generation it is a simple group: it exists by
+            // having offsets.
+            None if commit.generation < 0 => {
+                let is_new = !self.offsets.contains_group(&commit.group);
+                if is_new && self.options.groups_max <= self.offsets.group_count() {
+                    return Err(ErrorCode::CoordinatorNotAvailable);
+                }
+                Ok(())
+            }
+            // A simple group that exists has no members; Kafka names the unknown member first.
+            None if self.offsets.contains_group(&commit.group) => Err(ErrorCode::UnknownMemberId),
+            None if commit.group_not_found_known => Err(ErrorCode::GroupIdNotFound),
+            None => Err(ErrorCode::IllegalGeneration),
+        }
+    }
+
+    fn time_passed(&mut self, now: Now, outputs: &mut Outputs) -> Vec<Arc<str>> {
+        let mut touched = Vec::new();
+        while let Some(alarm) = self.timers.pop_due(now.tick) {
+            let id = match &alarm {
+                Alarm::Join(group) | Alarm::Sync(group) | Alarm::Session(group, _) => {
+                    Arc::clone(group)
+                }
+            };
+            self.with_group(now, &id, outputs, |group, turn| match &alarm {
+                Alarm::Join(_) => group.on_join_alarm(turn),
+                Alarm::Sync(_) => group.on_sync_alarm(turn),
+                Alarm::Session(_, member) => group.on_session_alarm(turn, member),
+            });
+            touched.push(id);
+        }
+        self.sweep_expired(now, outputs);
+        touched
+    }
+}
+
+/// Whether the text has more than `limit` UTF-16 units, which is how Kafka counts.
+fn is_longer(text: &str, limit: usize) -> bool {
+    limit < text.len() && limit < text.encode_utf16().count()
+}
+
+/// Whether a text of the join would not fit into a record, a member id made of it included.
+fn has_endless_text(join: &JoinGroup) -> bool {
+    const UUID: usize = 1 + 36;
+    let named =
+        [&join.group, &join.member, &join.client_id, &join.client_host, &join.protocol_type];
+    let texts = named.into_iter().chain(&join.instance);
+    let mut texts = texts.chain(join.protocols.iter().map(|it| &it.name));
+    texts.any(|it| format::TEXT_BYTES_MAX - UUID < it.len())
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

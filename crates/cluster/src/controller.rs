@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use environment::{Environment, StopToken, TaskKind};
 use object_store::ObjectStore;
-use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use vocabulary::{BrokerEpoch, BrokerId, Offset, Partition, SegmentId, TopicId};
 
 use crate::state::{
@@ -37,6 +37,12 @@ const DROP_RUNS_MAX: usize = 1000;
 
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// How long a stopping controller waits for the store to take the batch at hand.
+const LAST_COMMIT_MAX: Duration = Duration::from_secs(3);
+/// How long closing waits for the tasks, and then for the database.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+const _: () = assert!(LAST_COMMIT_MAX.as_millis() < CLOSE_MAX.as_millis());
 
 /// What every command can run into, apart from its own refusals.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,8 +72,6 @@ pub struct Controller {
     store: Arc<Store>,
     view: View,
     environment: Environment,
-    /// Held while runs are read and dropped, or two callers would drop the same run twice.
-    releasing: Arc<Mutex<()>>,
     dropping: Arc<Notify>,
 }
 
@@ -135,14 +139,7 @@ impl Controller {
         };
         let stop = environment.tasks.token();
         environment.tasks.spawn(TaskKind::Critical, "controller", worker.run(jobs, stop.clone()));
-        let controller = Controller {
-            queue,
-            store,
-            view,
-            environment,
-            releasing: Arc::default(),
-            dropping: Arc::default(),
-        };
+        let controller = Controller { queue, store, view, environment, dropping: Arc::default() };
         let dropper = controller.clone();
         controller.environment.tasks.spawn(
             TaskKind::Background,
@@ -246,24 +243,31 @@ impl Controller {
         self.submit(move |state| either(decide::commit_runs(state, &command))).await
     }
 
-    /// Moves a partition's log start, never back, and drops the runs wholly below it.
+    /// Moves a partition's log start, never back, and drops the runs wholly below it. Of very many
+    /// runs, some at a time: the log start never lies above a run that is not being dropped with it,
+    /// so that whoever stops half-way leaves nothing behind.
     pub async fn advance_log_start(
         &self,
         partition: Partition,
         log_start: Offset,
     ) -> Result<Result<(), LogStartError>, SubmitError> {
-        let _releasing = self.releasing.lock().await;
         loop {
-            let below = self.store.runs_ending_by(partition, log_start, DROP_RUNS_MAX).await;
+            let after = self.view.progress(partition).map_or(Offset::ZERO, |it| it.runs_start);
+            let below = self.store.runs_between(partition, after, log_start, DROP_RUNS_MAX).await;
             let below = below.map_err(unavailable)?;
-            let is_last = below.len() < DROP_RUNS_MAX;
+            let step = match below.last() {
+                Some(last) if below.len() == DROP_RUNS_MAX => last.end,
+                _ => log_start,
+            };
+            // Runs committed meanwhile are found by another look.
+            let is_done = below.is_empty();
             let now = self.environment.clock.wall();
             let advanced = self
                 .submit(move |state| {
-                    either(decide::advance_log_start(state, partition, log_start, &below, now))
+                    either(decide::advance_log_start(state, partition, step, &below, now))
                 })
                 .await?;
-            if is_last || advanced.is_err() {
+            if is_done || advanced.is_err() {
                 return Ok(advanced);
             }
         }
@@ -295,11 +299,18 @@ impl Controller {
 
     /// Stops the task and closes the store. What was answered is durable either way.
     pub async fn close(&self) {
-        let unfinished = self.environment.tasks.shutdown(Duration::from_secs(5)).await;
+        let unfinished = self.environment.tasks.shutdown(CLOSE_MAX).await;
         if !unfinished.is_empty() {
             tracing::warn!(?unfinished, "controller tasks still running at the deadline");
         }
-        if let Err(error) = self.store.close().await {
+        let closed = tokio::select! {
+            biased;
+            closed = self.store.close() => closed,
+            () = self.environment.clock.sleep(CLOSE_MAX) => {
+                Err(StoreError::Unavailable("no answer while closing".into()))
+            }
+        };
+        if let Err(error) = closed {
             tracing::warn!(%error, "metadata store not closed cleanly; nothing durable is lost");
         }
     }
@@ -331,13 +342,13 @@ impl Controller {
     async fn drop_deleted_topics(self, stop: StopToken) {
         let mut wait = RETRY_FIRST;
         loop {
-            let Some((topic, partitions)) = self.view.dropping() else {
+            let Some(topic) = self.view.dropping() else {
                 tokio::select! {
                     () = self.dropping.notified() => continue,
                     () = stop.stopped() => return,
                 }
             };
-            match self.drop_topic(topic, partitions).await {
+            match self.drop_topic(topic).await {
                 Ok(()) => wait = RETRY_FIRST,
                 Err(SubmitError::Fenced | SubmitError::Stopping) => return,
                 Err(error @ SubmitError::Unavailable(_)) => {
@@ -352,21 +363,15 @@ impl Controller {
         }
     }
 
-    async fn drop_topic(&self, topic: TopicId, partitions: u32) -> Result<(), SubmitError> {
-        let _releasing = self.releasing.lock().await;
-        for index in 0..partitions {
-            let partition = Partition { topic, index: index as i32 };
-            loop {
-                let everything = Offset(i64::MAX);
-                let runs = self.store.runs_ending_by(partition, everything, DROP_RUNS_MAX).await;
-                let runs = runs.map_err(unavailable)?;
-                if runs.is_empty() {
-                    break;
-                }
-                self.submit_drop(topic, runs, false).await?;
+    async fn drop_topic(&self, topic: TopicId) -> Result<(), SubmitError> {
+        loop {
+            let runs = self.store.runs_of_topic(topic, DROP_RUNS_MAX).await.map_err(unavailable)?;
+            let is_last = runs.len() < DROP_RUNS_MAX;
+            self.submit_drop(topic, runs, is_last).await?;
+            if is_last {
+                return Ok(());
             }
         }
-        self.submit_drop(topic, Vec::new(), true).await
     }
 
     async fn submit_drop(
@@ -399,21 +404,23 @@ impl Worker {
     async fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>, stop: StopToken) {
         let mut batch = Vec::new();
         loop {
-            let count = tokio::select! {
+            tokio::select! {
                 biased;
-                count = jobs.recv_many(&mut batch, BATCH_COMMANDS_MAX) => count,
-                () = stop.stopped() => return,
-            };
-            if count == 0 {
-                return;
+                // What is queued is still done; nothing new is let in.
+                () = stop.stopped(), if !jobs.is_closed() => jobs.close(),
+                count = jobs.recv_many(&mut batch, BATCH_COMMANDS_MAX) => {
+                    if count == 0 {
+                        return;
+                    }
+                }
             }
             let outcome = self.turn(&mut batch, &stop).await;
             for job in batch.drain(..) {
                 job.finish(outcome.clone());
             }
             if let Err(error) = outcome {
-                tracing::error!(%error, "the controller ends; reads and produce go on, metadata changes do not");
-                return refuse_the_rest(jobs, error).await;
+                tracing::error!(%error, "the controller ends: produce and fetch go on, metadata stays");
+                return refuse_the_rest(jobs, error, &stop).await;
             }
         }
     }
@@ -434,29 +441,50 @@ impl Worker {
         if events.is_empty() {
             return Ok(());
         }
+        let given_up = async {
+            stop.stopped().await;
+            self.environment.clock.sleep(LAST_COMMIT_MAX).await;
+        };
+        tokio::select! {
+            biased;
+            committed = self.commit(&events) => committed?,
+            () = given_up => return Err(SubmitError::Stopping),
+        }
+        self.view.publish(&events);
+        Ok(())
+    }
+
+    /// Returns when the events are durable, or can never be.
+    async fn commit(&self, events: &[Event]) -> Result<(), SubmitError> {
         let mut wait = RETRY_FIRST;
         loop {
-            match self.store.commit(&self.working, &events).await {
-                Ok(()) => break,
+            match self.store.commit(&self.working, events).await {
+                Ok(()) => return Ok(()),
                 Err(StoreError::Fenced) => return Err(SubmitError::Fenced),
                 Err(error) => {
                     tracing::warn!(%error, "metadata commit failed; trying again with the same batch");
                 }
             }
-            tokio::select! {
-                () = self.environment.clock.sleep(wait) => (),
-                () = stop.stopped() => return Err(SubmitError::Stopping),
-            }
+            self.environment.clock.sleep(wait).await;
             wait = (2 * wait).min(RETRY_MAX);
         }
-        self.view.publish(&events);
-        Ok(())
     }
 }
 
 /// Everything that is asked from now on gets the same answer.
-async fn refuse_the_rest(mut jobs: mpsc::Receiver<Box<dyn Job>>, error: SubmitError) {
-    while let Some(job) = jobs.recv().await {
-        job.finish(Err(error.clone()));
+async fn refuse_the_rest(
+    mut jobs: mpsc::Receiver<Box<dyn Job>>,
+    error: SubmitError,
+    stop: &StopToken,
+) {
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.stopped(), if !jobs.is_closed() => jobs.close(),
+            job = jobs.recv() => match job {
+                Some(job) => job.finish(Err(error.clone())),
+                None => return,
+            }
+        }
     }
 }

@@ -78,9 +78,8 @@ impl View {
 
     /// Every topic, by name.
     pub fn topics(&self) -> Vec<Arc<Topic>> {
-        let mut topics: Vec<Arc<Topic>> = self.read().topics.values().cloned().collect();
-        topics.sort_by(|one, other| one.name.cmp(&other.name));
-        topics
+        let state = self.read();
+        state.names.values().filter_map(|id| state.topics.get(id)).cloned().collect()
     }
 
     /// How far a partition's committed runs are. `None` if it does not exist.
@@ -103,11 +102,11 @@ impl View {
         self.read().segments.get(&id).copied()
     }
 
-    /// At most `count_max` segments without live runs.
+    /// At most `count_max` segments without live runs, the longest dead first.
     pub fn garbage(&self, count_max: usize) -> Vec<(SegmentId, Segment)> {
         let state = self.read();
-        let garbage = state.segments.iter().filter(|(_, it)| it.garbage_since.is_some());
-        garbage.take(count_max).map(|(id, it)| (*id, *it)).collect()
+        let dead = state.garbage.iter().take(count_max);
+        dead.filter_map(|(_, id)| Some((*id, *state.segments.get(id)?))).collect()
     }
 
     /// Follows the changes from now on.
@@ -115,9 +114,9 @@ impl View {
         Changes { receiver: self.shared.changes.subscribe() }
     }
 
-    /// A deleted topic whose runs are not all dropped yet, and its number of partitions.
-    pub(crate) fn dropping(&self) -> Option<(TopicId, u32)> {
-        self.read().dropping.first_key_value().map(|(id, partitions)| (*id, *partitions))
+    /// A deleted topic whose runs are not all dropped yet.
+    pub(crate) fn dropping(&self) -> Option<TopicId> {
+        self.read().dropping.first_key_value().map(|(id, _)| *id)
     }
 
     /// Makes durable events visible. The controller is the only caller.

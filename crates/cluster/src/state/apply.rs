@@ -41,7 +41,18 @@ pub(crate) fn apply(state: &mut State, event: &Event) {
             state.broker_configs.insert(*broker, configs.clone());
         }
         Event::RunCommitted { run, committed_bytes, runs } => {
-            committed(state, run, *committed_bytes, *runs);
+            if let Some(progress) = end_moved(state, run) {
+                progress.committed_bytes = *committed_bytes;
+                progress.runs = *runs;
+                progress.check();
+            }
+        }
+        Event::RunPassed { run } => {
+            if let Some(progress) = end_moved(state, run) {
+                progress.runs_start = run.end;
+                progress.trim_epochs();
+                progress.check();
+            }
         }
         Event::LogStartAdvanced { partition, log_start } => {
             if let Some(progress) = state.progress_mut(*partition) {
@@ -51,16 +62,24 @@ pub(crate) fn apply(state: &mut State, event: &Event) {
         }
         Event::RunDropped { run, committed_bytes, runs } => {
             if let Some(progress) = state.progress_mut(run.partition) {
+                if run.end <= progress.runs_start {
+                    return; // Applied before.
+                }
+                assert!(
+                    run.base == progress.runs_start,
+                    "A3: run of {} starts at {}, the live runs start at {}",
+                    run.partition,
+                    run.base,
+                    progress.runs_start
+                );
+                progress.runs_start = run.end;
                 progress.committed_bytes = *committed_bytes;
                 progress.runs = *runs;
+                progress.check();
             }
         }
-        Event::SegmentChanged { id, segment } => {
-            state.segments.insert(*id, *segment);
-        }
-        Event::SegmentForgotten { id } => {
-            state.segments.remove(id);
-        }
+        Event::SegmentChanged { id, segment } => state.set_segment(*id, Some(*segment)),
+        Event::SegmentForgotten { id } => state.set_segment(*id, None),
         Event::TopicDropped { id } => {
             state.dropping.remove(id);
         }
@@ -76,10 +95,11 @@ fn change_topic(state: &mut State, id: vocabulary::TopicId, change: impl FnOnce(
     }
 }
 
-fn committed(state: &mut State, run: &Run, committed_bytes: u64, runs: u64) {
-    let Some(progress) = state.progress_mut(run.partition) else { return };
+/// Moves the committed end over `run`. `None` when it was there already, or the partition is gone.
+fn end_moved<'a>(state: &'a mut State, run: &Run) -> Option<&'a mut Progress> {
+    let progress = state.progress_mut(run.partition)?;
     if run.end <= progress.committed_end {
-        return; // Applied before.
+        return None; // Applied before.
     }
     assert!(
         run.base == progress.committed_end,
@@ -90,9 +110,7 @@ fn committed(state: &mut State, run: &Run, committed_bytes: u64, runs: u64) {
     );
     note_epoch(progress, run.leader_epoch, run.base);
     progress.committed_end = run.end;
-    progress.committed_bytes = committed_bytes;
-    progress.runs = runs;
-    progress.check();
+    Some(progress)
 }
 
 fn note_epoch(progress: &mut Progress, epoch: LeaderEpoch, start: Offset) {

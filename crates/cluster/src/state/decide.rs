@@ -165,26 +165,35 @@ pub(crate) fn commit_runs(
             current,
         });
     }
+    let known = state.segments.get(&command.segment);
     let mut events = Vec::with_capacity(command.runs.len() + 1);
     let mut refused = Vec::new();
-    let mut ends = BTreeMap::new();
+    let mut moved = BTreeMap::new();
+    let mut live_runs = 0;
     for run in &command.runs {
-        match commit_run(state, run, &mut ends) {
-            Ok(event) => events.push(event),
+        match commit_run(state, command.broker, run, &mut moved) {
+            Ok(event) => {
+                live_runs += u32::from(matches!(event, Event::RunCommitted { .. }));
+                events.push(event);
+            }
             Err(refusal) => refused.push((run.partition, refusal)),
         }
     }
-    if let Some(known) = state.segments.get(&command.segment) {
+    match known {
         // The answer to the first commit was lost: everything in it is there already.
-        return match events.is_empty() && known.bytes == command.segment_bytes {
-            true => Ok((Vec::new(), refused)),
-            false => Err(CommitRefusal::SegmentReused(command.segment)),
-        };
+        Some(known) if events.is_empty() && known.bytes == command.segment_bytes => {
+            return Ok((Vec::new(), refused));
+        }
+        // What was refused at first may fit now, as long as nobody is deleting the object (A6).
+        Some(known) if known.bytes == command.segment_bytes && known.garbage_since.is_none() => {
+            live_runs += known.live_runs;
+        }
+        Some(_) => return Err(CommitRefusal::SegmentReused(command.segment)),
+        None => (),
     }
-    let live_runs = events.len() as u32;
     let segment = Segment {
         bytes: command.segment_bytes,
-        created: command.created,
+        created: known.map_or(command.created, |it| it.created),
         live_runs,
         garbage_since: Event::garbage_since(command.created, live_runs),
     };
@@ -192,29 +201,53 @@ pub(crate) fn commit_runs(
     Ok((events, refused))
 }
 
-/// `ends` holds what earlier runs of this commit have moved: end, bytes, runs.
+/// Where the committed runs of a partition are after earlier runs of the same commit.
+#[derive(Debug, Clone, Copy)]
+struct Moved {
+    epoch: LeaderEpoch,
+    end: Offset,
+    bytes: u64,
+    runs: u64,
+}
+
 fn commit_run(
     state: &State,
+    broker: BrokerId,
     run: &Run,
-    ends: &mut BTreeMap<Partition, (Offset, u64, u64)>,
+    moved: &mut BTreeMap<Partition, Moved>,
 ) -> Result<Event, RunRefusal> {
     let progress = state.progress_of(run.partition).ok_or(RunRefusal::UnknownPartition)?;
     let topic = state.topics.get(&run.partition.topic).ok_or(RunRefusal::UnknownPartition)?;
     let info = topic.partitions[run.partition.index as usize];
-    let newest = progress.epochs.last().map_or(LeaderEpoch(0), |it| it.0);
-    if info.leader_epoch < run.leader_epoch || run.leader_epoch < newest {
+    let before = moved.get(&run.partition).copied().unwrap_or(Moved {
+        epoch: progress.epochs.last().map_or(LeaderEpoch(0), |it| it.0),
+        end: progress.committed_end,
+        bytes: progress.committed_bytes,
+        runs: progress.runs,
+    });
+    let may_lead = info.leader == broker && run.leader_epoch <= info.leader_epoch;
+    if !may_lead || run.leader_epoch < before.epoch {
         return Err(RunRefusal::WrongLeaderEpoch);
     }
-    let before = (progress.committed_end, progress.committed_bytes, progress.runs);
-    let (end, bytes, runs) = ends.get(&run.partition).copied().unwrap_or(before);
-    if run.base != end || run.end <= run.base {
-        return Err(RunRefusal::NotContiguous { committed_end: end });
+    if run.base != before.end || run.end <= run.base {
+        return Err(RunRefusal::NotContiguous { committed_end: before.end });
     }
-    let after = (run.end, bytes + run.length, runs + 1);
-    ends.insert(run.partition, after);
-    Ok(Event::RunCommitted { run: *run, committed_bytes: after.1, runs: after.2 })
+    let mut after = Moved { epoch: run.leader_epoch, end: run.end, ..before };
+    // Live runs below it, if any, go first: what is live has no gap (A3).
+    let is_passed = run.end <= progress.log_start && before.runs == 0;
+    let event = if is_passed {
+        Event::RunPassed { run: *run }
+    } else {
+        after.bytes += run.length;
+        after.runs += 1;
+        Event::RunCommitted { run: *run, committed_bytes: after.bytes, runs: after.runs }
+    };
+    moved.insert(run.partition, after);
+    Ok(event)
 }
 
+/// `below` are stored runs that end at or before `log_start`, the first ones first. They may have
+/// been read before other commands were decided: what was dropped since is left out.
 pub(crate) fn advance_log_start(
     state: &State,
     partition: Partition,
@@ -230,13 +263,18 @@ pub(crate) fn advance_log_start(
     }
     let mut bytes = progress.committed_bytes;
     let mut runs = progress.runs;
-    for run in below {
+    let mut start = progress.runs_start;
+    let mut dropped = Vec::with_capacity(below.len());
+    for run in below.iter().filter(|it| progress.runs_start <= it.base) {
         assert!(run.end <= log_start, "A3: only runs wholly below the log start are dropped");
+        assert!(run.base == start, "A3: runs are dropped from the front, without a gap");
+        start = run.end;
         bytes = bytes.saturating_sub(run.length);
         runs = runs.saturating_sub(1);
         events.push(Event::RunDropped { run: *run, committed_bytes: bytes, runs });
+        dropped.push(*run);
     }
-    events.extend(released(state, below, now));
+    events.extend(released(state, &dropped, now));
     Ok((events, ()))
 }
 

@@ -38,6 +38,10 @@ pub(crate) enum Event {
         committed_bytes: u64,
         runs: u64,
     },
+    /// As above, but the log start had passed the run already: nothing refers to it.
+    RunPassed {
+        run: Run,
+    },
     LogStartAdvanced {
         partition: Partition,
         log_start: Offset,
@@ -77,6 +81,7 @@ impl Event {
             Event::BrokerRegistered(_)
             | Event::BrokerConfigsChanged { .. }
             | Event::RunCommitted { .. }
+            | Event::RunPassed { .. }
             | Event::LogStartAdvanced { .. }
             | Event::RunDropped { .. }
             | Event::SegmentChanged { .. }

@@ -6,7 +6,8 @@
 //! a command that needs some carries them.
 //!
 //! Invariants, checked by [`State::check`]:
-//! - A3 a partition's committed end only grows, by runs that start exactly there;
+//! - A3 a partition's live runs cover `[runs start, committed end)`: the end only grows, by runs that
+//!   start exactly there, the start only grows, by runs dropped from the front;
 //! - A6 a segment with live runs is never forgotten.
 
 mod apply;
@@ -23,7 +24,7 @@ pub use command::{
 pub(crate) use event::Event;
 pub use topic::{PartitionInfo, Progress, Topic, TopicNameError, check_topic_name};
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use vocabulary::{
@@ -72,13 +73,15 @@ pub struct Segment {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct State {
     pub(crate) brokers: BTreeMap<BrokerId, Broker>,
-    pub(crate) topics: HashMap<TopicId, Arc<Topic>>,
-    pub(crate) names: HashMap<String, TopicId>,
+    pub(crate) topics: BTreeMap<TopicId, Arc<Topic>>,
+    pub(crate) names: BTreeMap<String, TopicId>,
     /// One entry a partition, in the topic's order.
-    pub(crate) progress: HashMap<TopicId, Vec<Progress>>,
+    pub(crate) progress: BTreeMap<TopicId, Vec<Progress>>,
     /// Deleted topics whose runs are still being dropped, and how many partitions they had.
     pub(crate) dropping: BTreeMap<TopicId, u32>,
     pub(crate) segments: BTreeMap<SegmentId, Segment>,
+    /// The segments without live runs, the longest dead first. Follows from `segments`.
+    pub(crate) garbage: BTreeSet<(Timestamp, SegmentId)>,
     /// Dynamic broker configs: of one broker, or of all (`None`).
     pub(crate) broker_configs: BTreeMap<Option<BrokerId>, BTreeMap<String, String>>,
     pub(crate) producer_id_next: i64,
@@ -93,6 +96,20 @@ impl State {
     /// How far a partition is. `None` for an unknown topic or index.
     pub(crate) fn progress_of(&self, partition: Partition) -> Option<&Progress> {
         self.progress.get(&partition.topic)?.get(usize::try_from(partition.index).ok()?)
+    }
+
+    /// The only way a segment changes, so that the index of garbage is always right.
+    pub(crate) fn set_segment(&mut self, id: SegmentId, segment: Option<Segment>) {
+        let before = match segment {
+            Some(segment) => self.segments.insert(id, segment),
+            None => self.segments.remove(&id),
+        };
+        if let Some(since) = before.and_then(|it| it.garbage_since) {
+            self.garbage.remove(&(since, id));
+        }
+        if let Some(since) = segment.and_then(|it| it.garbage_since) {
+            self.garbage.insert((since, id));
+        }
     }
 
     pub(crate) fn progress_mut(&mut self, partition: Partition) -> Option<&mut Progress> {
@@ -120,6 +137,9 @@ impl State {
             let is_garbage = segment.garbage_since.is_some();
             assert_eq!(segment.live_runs == 0, is_garbage, "A6: {id} is live or garbage");
         }
+        let dead = |(id, it): (&SegmentId, &Segment)| it.garbage_since.map(|since| (since, *id));
+        let garbage: BTreeSet<_> = self.segments.iter().filter_map(dead).collect();
+        assert_eq!(self.garbage, garbage, "A7: garbage is found");
     }
 }
 

@@ -141,9 +141,10 @@ fn a_segment_is_garbage_when_its_last_run_goes() {
         let to = run.end;
         let decided =
             decide::advance_log_start(state, run.partition, to, &below, Timestamp(9)).unwrap();
-        // Not `apply_all`: dropping is described by counts, and dropping twice is the caller's error.
-        decided.0.iter().for_each(|event| apply(state, event));
-        state.check();
+        apply_all(state, &decided.0);
+        let again =
+            decide::advance_log_start(state, run.partition, to, &below, Timestamp(9)).unwrap();
+        assert_eq!(again.0, [], "A6: the same run is not dropped twice");
     };
     advance(&mut state, runs[0]);
     assert_eq!(state.segments[&SegmentId(1)].live_runs, 1);
@@ -151,6 +152,71 @@ fn a_segment_is_garbage_when_its_last_run_goes() {
     advance(&mut state, runs[1]);
     assert_eq!(state.segments[&SegmentId(1)].garbage_since, Some(Timestamp(9)));
     assert_eq!(decide::forget_segments(&state, &[SegmentId(1)]).len(), 1);
+}
+
+#[test]
+fn a_run_that_the_log_start_has_passed_is_not_kept() {
+    let mut state = with_topic(2);
+    let advance = |state: &mut State, to| {
+        let decided =
+            decide::advance_log_start(state, partition(0), Offset(to), &[], Timestamp(1)).unwrap();
+        apply_all(state, &decided.0);
+    };
+    advance(&mut state, 7);
+    assert_eq!(committed(&mut state, &commit(1, vec![run(0, 0, 5, 1)])), []);
+    let progress = state.progress_of(partition(0)).unwrap();
+    assert_eq!((progress.runs_start, progress.committed_end), (Offset(5), Offset(5)));
+    assert_eq!((progress.runs, progress.committed_bytes), (0, 0));
+    assert!(state.segments[&SegmentId(1)].garbage_since.is_some(), "A7: nothing of it is live");
+    assert_eq!(committed(&mut state, &commit(2, vec![run(0, 5, 8, 2)])), []);
+    assert_eq!(state.progress_of(partition(0)).unwrap().runs, 1, "8 lies above the log start");
+
+    // Committed before the log start moved, not yet dropped: what follows it is kept, too.
+    advance(&mut state, 20);
+    assert_eq!(committed(&mut state, &commit(3, vec![run(0, 8, 9, 3)])), []);
+    assert_eq!(state.progress_of(partition(0)).unwrap().runs, 2, "A3: no gap");
+}
+
+#[test]
+fn runs_refused_at_first_may_follow_while_the_segment_lives() {
+    let mut state = with_topic(2);
+    let both = commit(1, vec![run(0, 0, 5, 1), run(1, 4, 9, 1)]);
+    let gap = RunRefusal::NotContiguous { committed_end: Offset(0) };
+    assert_eq!(committed(&mut state, &both), [gap]);
+    assert_eq!(committed(&mut state, &commit(2, vec![run(1, 0, 4, 2)])), []);
+    let known = RunRefusal::NotContiguous { committed_end: Offset(5) };
+    assert_eq!(committed(&mut state, &both), [known]);
+    assert_eq!(state.segments[&SegmentId(1)].live_runs, 2);
+
+    let other_bytes = CommitRuns { segment_bytes: 7, ..both };
+    let reused = Err(CommitRefusal::SegmentReused(SegmentId(1)));
+    assert_eq!(decide::commit_runs(&state, &other_bytes), reused);
+    // Garbage may be on its way out already (A6).
+    committed(&mut state, &commit(3, vec![run(1, 99, 100, 3)]));
+    let revived = decide::commit_runs(&state, &commit(3, vec![run(1, 9, 12, 3)]));
+    assert_eq!(revived, Err(CommitRefusal::SegmentReused(SegmentId(3))));
+}
+
+#[test]
+fn only_the_leader_commits_and_epochs_never_go_back() {
+    let mut state = with_topic(1);
+    let at = |epoch, base, end| Run { leader_epoch: LeaderEpoch(epoch), ..run(0, base, end, 1) };
+    let wrong = RunRefusal::WrongLeaderEpoch;
+    assert_eq!(committed(&mut state, &commit(1, vec![at(1, 0, 5)])), [wrong], "not yet led");
+    let other = RegisterBroker { id: BrokerId(2), host: "h".into(), port: 9, rack: None };
+    let (events, broker_epoch) = decide::register_broker(&state, &other);
+    apply_all(&mut state, &events);
+    let of_other = CommitRuns { broker: BrokerId(2), broker_epoch, ..commit(1, vec![at(0, 0, 5)]) };
+    assert_eq!(committed(&mut state, &of_other), [wrong], "A4: led by broker 1");
+
+    let again = RegisterBroker { id: BrokerId(1), ..other };
+    let (events, broker_epoch) = decide::register_broker(&state, &again);
+    apply_all(&mut state, &events);
+    let recovered =
+        CommitRuns { broker_epoch, ..commit(2, vec![at(0, 0, 5), at(1, 5, 6), at(0, 6, 7)]) };
+    assert_eq!(committed(&mut state, &recovered), [wrong], "the tail of epoch 0 first, then 1");
+    let epochs = &state.progress_of(partition(0)).unwrap().epochs;
+    assert_eq!(*epochs, [(LeaderEpoch(0), Offset(0)), (LeaderEpoch(1), Offset(5))]);
 }
 
 #[test]
@@ -231,7 +297,7 @@ proptest! {
     #[test]
     fn runs_cover_the_log_whatever_happens(ops in prop::collection::vec(op(), 0..120)) {
         let mut state = with_topic(3);
-        let mut live: Vec<Run> = Vec::new();
+        let (mut live, mut ever): (Vec<Run>, Vec<Run>) = Default::default();
         for (number, op) in ops.into_iter().enumerate() {
             match op {
                 Op::Commit { index, base_shift, count } => {
@@ -244,19 +310,24 @@ proptest! {
                     let command = CommitRuns { broker_epoch, ..commit(segment, vec![run]) };
                     let refused = committed(&mut state, &command);
                     prop_assert_eq!(refused.is_empty(), base_shift == 0);
-                    if refused.is_empty() {
+                    let before = state.progress_of(partition(index)).unwrap();
+                    let is_kept = before.log_start < run.end
+                        || live.iter().any(|it| it.partition == run.partition);
+                    if refused.is_empty() && is_kept {
                         live.push(run);
+                        ever.push(run);
                     }
                 }
                 Op::Advance { index, to } => {
                     let progress = state.progress_of(partition(index)).unwrap();
                     let to = Offset(to).max(progress.log_start);
                     let is_below = |it: &Run| it.partition == partition(index) && it.end <= to;
-                    let below: Vec<Run> = live.iter().copied().filter(is_below).collect();
+                    // As read from a store that lags behind: with runs that are dropped already.
+                    let below: Vec<Run> = ever.iter().copied().filter(is_below).collect();
                     let decided = decide::advance_log_start(
                         &state, partition(index), to, &below, Timestamp(1),
                     );
-                    decided.unwrap().0.iter().for_each(|event| apply(&mut state, event));
+                    apply_all(&mut state, &decided.unwrap().0);
                     live.retain(|it| !is_below(it));
                 }
                 Op::Register => {

@@ -34,6 +34,8 @@ pub struct PartitionInfo {
 pub struct Progress {
     /// The first offset clients may read. May lie above `committed_end`, inside the tail.
     pub log_start: Offset,
+    /// Where live runs start: the end of the last one that was dropped (A3).
+    pub runs_start: Offset,
     /// Where committed runs end, exclusive; the next run starts exactly here (A3).
     pub committed_end: Offset,
     /// The first offset of each leader epoch that has committed records, oldest first.
@@ -49,6 +51,7 @@ impl Progress {
         let ascending = self.epochs.windows(2).all(|it| it[0].0 < it[1].0 && it[0].1 < it[1].1);
         assert!(ascending, "A3: epochs {:?} ascend", self.epochs);
         assert_eq!(self.runs == 0, self.committed_bytes == 0, "A3: bytes belong to runs");
+        assert_eq!(self.runs == 0, self.runs_start == self.committed_end, "A3: runs cover the log");
     }
 
     /// Forgets the epochs that ended at or before the log start, but the one that holds it.
@@ -87,8 +90,9 @@ pub fn check_topic_name(name: &str) -> Result<(), TopicNameError> {
 /// Two names that differ only in '.' against '_' would be one name in metrics: Kafka refuses the
 /// second.
 pub(crate) fn collides(one: &str, other: &str) -> bool {
-    let folded = |name: &str| name.replace('.', "_");
-    one != other && folded(one) == folded(other)
+    let is_dot = |it: u8| matches!(it, b'.' | b'_');
+    let same = |(one, other): (u8, u8)| one == other || (is_dot(one) && is_dot(other));
+    one != other && one.len() == other.len() && one.bytes().zip(other.bytes()).all(same)
 }
 
 pub(crate) fn is_internal(name: &str) -> bool {

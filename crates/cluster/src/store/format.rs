@@ -64,6 +64,7 @@ pub(super) fn writes(after: &State, event: &Event) -> Vec<(Vec<u8>, Option<Vec<u
             writes.push((keys::run(run.partition, run.end), None));
             writes
         }
+        Event::RunPassed { run } => progress_write(after, run.partition),
         Event::LogStartAdvanced { partition, .. } => progress_write(after, *partition),
         Event::SegmentChanged { id, .. } => match after.segments.get(id) {
             Some(segment) => vec![(keys::segment(*id), Some(encode_segment(segment)))],
@@ -118,7 +119,7 @@ pub(super) fn load(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), Fo
         keys::PRODUCER_ID => state.producer_id_next = value.i64()?,
         keys::SEGMENT => {
             let id = SegmentId(u128::from_be_bytes(key.array()?));
-            state.segments.insert(id, decode_segment(&mut value)?);
+            state.set_segment(id, Some(decode_segment(&mut value)?));
         }
         _ => return Err(FormatError::Key),
     }
@@ -131,15 +132,21 @@ pub(super) fn complete(state: &mut State) {
     state.broker_epoch_last = epochs.max().unwrap_or_default();
 }
 
-/// The run of one entry; its partition is known from the scan.
-pub(super) fn run(partition: Partition, key: &[u8], value: &[u8]) -> Result<Run, FormatError> {
-    let end = key.last_chunk::<8>().ok_or(FormatError::Key)?;
+/// The run of one entry.
+pub(super) fn run(key: &[u8], value: &[u8]) -> Result<Run, FormatError> {
+    let mut key = Reader::of(key);
+    let kind = key.u8()?;
+    let partition = Partition { topic: TopicId(key.array()?), index: key.i32()? };
+    let end = Offset(key.i64()?);
+    if kind != keys::RUN || key.end().is_err() {
+        return Err(FormatError::Key);
+    }
     let mut value = Reader::value(value)?;
     let run = Run {
         partition,
         leader_epoch: LeaderEpoch(value.i32()?),
         base: Offset(value.i64()?),
-        end: Offset(i64::from_be_bytes(*end)),
+        end,
         max_timestamp: Timestamp(value.i64()?),
         segment: SegmentId(u128::from_be_bytes(value.array()?)),
         position: value.u64()?,
@@ -209,6 +216,7 @@ fn decode_topic(id: TopicId, value: &mut Reader<'_>) -> Result<Topic, FormatErro
 fn encode_progress(progress: &Progress) -> Vec<u8> {
     let mut writer = Writer::new()
         .i64(progress.log_start.0)
+        .i64(progress.runs_start.0)
         .i64(progress.committed_end.0)
         .u64(progress.committed_bytes)
         .u64(progress.runs)
@@ -222,6 +230,7 @@ fn encode_progress(progress: &Progress) -> Vec<u8> {
 fn decode_progress(value: &mut Reader<'_>) -> Result<Progress, FormatError> {
     let mut progress = Progress {
         log_start: Offset(value.i64()?),
+        runs_start: Offset(value.i64()?),
         committed_end: Offset(value.i64()?),
         committed_bytes: value.u64()?,
         runs: value.u64()?,

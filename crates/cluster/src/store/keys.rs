@@ -68,6 +68,11 @@ pub(super) fn runs_end(partition: Partition) -> Vec<u8> {
     joined(RUN, &[&partition.topic.0, &partition.index.to_be_bytes(), &[0xff]])
 }
 
+/// Every run of every partition of a topic.
+pub(super) fn runs_of_topic(id: TopicId) -> Range<Vec<u8>> {
+    joined(RUN, &[&id.0])..joined(RUN, &[&id.0, &[0xff]])
+}
+
 /// The ranges that hold everything but the runs: topics before what refers to them.
 pub(super) fn all_but_runs() -> Vec<Range<Vec<u8>>> {
     let of = |kind: u8| vec![kind]..vec![kind + 1];

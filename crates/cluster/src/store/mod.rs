@@ -6,17 +6,23 @@
 //! One commit is one atomic write and one flush. Writing the same events again writes the same keys
 //! with the same values, so a commit of unknown outcome is simply repeated. Opening the database
 //! fences whoever had it open: their next commit answers [`StoreError::Fenced`].
+//!
+//! SlateDB ends itself on errors it cannot undo. It also takes its own write for another's when a
+//! store without object attributes, such as a local directory, has written it and lost the answer.
+//! So the database is then opened anew, but only if nobody else has opened it in between: the writer
+//! epoch decides, and only that is fencing.
 
 mod format;
 mod keys;
 
+use std::ops::Range;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use object_store::ObjectStore;
-use slatedb::config::{CompactorOptions, ScanOptions};
+use slatedb::config::{CompactorOptions, DurabilityLevel, ScanOptions};
 use slatedb::{CloseReason, Db, ErrorKind, IterationOrder, KeyValue, Settings, WriteBatch};
-use vocabulary::{Offset, Partition};
+use vocabulary::{Offset, Partition, TopicId};
 
 use crate::state::{Event, Run, State};
 
@@ -58,7 +64,14 @@ pub(crate) struct Store {
     path: String,
     options: StoreOptions,
     /// Replaced when SlateDB has given up after an error. A leaf lock, held to clone the handle.
-    db: RwLock<Db>,
+    db: RwLock<Opened>,
+}
+
+#[derive(Clone)]
+struct Opened {
+    db: Db,
+    /// Whoever opens the database next gets a higher one.
+    writer_epoch: u64,
 }
 
 impl std::fmt::Debug for Store {
@@ -74,8 +87,8 @@ impl Store {
         path: &str,
         options: &StoreOptions,
     ) -> Result<(Store, State), StoreError> {
-        let db = open_db(&object_store, path, options).await?;
-        let state = load(&db).await?;
+        let db = open_db(&object_store, path, options, None).await?;
+        let state = load(&db.db).await?;
         let store = Store {
             object_store,
             path: path.to_owned(),
@@ -96,18 +109,21 @@ impl Store {
                 }
             }
         }
-        let db = self.db();
-        let written = match db.write(batch).await {
-            Ok(_) => db.flush().await,
+        let opened = self.opened();
+        let written = match opened.db.write(batch).await {
+            Ok(_) => opened.db.flush().await,
             Err(error) => Err(error),
         };
-        match written.map_err(classify) {
+        match written.map_err(|error| (classify(&error), error)) {
             Ok(()) => Ok(()),
-            Err((StoreError::Unavailable(reason), true)) => {
-                self.reopen().await?;
-                Err(StoreError::Unavailable(reason))
+            Err((error, cause)) => {
+                if let ErrorKind::Closed(_) = cause.kind() {
+                    tracing::warn!(%cause, "the metadata database has ended itself; opening it anew");
+                    self.reopen(opened.writer_epoch).await?;
+                    return Err(StoreError::Unavailable(cause.to_string()));
+                }
+                Err(error)
             }
-            Err((error, _)) => Err(error),
         }
     }
 
@@ -119,62 +135,75 @@ impl Store {
         count_max: usize,
     ) -> Result<Vec<Run>, StoreError> {
         // Keys carry the exclusive end: the first end above `offset` is the run that holds it.
-        let range = keys::run(partition, offset.plus(1))..keys::runs_end(partition);
-        self.runs(partition, range, count_max, IterationOrder::Ascending).await
+        let end_min = Offset(offset.0.saturating_add(1));
+        let range = keys::run(partition, end_min)..keys::runs_end(partition);
+        self.runs(range, count_max, IterationOrder::Ascending).await
     }
 
     pub(crate) async fn last_run(&self, partition: Partition) -> Result<Option<Run>, StoreError> {
         let range = keys::run(partition, Offset::ZERO)..keys::runs_end(partition);
-        let last = self.runs(partition, range, 1, IterationOrder::Descending).await?;
+        let last = self.runs(range, 1, IterationOrder::Descending).await?;
         Ok(last.into_iter().next())
     }
 
-    /// Runs that end at or before `end`, first ones first.
-    pub(crate) async fn runs_ending_by(
+    /// Runs that end above `after` and at or before `end`, first ones first.
+    pub(crate) async fn runs_between(
         &self,
         partition: Partition,
+        after: Offset,
         end: Offset,
         count_max: usize,
     ) -> Result<Vec<Run>, StoreError> {
-        let after = Offset(end.0.saturating_add(1));
-        let range = keys::run(partition, Offset::ZERO)..keys::run(partition, after);
-        self.runs(partition, range, count_max, IterationOrder::Ascending).await
+        if end <= after {
+            return Ok(Vec::new());
+        }
+        let above = |offset: Offset| keys::run(partition, Offset(offset.0.saturating_add(1)));
+        self.runs(above(after)..above(end), count_max, IterationOrder::Ascending).await
+    }
+
+    /// Any runs of a topic, whatever their partition.
+    pub(crate) async fn runs_of_topic(
+        &self,
+        topic: TopicId,
+        count_max: usize,
+    ) -> Result<Vec<Run>, StoreError> {
+        self.runs(keys::runs_of_topic(topic), count_max, IterationOrder::Ascending).await
     }
 
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
-        self.db().close().await.map_err(|error| classify(error).0)
+        self.opened().db.close().await.map_err(|error| classify(&error))
     }
 
     async fn runs(
         &self,
-        partition: Partition,
-        range: std::ops::Range<Vec<u8>>,
+        range: Range<Vec<u8>>,
         count_max: usize,
         order: IterationOrder,
     ) -> Result<Vec<Run>, StoreError> {
-        let options = ScanOptions::default().with_order(order);
-        let db = self.db();
+        // What is written but not yet durable is not shown.
+        let options = ScanOptions::default()
+            .with_order(order)
+            .with_durability_filter(DurabilityLevel::Remote);
+        let db = self.opened().db;
         let found = db.scan_with_options(range, &options).await;
-        let mut found = found.map_err(|error| classify(error).0)?;
+        let mut found = found.map_err(|error| classify(&error))?;
         let mut runs = Vec::new();
         while runs.len() < count_max {
-            match found.next().await.map_err(|error| classify(error).0)? {
-                Some(entry) => {
-                    runs.push(decoded(&entry, format::run(partition, &entry.key, &entry.value))?)
-                }
+            match found.next().await.map_err(|error| classify(&error))? {
+                Some(entry) => runs.push(decoded(&entry, format::run(&entry.key, &entry.value))?),
                 None => break,
             }
         }
         Ok(runs)
     }
 
-    fn db(&self) -> Db {
+    fn opened(&self) -> Opened {
         self.db.read().expect("no holder of this leaf lock panics: it only clones").clone()
     }
 
-    /// SlateDB ends itself on errors it cannot undo; what it had made durable is there again.
-    async fn reopen(&self) -> Result<(), StoreError> {
-        let db = open_db(&self.object_store, &self.path, &self.options).await?;
+    /// What had become durable is there again; [`StoreError::Fenced`] if another has opened it.
+    async fn reopen(&self, writer_epoch: u64) -> Result<(), StoreError> {
+        let db = open_db(&self.object_store, &self.path, &self.options, Some(writer_epoch)).await?;
         *self.db.write().expect("no holder of this leaf lock panics: it only clones") = db;
         Ok(())
     }
@@ -184,7 +213,8 @@ async fn open_db(
     object_store: &Arc<dyn ObjectStore>,
     path: &str,
     options: &StoreOptions,
-) -> Result<Db, StoreError> {
+    expected_epoch: Option<u64>,
+) -> Result<Opened, StoreError> {
     let settings = Settings {
         // Every commit flushes by itself: a timer would only wake an idle broker.
         flush_interval: None,
@@ -198,20 +228,24 @@ async fn open_db(
         }),
         ..Settings::default()
     };
-    let builder = Db::builder(path, Arc::clone(object_store)).with_settings(settings);
-    builder.with_db_cache_disabled().build().await.map_err(|error| classify(error).0)
+    let mut builder = Db::builder(path, Arc::clone(object_store))
+        .with_settings(settings)
+        .with_db_cache_disabled();
+    if let Some(epoch) = expected_epoch {
+        builder = builder.with_expected_epoch(epoch);
+    }
+    let db = builder.build().await.map_err(|error| classify(&error))?;
+    let writer_epoch = db.manifest().writer_epoch();
+    Ok(Opened { db, writer_epoch })
 }
 
-/// What an error means here, and whether the handle is of no more use.
-fn classify(error: slatedb::Error) -> (StoreError, bool) {
+fn classify(error: &slatedb::Error) -> StoreError {
     match error.kind() {
-        ErrorKind::Closed(CloseReason::Fenced) => (StoreError::Fenced, true),
-        ErrorKind::Closed(_) => (StoreError::Unavailable(error.to_string()), true),
+        ErrorKind::Closed(CloseReason::Fenced) => StoreError::Fenced,
         ErrorKind::Data => {
-            let reason = error.to_string();
-            (StoreError::Corrupt { key: "(database)".into(), reason }, false)
+            StoreError::Corrupt { key: "(database)".into(), reason: error.to_string() }
         }
-        _ => (StoreError::Unavailable(error.to_string()), false),
+        _ => StoreError::Unavailable(error.to_string()),
     }
 }
 
@@ -219,8 +253,8 @@ async fn load(db: &Db) -> Result<State, StoreError> {
     let mut state = State::default();
     for range in keys::all_but_runs() {
         let found = db.scan(range).await;
-        let mut found = found.map_err(|error| classify(error).0)?;
-        while let Some(entry) = found.next().await.map_err(|error| classify(error).0)? {
+        let mut found = found.map_err(|error| classify(&error))?;
+        while let Some(entry) = found.next().await.map_err(|error| classify(&error))? {
             decoded(&entry, format::load(&mut state, &entry.key, &entry.value))?;
         }
     }

@@ -29,13 +29,14 @@ fn golden_run() {
         "0100000003000000000000000a00000000000003e80000000000000000000000000000beef\
          000000000000004000000000000000800000dead"
     );
-    assert_eq!(run(partition(), &keys::run(partition(), Offset(20)), &bytes), Ok(run_value));
+    assert_eq!(run(&keys::run(partition(), Offset(20)), &bytes), Ok(run_value));
 }
 
 #[test]
 fn golden_progress_segment_and_broker() {
     let progress = Progress {
         log_start: Offset(1),
+        runs_start: Offset(0),
         committed_end: Offset(9),
         epochs: vec![(LeaderEpoch(0), Offset(0)), (LeaderEpoch(4), Offset(5))],
         committed_bytes: 77,
@@ -44,7 +45,7 @@ fn golden_progress_segment_and_broker() {
     let bytes = encode_progress(&progress);
     assert_eq!(
         hex(&bytes),
-        "0100000000000000010000000000000009000000000000004d00000000000000020000000200000000\
+        "01000000000000000100000000000000000000000000000009000000000000004d00000000000000020000000200000000\
          0000000000000000000000040000000000000005"
     );
     assert_eq!(decode_progress(&mut Reader::value(&bytes).unwrap()), Ok(progress));

@@ -260,6 +260,7 @@ impl Volume for MemoryVolume {
             if disk.names.contains_key(name) {
                 return Err(VolumeError::AlreadyExists { name: name.to_owned() });
             }
+            disk.prune();
             let full = disk.faults.capacity_bytes < disk.used().saturating_add(preallocate_bytes);
             if full || volume.per_mille(disk.faults.create_full_per_mille) {
                 return Err(VolumeError::Full { operation: "create", name: name.to_owned() });

@@ -32,7 +32,6 @@ use vocabulary::{ByteCount, Tick};
 
 /// Segments start at multiples of this: the page of the kernel and of most disks.
 pub(super) const FRAME_BYTES: u64 = 4096;
-static PADDING: [u8; FRAME_BYTES as usize] = [0; FRAME_BYTES as usize];
 
 /// How a log lies in files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -258,7 +257,7 @@ impl FileWal {
         let bytes = file.read_at(position, usize::try_from(length).unwrap_or(usize::MAX)).await?;
         let frame = length.next_multiple_of(FRAME_BYTES);
         let current = self.create(sequence, frame).await?;
-        current.file.write_synced(0, Arc::new(vec![bytes, padding(length)])).await?;
+        current.file.write_synced(0, Arc::new(vec![bytes])).await?;
         let mut state = self.state();
         for file in &mut state.files {
             let last = file.last.filter(|it| *it == sequence);
@@ -309,11 +308,6 @@ impl FileWal {
     }
 }
 
-fn padding(length: u64) -> Bytes {
-    let missing = length.next_multiple_of(FRAME_BYTES) - length;
-    Bytes::from_static(&PADDING).slice(..missing as usize) // Less than a frame.
-}
-
 #[async_trait]
 impl WalBackend for FileWal {
     async fn recover(&self) -> Result<Vec<RecoveredSegment>, WalError> {
@@ -351,8 +345,7 @@ impl WalBackend for FileWal {
     }
 
     async fn write(&self, sequence: u64, segment: EncodedSegment) -> Result<(), WalError> {
-        let EncodedSegment { mut chunks, length, .. } = segment;
-        chunks.push(padding(length));
+        let EncodedSegment { chunks, length, .. } = segment;
         let chunks: Chunks = Arc::new(chunks);
         let mut wait = self.options.retry_min;
         loop {

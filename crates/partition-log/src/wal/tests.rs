@@ -66,7 +66,8 @@ fn batch(base: Offset, records: i32, payload: usize, mark: u64) -> (BatchHeader,
         record_count: records,
     };
     let mut bytes = header.encode().to_vec();
-    bytes.extend((0..payload as u64).map(|it| (it.wrapping_mul(mark | 1) >> 3) as u8));
+    bytes.extend((mark | 1).to_le_bytes().repeat(payload / 8 + 1));
+    bytes.truncate(BATCH_HEADER_LEN + payload);
     (header, Bytes::from(bytes))
 }
 

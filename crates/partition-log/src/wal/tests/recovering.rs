@@ -1,6 +1,7 @@
 //! Files: what a process finds of the one before it, what it refuses, how it outlives a bad disk.
 
 use super::*;
+use crate::segment::{SegmentBuilder, SegmentName};
 use crate::volume::{LocalVolume, MemoryFaults, Volume};
 use environment::TaskKind;
 
@@ -175,6 +176,58 @@ async fn a_damaged_end_is_a_torn_write() {
     }
 }
 
+/// The bytes of a log file with one segment for each of `(sequence, stamp)`.
+fn forged(segments: &[(u64, u64)]) -> Bytes {
+    let mut file = Vec::new();
+    for (sequence, stamp) in segments {
+        let (broker, epoch, sequence) = (BrokerId(1), BrokerEpoch(1), *sequence);
+        let mut builder =
+            SegmentBuilder::new(SegmentName::Wal { broker, epoch, sequence }).stamped(*stamp);
+        let (header, bytes) = batch(Offset(2 * sequence.cast_signed()), 2, 100, 1);
+        builder.push(partition(0), LeaderEpoch(0), &header, bytes);
+        file.resize(file.len().next_multiple_of(4096), 0);
+        file.extend(builder.finish().chunks.concat());
+    }
+    Bytes::from(file)
+}
+
+async fn recover_forged(files: &[(&str, Bytes)]) -> Result<Vec<u64>, WalError> {
+    let volume = MemoryVolume::new(&Environment::simulated(1));
+    for (name, bytes) in files {
+        let file = volume.create(name, 0).await.expect("creates");
+        file.write_synced(0, Arc::new(vec![bytes.clone()])).await.expect("writes");
+    }
+    let recovered = reopen(&volume).await?.1;
+    Ok(recovered.into_iter().map(|it| it.sequence).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_bytes_behind_the_end_are_not_taken_for_segments() {
+    let name = "00000000000000000007.wal";
+    // Of an earlier life of the same blocks, or payload that looks like a segment.
+    let file = forged(&[(7, 1), (8, 1), (9, 2), (10, 2)]);
+    assert_eq!(recover_forged(&[(name, file)]).await.expect("recovers"), [7, 8]);
+    let file = forged(&[(7, 1), (8, 1), (4, 1), (5, 1)]);
+    assert_eq!(recover_forged(&[(name, file)]).await.expect("recovers"), [7, 8]);
+    // Of this life, so something between is gone.
+    let file = forged(&[(7, 1), (8, 1), (10, 1)]);
+    let error = recover_forged(&[(name, file)]).await.expect_err("9 is gone").to_string();
+    assert!(error.contains("segment 9 is missing although segment 10 was begun"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_format_is_refused_not_cut() {
+    let mut bytes = forged(&[(0, 1), (1, 1)]).to_vec();
+    bytes[4096 + 8] = 2;
+    let crc = crc_fast::crc32_iscsi(&bytes[4096..4096 + 60]);
+    bytes[4096 + 60..4096 + 64].copy_from_slice(&crc.to_le_bytes());
+    let file = Bytes::from(bytes);
+    let error = recover_forged(&[("00000000000000000000.wal", file)]).await.expect_err("unknown");
+    let expected = "00000000000000000000.wal at byte 4096: \
+                    the header has format version 2, this software reads 1";
+    assert_eq!(error.to_string(), expected);
+}
+
 #[tokio::test(start_paused = true)]
 async fn another_owner_is_refused() {
     let environment = Environment::simulated(1);
@@ -234,7 +287,10 @@ async fn a_failing_disk_is_retried_until_it_works() {
         volume.set_faults(MemoryFaults::default());
         environment.clock.sleep(Duration::from_secs(6)).await;
         assert_eq!((hear(&ears).len(), wal.health()), (3, WalHealth::Healthy));
-        append_alone(&wal, &ears, 1, 1000).await;
+        let places = append_alone(&wal, &ears, 1, 1000).await;
+        assert_eq!(places[0].sequence, 3);
+        let files = names(&volume).await;
+        assert!(files.iter().any(|it| it.starts_with("00000000000000000002")), "{files:?}");
         volume.crash();
         let (wal, recovered) = reopen(&volume).await.expect("opens");
         assert_eq!((batches_of(&recovered).len(), wal.next_sequence()), (4, 4));

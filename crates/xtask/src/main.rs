@@ -1,1 +1,63 @@
-fn main() {}
+//! The project's own commands: `cargo xtask tidy | messages | test | bench`.
+//!
+//! Owns: the command line. Does not own: product code, of which it knows nothing but the message definitions.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a tool with threads and wall time of its own, whose output is text"
+)]
+
+mod broker;
+mod control;
+mod frames;
+mod messages;
+mod process;
+mod report;
+mod scenarios;
+mod test;
+mod tidy;
+mod tools;
+mod workspace;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::workspace::Workspace;
+
+#[derive(Debug, Parser)]
+#[command(about = "Aquifer's own commands")]
+enum Command {
+    /// Check the layers and the tidiness of the sources.
+    Tidy,
+    /// Check the message definitions, alone or against a folder of Kafka's.
+    Messages {
+        /// Folder with Kafka's message definitions.
+        #[arg(long)]
+        against: Option<PathBuf>,
+    },
+    /// Run every test: format, tidiness, unit, property, simulation, fuzz-smoke and client tests.
+    Test(test::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Command::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    let workspace = Workspace::find()?;
+    match command {
+        Command::Tidy => tidy::run(&workspace),
+        Command::Messages { against } => messages::run(against.as_deref()),
+        Command::Test(options) => test::run(&options, &workspace),
+    }
+}

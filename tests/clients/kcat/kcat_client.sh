@@ -23,7 +23,8 @@ verdict() { # NAME, then a command that must succeed
         echo "ok - kcat: $name"
     else
         failed=1
-        echo "not ok - kcat: $name # $(echo "$reason; $(tail -n 3 "$folder/errors" 2>/dev/null)" | tr '\n' ' ' | cut -c1-500)"
+        reason="$reason; $(tail -n 3 "$folder/errors" 2>/dev/null)"
+        echo "not ok - kcat: $name # $(echo "$reason" | tr '\n' ' ' | cut -c1-500)"
     fi
 }
 
@@ -52,16 +53,19 @@ idempotent() {
     same "$folder/sent" "$folder/got"
 }
 
+query() { # TOPIC TIME OFFSET
+    local found
+    found=$(kcat -Q -t "$1:0:$2")
+    [ "$found" = "$1 [0] offset $3" ] || { echo "offset at time $2: $found"; return 1; }
+}
 offsets() {
     local topic="kcat-offsets-$run" now
     seq 1 10 | kcat -P -t "$topic" -p 0 || return 1
     now=$(date +%s%3N)
-    [ "$(kcat -Q -t "$topic:0:-2")" = "$topic [0] offset 0" ] || { echo "earliest: $(kcat -Q -t "$topic:0:-2")"; return 1; }
-    [ "$(kcat -Q -t "$topic:0:-1")" = "$topic [0] offset 10" ] || { echo "latest: $(kcat -Q -t "$topic:0:-1")"; return 1; }
-    [ "$(kcat -Q -t "$topic:0:1")" = "$topic [0] offset 0" ] || { echo "by time: $(kcat -Q -t "$topic:0:1")"; return 1; }
+    query "$topic" -2 0 && query "$topic" -1 10 && query "$topic" 1 0 || return 1
     [ "$(consume -t "$topic" -o -3 | tr '\n' ,)" = 8,9,10, ] || { echo "the last three"; return 1; }
     [ "$(consume -t "$topic" -o 4 -c 1)" = 5 ] || { echo "offset 4"; return 1; }
-    [ "$(consume -t "$topic" -o s@1 -o "e@$((now + 100000))" | wc -l)" = 10 ] || { echo "between times"; return 1; }
+    [ "$(consume -t "$topic" -o s@1 -o "e@$((now + 100000))" | wc -l)" = 10 ] || { echo "by times"; return 1; }
 }
 
 headers_and_format() {

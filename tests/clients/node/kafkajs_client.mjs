@@ -161,7 +161,8 @@ const checks = {
     assert.equal(await admin.createTopics({ topics: [{ topic }] }), false);
     const describe = () =>
       admin.describeConfigs({ includeSynonyms: false, resources: [{ type: ConfigResourceTypes.TOPIC, name: topic }] });
-    const value = async (name) => (await describe()).resources[0].configEntries.find((e) => e.configName === name).configValue;
+    const value = async (name) =>
+      (await describe()).resources[0].configEntries.find((e) => e.configName === name).configValue;
     assert.equal(await value("retention.ms"), "1234");
     const configEntries = [{ name: "retention.ms", value: "777000" }];
     await admin.alterConfigs({ resources: [{ type: ConfigResourceTypes.TOPIC, name: topic, configEntries }] });

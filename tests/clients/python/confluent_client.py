@@ -364,7 +364,8 @@ def large_messages():
 def topics_and_configs():
     """topics are created, described, altered, grown and deleted"""
     topic = create("admin", partitions=2, config={"retention.ms": "123456"})
-    refused(KafkaError.TOPIC_ALREADY_EXISTS, lambda: ADMIN.create_topics([NewTopic(topic, 1, 1)])[topic].result(SECONDS))
+    again = NewTopic(topic, 1, 1)
+    refused(KafkaError.TOPIC_ALREADY_EXISTS, lambda: ADMIN.create_topics([again])[topic].result(SECONDS))
     bad = NewTopic(unique("bad"), 1, 1, config={"retention.ms": "soon"})
     refused(KafkaError.INVALID_CONFIG, lambda: ADMIN.create_topics([bad])[bad.topic].result(SECONDS))
     spaced = NewTopic("not a name", 1, 1)
@@ -517,7 +518,8 @@ def restart():
     reader.close()
     resumed = consumer(group)
     offsets = resumed.committed([TopicPartition(topic, p) for p in range(3)], timeout=SECONDS)
-    equal(sum(p.offset for p in offsets), 1500, "committed offsets survive")
+    # A partition that nothing was read from yet has no committed offset, which reads as a negative one.
+    equal(sum(max(0, p.offset) for p in offsets), 1500, "committed offsets survive")
     resumed.close()
 
 

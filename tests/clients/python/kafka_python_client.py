@@ -205,9 +205,12 @@ def cluster():
     described = ADMIN.describe_cluster()
     equal([f"{b['host']}:{b['port']}" for b in described["brokers"]], [BOOTSTRAP], "brokers")
     topic = create("folders")
-    folders = ADMIN.describe_log_dirs()
-    names = [t["name"] for broker in folders for d in broker["log_dirs"] for t in d["topics"]]
-    that(topic in names, "the topic is in a log folder")
+
+    def topics():
+        folders = ADMIN.describe_log_dirs()
+        return [t["name"] for broker in folders for d in broker["log_dirs"] for t in d["topics"]]
+
+    until(lambda: topic in topics(), SECONDS, "the topic is in a log folder")
 
 
 @check

@@ -122,7 +122,8 @@ def verify_partition(topic, partition, load):
 
     count = read_back(topic, partition, check)
     if count != load.sent[partition]:
-        problems.append(f"{count} records stored, {load.sent[partition]} sent, {len(load.offsets[partition])} acknowledged")
+        sent, acknowledged = load.sent[partition], len(load.offsets[partition])
+        problems.append(f"{count} records stored, {sent} sent, {acknowledged} acknowledged")
     return "; ".join(problems) or None
 
 
@@ -154,7 +155,8 @@ def main():
         commits.join()
     print(f"# {KILLS} kills, seed {SEED}, {load.acknowledged} records acknowledged")
     print(f"# milliseconds from start to ready: median {statistics.median(ready):.0f}, worst {max(ready)}")
-    print(f"# milliseconds from start to next acknowledgement: median {statistics.median(resumed):.0f}, worst {max(resumed):.0f}")
+    median, worst = statistics.median(resumed), max(resumed)
+    print(f"# milliseconds from start to next acknowledgement: median {median:.0f}, worst {worst:.0f}")
     results = {
         "every record is answered in the end": "; ".join(load.errors[:3]) or None,
         "the reader sees no gap": "; ".join(commits.disorder[:3]) or None,

@@ -144,7 +144,8 @@ final class ToolChecks {
             long sum = output.lines().filter(line -> line.startsWith(topic + ":"))
                     .mapToLong(line -> Math.max(0, Long.parseLong(line.split(":")[2]))).sum();
             if (time.equals("-3")) {
-                Harness.that(sum > 0, "the newest record has an offset: " + output);
+                boolean found = output.lines().anyMatch(line -> line.matches(topic + ":[01]:\\d+"));
+                Harness.that(found, "the newest record has an offset: " + output);
             } else {
                 Harness.equal(time.equals("-1") ? 10L : 0L, sum, "offsets at " + time);
             }
@@ -184,18 +185,20 @@ final class ToolChecks {
     }
 
     private static void performance() throws Exception {
-        String topic = newTopic("performance", 3);
+        String topic = newTopic("performance", 1);
+        produce(topic, 1); // Apache Kafka may lose its way when a new topic's very first batches are in flight.
         String produced = Tools.run("ProducerPerformance", "--bootstrap-server", B, "--topic", topic,
                 "--num-records", "50000", "--record-size", "100", "--throughput", "-1").fine();
         Harness.contains(produced, "50000 records sent");
         String consumed = Tools.run("ConsumerPerformance", "--bootstrap-server", B, "--topic", topic,
-                "--num-records", "50000", "--timeout", "30000").fine();
-        Harness.contains(consumed, ", 50000, ");
+                "--num-records", "50001", "--timeout", "30000").fine();
+        Harness.contains(consumed, ", 50001, ");
     }
 
     private static void verifiable() throws Exception {
         String topic = newTopic("verifiable", 2);
-        String produced = Tools.run("VerifiableProducer", "--bootstrap-server", B, "--topic", topic,
+        // Prints its summary from a shutdown hook of the JVM.
+        String produced = Tools.process("", "VerifiableProducer", "--bootstrap-server", B, "--topic", topic,
                 "--max-messages", "1000", "--acks", "-1").fine();
         Harness.contains(produced, "\"name\":\"tool_data\"");
         Harness.contains(produced, "\"acked\":1000");

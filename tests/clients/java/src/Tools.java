@@ -5,6 +5,8 @@ import java.io.InputStream;
 import java.io.PrintStream;
 import java.lang.reflect.InvocationTargetException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
@@ -91,17 +93,21 @@ final class Tools {
         command.add("-Dorg.slf4j.simpleLogger.defaultLogLevel=error");
         command.addAll(List.of("-cp", System.getProperty("java.class.path"), name(tool)));
         command.addAll(List.of(arguments));
-        Process process = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.INHERIT).start();
-        try (var sink = process.getOutputStream()) {
-            sink.write(input.getBytes(StandardCharsets.UTF_8));
+        Path captured = Files.createTempFile("tool", ".out");
+        try {
+            Process process = new ProcessBuilder(command).redirectOutput(captured.toFile())
+                    .redirectError(ProcessBuilder.Redirect.INHERIT).start();
+            try (var sink = process.getOutputStream()) {
+                sink.write(input.getBytes(StandardCharsets.UTF_8));
+            }
+            if (!process.waitFor(PROCESS_SECONDS, TimeUnit.SECONDS)) {
+                process.destroyForcibly();
+                throw new AssertionError(tool + " did not end within " + PROCESS_SECONDS + " s");
+            }
+            return new Result(process.exitValue(), Files.readString(captured));
+        } finally {
+            Files.delete(captured);
         }
-        // A tool's output here is small, so it fits the pipe while we wait.
-        if (!process.waitFor(PROCESS_SECONDS, TimeUnit.SECONDS)) {
-            process.destroyForcibly();
-            throw new AssertionError(tool + " did not end within " + PROCESS_SECONDS + " s");
-        }
-        String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
-        return new Result(process.exitValue(), output);
     }
 
     private static String name(String tool) {

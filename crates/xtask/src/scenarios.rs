@@ -1,0 +1,239 @@
+//! The client scenarios: real clients against a real broker, each named after whom it protects.
+//!
+//! Owns: the list, which programs each runs, running one against a fresh broker, the verdict on the broker.
+//! Does not own: what the programs check (`tests/clients`), the hostile frames (`frames`).
+//!
+//! Invariants:
+//! - S1 every scenario starts on an empty data folder and is bounded in time;
+//! - S2 a scenario fails if a check fails, a program fails without a word, the broker dies, its log holds an
+//!   ERROR or a panic, or it does not stop cleanly.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::broker::{Broker, Kind, Program};
+use crate::control::{self, Shared};
+use crate::frames;
+use crate::process::{self, Output};
+use crate::report::Row;
+use crate::tools::Tool;
+use crate::workspace::Workspace;
+
+/// Settings of every broker: Kafka's own default makes each first member of a group wait three seconds.
+const SETTINGS: [(&str, &str); 1] = [("group.initial.rebalance.delay.ms", "0")];
+const CROSS_WRITERS: [(Tool, &str); 6] = [
+    (Tool::Kcat, "kcat"),
+    (Tool::Python, "librdkafka"),
+    (Tool::Python, "kafka-python"),
+    (Tool::Node, "kafkajs"),
+    (Tool::Java, "java"),
+    (Tool::Rust, "rust-rdkafka"),
+];
+
+/// Who is protected, and how.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    /// The tools without which there is nothing to run.
+    pub(crate) needs: &'static [Tool],
+    limit: Duration,
+    body: Body,
+}
+
+enum Body {
+    Programs(fn(&Setting) -> Vec<Command>),
+    Frames,
+}
+
+/// Against what and with what the scenarios run.
+pub(crate) struct Setting {
+    pub(crate) workspace: Workspace,
+    pub(crate) broker: Kind,
+    pub(crate) program: Program,
+    /// The tools that are ready.
+    pub(crate) tools: Vec<Tool>,
+}
+
+pub(crate) fn all() -> Vec<Scenario> {
+    let minutes = |count: u64| Duration::from_secs(60 * count);
+    let programs = |name, needs, limit, programs| Scenario {
+        name,
+        needs,
+        limit,
+        body: Body::Programs(programs),
+    };
+    vec![
+        programs("kcat", &[Tool::Kcat], minutes(3), |it| vec![it.kcat(&["scenarios"])]),
+        programs("librdkafka (python)", &[Tool::Python], minutes(4), |it| {
+            vec![it.python("confluent_client.py", &["scenarios"])]
+        }),
+        programs("kafka-python", &[Tool::Python], minutes(3), |it| {
+            vec![it.python("kafka_python_client.py", &["scenarios"])]
+        }),
+        programs("kafkajs", &[Tool::Node], minutes(3), |it| vec![it.node(&["scenarios"])]),
+        programs("java tools", &[Tool::Java], minutes(4), |it| vec![it.java(&["scenarios"])]),
+        programs("rust-rdkafka", &[Tool::Rust], minutes(3), |it| vec![it.rust(&["scenarios"])]),
+        programs("cross-client codecs", &[], minutes(5), Setting::cross),
+        Scenario { name: "hostile frames", needs: &[], limit: minutes(3), body: Body::Frames },
+        programs("kill -9", &[Tool::Python], minutes(6), |it| vec![it.python("kill_nine.py", &[])]),
+    ]
+}
+
+impl Setting {
+    fn kcat(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("bash");
+        command.arg(self.workspace.clients().join("kcat").join("kcat_client.sh")).args(arguments);
+        command
+    }
+
+    fn python(&self, program: &str, arguments: &[&str]) -> Command {
+        let python = self.workspace.installed().join("python").join("bin").join("python");
+        let mut command = Command::new(python);
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        command.arg(self.workspace.clients().join("python").join(program)).args(arguments);
+        command
+    }
+
+    fn node(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("node");
+        command.arg(self.workspace.installed().join("node").join("kafkajs_client.mjs"));
+        command.args(arguments);
+        command
+    }
+
+    fn java(&self, arguments: &[&str]) -> Command {
+        let mut command = java_program(&self.workspace, "JavaClient");
+        command.args(arguments);
+        command
+    }
+
+    fn rust(&self, arguments: &[&str]) -> Command {
+        let folder = self.workspace.installed().join("rust").join("debug");
+        let mut command = Command::new(folder.join("rdkafka-client"));
+        command.args(arguments);
+        command
+    }
+
+    /// Every client writes with every codec; then every client reads what all of them wrote.
+    fn cross(&self) -> Vec<Command> {
+        let ready = CROSS_WRITERS.iter().filter(|(tool, _)| self.tools.contains(tool));
+        let names: Vec<&str> = ready.map(|(_, name)| *name).collect();
+        let program = |name: &str, arguments: &[&str]| match name {
+            "kcat" => self.kcat(arguments),
+            "librdkafka" => self.python("confluent_client.py", arguments),
+            "kafka-python" => self.python("kafka_python_client.py", arguments),
+            "kafkajs" => self.node(arguments),
+            "java" => self.java(arguments),
+            _ => self.rust(arguments),
+        };
+        let reading: Vec<&str> = std::iter::once("cross-read").chain(names.clone()).collect();
+        let writes = names.iter().map(|name| program(name, &["cross-write"]));
+        let reads = names.iter().map(|name| program(name, &reading));
+        writes.chain(reads).collect()
+    }
+}
+
+/// A JVM that starts fast, with Kafka's jars and our compiled programs on its class path.
+pub(crate) fn java_program(workspace: &Workspace, class: &str) -> Command {
+    let folder = workspace.installed().join("java");
+    let path = format!("{}:{}", folder.join("classes").display(), folder.join("lib/*").display());
+    let mut command = Command::new("java");
+    command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m"]);
+    command.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", &path, class]);
+    command
+}
+
+/// Runs one scenario on a fresh broker.
+pub(crate) fn run(scenario: &Scenario, setting: &Setting) -> Row {
+    let mut row = Row::new(scenario.name);
+    let started = Instant::now();
+    if let Err(error) = try_run(scenario, setting, &mut row) {
+        row.failures.push(format!("{error:#}"));
+    }
+    row.elapsed = started.elapsed();
+    row
+}
+
+fn try_run(scenario: &Scenario, setting: &Setting, row: &mut Row) -> Result<()> {
+    let slug: String =
+        scenario.name.chars().map(|it| if it.is_alphanumeric() { it } else { '-' }).collect();
+    let folder = setting.workspace.installed().join("brokers").join(&slug);
+    let shared = Shared::new(Broker::new(setting.program.clone(), folder, &SETTINGS)?);
+    shared.lock().start()?;
+    match scenario.body {
+        Body::Frames => frames::attack(&shared, row)?,
+        Body::Programs(programs) => {
+            let log = setting.workspace.logs().join(format!("{slug}.out"));
+            let control = control::serve(shared.clone())?;
+            let address = shared.lock().address;
+            for mut command in programs(setting) {
+                command.env("BOOTSTRAP", address.to_string());
+                command.env("CONTROL", control.to_string());
+                if setting.broker == Kind::Kafka {
+                    command.env("KILLS", "4"); // Each restart of the JVM takes seconds.
+                }
+                run_program(&mut command, &log, scenario.limit, row)?;
+            }
+        }
+    }
+    judge_broker(&mut shared.lock(), row);
+    Ok(())
+}
+
+fn run_program(command: &mut Command, log: &PathBuf, limit: Duration, row: &mut Row) -> Result<()> {
+    let errors = log.with_extension("err");
+    for file in [log, &errors] {
+        let _ = std::fs::remove_file(file);
+    }
+    let before = row.failures.len();
+    let finished = process::run(command, &Output::Split(log, &errors), limit)?;
+    row.add_program_output(&String::from_utf8_lossy(&std::fs::read(log)?));
+    if !finished.succeeded() && row.failures.len() == before {
+        row.failures.push(format!("the program: {}", finished.describe()));
+    }
+    if row.failures.len() > before {
+        println!("---- end of standard error\n{}", process::tail(&errors, 40));
+    }
+    Ok(())
+}
+
+fn judge_broker(broker: &mut Broker, row: &mut Row) {
+    let before = row.failures.len();
+    if !broker.is_alive() {
+        row.failures.push("the broker died".to_owned());
+    }
+    if let Err(error) = broker.stop() {
+        row.failures.push(format!("the broker's stop: {error:#}"));
+    }
+    let complaints = broker.complaints();
+    if let Some(first) = complaints.first() {
+        row.failures.push(format!("{} complaints in its log, first: {first}", complaints.len()));
+    }
+    if row.failures.len() > before || before > 0 {
+        println!("---- end of the broker's log\n{}", broker.log_tail());
+    }
+}
+
+/// What to start for `kind`.
+pub(crate) fn program(kind: Kind, workspace: &Workspace, profile: &str) -> Program {
+    match kind {
+        Kind::Kafka => Program::Kafka(workspace.installed().join("java").join("lib")),
+        Kind::Aquifer => {
+            let folder = if profile == "dev" { "debug" } else { profile };
+            Program::Aquifer(workspace.target.join(folder).join("aquifer"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn scenarios_have_names_of_their_own() {
+        let names: BTreeSet<&str> = super::all().iter().map(|it| it.name).collect();
+        assert_eq!(names.len(), super::all().len());
+    }
+}

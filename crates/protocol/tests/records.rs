@@ -282,11 +282,11 @@ proptest! {
 }
 
 fn sample() -> Vec<Input> {
-    (0..20)
+    (0..12)
         .map(|place| Input {
             timestamp: NOW + place,
             key: (place % 3 != 0).then(|| vec![b'k'; place as usize]),
-            value: (place % 5 != 0).then(|| vec![b'v'; 10 * place as usize]),
+            value: (place % 5 != 0).then(|| vec![b'v'; 3 * place as usize]),
             headers: (0..place % 3).map(|it| (format!("h{it}"), Some(vec![1, 2]))).collect(),
         })
         .collect()

@@ -386,6 +386,44 @@ fn record_structure() {
     }
 }
 
+// Goal: no number is misread where a piece of a codec ends. Method: snappy in blocks of a few bytes.
+#[test]
+fn pieces_may_end_anywhere() {
+    let mut payload = Vec::new();
+    for place in 0..200 {
+        let value = vec![b'v'; place as usize];
+        let mut tail = vec![2, b'k'];
+        write_varint(place, &mut tail);
+        tail.extend_from_slice(&value);
+        tail.extend_from_slice(&[2, 2, b'h', 1]);
+        payload.extend(raw_record(0, 1 << (place % 40), place, &tail));
+    }
+    let plain = around(Compression::None, 200, &payload);
+    let (expected, records) = accepted(&plain, &rules_without_window());
+    for piece in 1..40 {
+        let mut framed = BytesMut::from(&b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01"[..]);
+        for block in payload.chunks(piece) {
+            let block = snap::raw::Encoder::new().compress_vec(block).unwrap();
+            framed.extend_from_slice(&(block.len() as u32).to_be_bytes());
+            framed.extend_from_slice(&block);
+        }
+        let mut bytes = BytesMut::from(&records[..BATCH_HEADER_LEN]);
+        bytes.extend_from_slice(&framed);
+        let bytes = with_header(&bytes, |it| {
+            it.attributes = Attributes(Compression::Snappy.id());
+            it.length = i32::try_from(BATCH_HEADER_LEN - LENGTH_OVERHEAD + framed.len()).unwrap();
+        });
+        let (header, out) = accepted(&bytes, &rules_without_window());
+        assert!(out == bytes, "nothing to rewrite, pieces of {piece}");
+        assert_eq!(header.max_timestamp, expected.max_timestamp);
+        assert_eq!(read(&out), read(&records));
+    }
+}
+
+fn rules_without_window() -> ProduceRules {
+    ProduceRules { timestamp_after_max_ms: i64::MAX, ..rules() }
+}
+
 #[test]
 fn bytes_the_codec_refuses() {
     for compression in &CODECS[1..] {

@@ -25,14 +25,14 @@ mod properties;
 mod topic_config;
 
 pub(crate) use alter::{
-    AlterRefusal, Alteration, Operation, alter_broker, alter_topic, check_topic, replace_broker,
-    replace_topic,
+    Alteration, Operation, alter_broker, alter_topic, check_topic, replace_broker, replace_topic,
 };
 pub use broker_config::{BrokerConfig, ConfigProblems, GroupConfig, LogConfig};
 pub(crate) use describe::{
     DescribedConfig, describe_broker, describe_cluster_defaults, describe_group, describe_topic,
 };
 pub use layers::Properties;
+pub(crate) use layers::Synonym;
 pub use listeners::Listener;
 pub use locations::{BucketLocation, WalLocation};
 pub use manual::configuration_manual;

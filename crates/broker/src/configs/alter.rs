@@ -11,10 +11,11 @@ use super::catalogue;
 use super::definition::{Definition, Effect, Kind, Update, Value};
 use super::layers::{Layers, Properties};
 use super::topic_config::validate_topic_configs;
+use crate::refusal::Refusal;
 
 /// Kafka's `AlterConfigOp.OpType`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
+pub(crate) enum Operation {
     Set,
     Delete,
     Append,
@@ -22,7 +23,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    pub fn from_wire(code: i8) -> Option<Operation> {
+    pub(crate) fn from_wire(code: i8) -> Option<Operation> {
         match code {
             0 => Some(Operation::Set),
             1 => Some(Operation::Delete),
@@ -35,33 +36,19 @@ impl Operation {
 
 /// One change of one config.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Alteration {
-    pub name: String,
-    pub operation: Operation,
+pub(crate) struct Alteration {
+    pub(crate) name: String,
+    pub(crate) operation: Operation,
     /// `None` is the wire's null; only a deletion may have it.
-    pub value: Option<String>,
-}
-
-/// Why nothing was changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct AlterRefusal {
-    pub code: ErrorCode,
-    pub message: String,
-}
-
-impl AlterRefusal {
-    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> AlterRefusal {
-        AlterRefusal { code, message: message.into() }
-    }
+    pub(crate) value: Option<String>,
 }
 
 /// A topic's settings after an IncrementalAlterConfigs.
-pub fn alter_topic(
+pub(crate) fn alter_topic(
     current: &Properties,
     alterations: &[Alteration],
     layers: &Layers,
-) -> Result<Properties, AlterRefusal> {
+) -> Result<Properties, Refusal> {
     let find = |name: &str| catalogue::topic_config(name).map(|it| &it.definition);
     let altered = apply(current, alterations, find)?;
     check_topic(&altered, layers)?;
@@ -69,41 +56,41 @@ pub fn alter_topic(
 }
 
 /// A topic's settings after an AlterConfigs, which replaces all of them.
-pub fn replace_topic(
+pub(crate) fn replace_topic(
     replacement: &[Alteration],
     layers: &Layers,
-) -> Result<Properties, AlterRefusal> {
+) -> Result<Properties, Refusal> {
     let altered = apply(&Properties::new(), replacement, |_| None)?;
     check_topic(&altered, layers)?;
     Ok(altered)
 }
 
 /// Settings for a topic about to be created.
-pub fn check_topic(settings: &Properties, layers: &Layers) -> Result<(), AlterRefusal> {
+pub(crate) fn check_topic(settings: &Properties, layers: &Layers) -> Result<(), Refusal> {
     validate_topic_configs(settings, layers)
-        .map_err(|problem| AlterRefusal::new(ErrorCode::InvalidConfig, problem.0))
+        .map_err(|problem| Refusal::new(ErrorCode::InvalidConfig, problem.0))
 }
 
 /// The dynamic settings of brokers after an IncrementalAlterConfigs.
-pub fn alter_broker(
+pub(crate) fn alter_broker(
     current: &Properties,
     alterations: &[Alteration],
-) -> Result<Properties, AlterRefusal> {
+) -> Result<Properties, Refusal> {
     let altered = apply(current, alterations, catalogue::broker_config)?;
     check_broker(&altered)?;
     Ok(altered)
 }
 
 /// The dynamic settings of brokers after an AlterConfigs, which replaces all of them.
-pub fn replace_broker(replacement: &[Alteration]) -> Result<Properties, AlterRefusal> {
+pub(crate) fn replace_broker(replacement: &[Alteration]) -> Result<Properties, Refusal> {
     let altered = apply(&Properties::new(), replacement, |_| None)?;
     check_broker(&altered)?;
     Ok(altered)
 }
 
 /// Kafka refuses these with INVALID_REQUEST, where topics get INVALID_CONFIG.
-fn check_broker(settings: &Properties) -> Result<(), AlterRefusal> {
-    let refuse = |message: String| Err(AlterRefusal::new(ErrorCode::InvalidRequest, message));
+fn check_broker(settings: &Properties) -> Result<(), Refusal> {
+    let refuse = |message: String| Err(Refusal::new(ErrorCode::InvalidRequest, message));
     let fixed: Vec<&str> = settings
         .keys()
         .filter(|name| {
@@ -137,8 +124,8 @@ fn apply<'a>(
     current: &Properties,
     alterations: &[Alteration],
     find: impl Fn(&str) -> Option<&'a Definition>,
-) -> Result<Properties, AlterRefusal> {
-    let refuse = |message: String| AlterRefusal::new(ErrorCode::InvalidRequest, message);
+) -> Result<Properties, Refusal> {
+    let refuse = |message: String| Refusal::new(ErrorCode::InvalidRequest, message);
     let mut seen = BTreeSet::new();
     if !alterations.iter().all(|it| seen.insert(it.name.as_str())) {
         return Err(refuse("Error due to duplicate config keys".to_owned()));
@@ -167,9 +154,9 @@ fn apply<'a>(
     Ok(altered)
 }
 
-fn not_a_list(name: &str, operation: Operation) -> AlterRefusal {
+fn not_a_list(name: &str, operation: Operation) -> Refusal {
     let verb = if operation == Operation::Append { "APPEND" } else { "SUBTRACT" };
-    AlterRefusal::new(
+    Refusal::new(
         ErrorCode::InvalidConfig,
         format!("Can't {verb} to key {name} because its type is not LIST."),
     )

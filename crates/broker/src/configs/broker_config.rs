@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use vocabulary::{BrokerId, ByteCount};
+use partition_log::LogOptions;
+use partition_log::wal::WalOptions;
+use vocabulary::{BrokerEpoch, BrokerId, ByteCount};
 
 use super::catalogue::{self, REMOVED_BROKER_CONFIGS};
 use super::definition::{Definition, Effect, Value};
@@ -36,8 +38,8 @@ pub struct BrokerConfig {
 
     pub auto_create_topics: bool,
     pub delete_topics: bool,
-    pub num_partitions: i32,
-    pub partitions_max: i32,
+    pub num_partitions: u32,
+    pub partitions_max: u32,
 
     pub connections_max: usize,
     pub connections_idle_max: Duration,
@@ -59,6 +61,9 @@ pub struct BrokerConfig {
     pub remarks: Vec<String>,
     /// A leaf lock, held to copy or replace one `Arc` and never across an await.
     layers: Mutex<Arc<Layers>>,
+    /// Held while configs are read, changed and written back, so that of two changes at once none is
+    /// lost. Across an await, hence not a std mutex; config changes are rare and may queue.
+    pub(crate) alteration: tokio::sync::Mutex<()>,
 }
 
 /// Groups and committed offsets. Times are milliseconds where a name says so.
@@ -81,8 +86,10 @@ pub struct LogConfig {
     pub flush_age: Duration,
     pub tail_cache_bytes: u64,
     pub block_cache_bytes: u64,
-    pub wal_queue_bytes: usize,
-    pub wal_group_bytes: usize,
+    pub index_cache_bytes: u64,
+    pub unflushed_bytes: u64,
+    pub wal_queue_bytes: u64,
+    pub wal_group_bytes: u64,
     pub retention_check_interval: Duration,
     pub producer_expiration: Duration,
     pub orphan_grace: Duration,
@@ -115,7 +122,7 @@ impl BrokerConfig {
     }
 
     /// The layers as they are now.
-    pub fn layers(&self) -> Arc<Layers> {
+    pub(crate) fn layers(&self) -> Arc<Layers> {
         Arc::clone(&self.layers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -123,6 +130,31 @@ impl BrokerConfig {
     pub fn set_dynamic(&self, cluster: Properties, broker: Properties) {
         let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
         *layers = Arc::new(Layers { fixed: layers.fixed.clone(), cluster, broker });
+    }
+}
+
+impl LogConfig {
+    /// The log engine's options for this broker, in the epoch it registered with.
+    pub fn options(&self, broker: BrokerId, epoch: BrokerEpoch) -> LogOptions {
+        let defaults = LogOptions::new(broker, epoch);
+        LogOptions {
+            wal: WalOptions {
+                group_bytes_max: ByteCount(self.wal_group_bytes),
+                reserved_bytes_max: ByteCount(self.wal_queue_bytes),
+                ..defaults.wal
+            },
+            flush_bytes: ByteCount(self.flush_bytes),
+            flush_age: self.flush_age,
+            unflushed_bytes_max: ByteCount(self.unflushed_bytes),
+            tail_cache_bytes: ByteCount(self.tail_cache_bytes),
+            block_cache_bytes: ByteCount(self.block_cache_bytes),
+            index_cache_bytes: ByteCount(self.index_cache_bytes),
+            producer_expiration_ms: i64::try_from(self.producer_expiration.as_millis())
+                .unwrap_or(i64::MAX),
+            retention_check_interval: self.retention_check_interval,
+            orphan_grace: self.orphan_grace,
+            ..defaults
+        }
     }
 }
 
@@ -201,6 +233,10 @@ impl Resolver {
         i32::try_from(self.integer(name)).unwrap_or(i32::MAX)
     }
 
+    fn count(&self, name: &str) -> u32 {
+        u32::try_from(self.integer(name)).unwrap_or(1)
+    }
+
     fn size(&self, name: &str) -> usize {
         usize::try_from(self.integer(name)).unwrap_or(0)
     }
@@ -260,8 +296,8 @@ impl Resolver {
             wal: wal?,
             auto_create_topics: self.boolean("auto.create.topics.enable"),
             delete_topics: self.boolean("delete.topic.enable"),
-            num_partitions: self.int("num.partitions"),
-            partitions_max: self.int("aquifer.topic.partitions.max"),
+            num_partitions: self.count("num.partitions"),
+            partitions_max: self.count("aquifer.topic.partitions.max"),
             connections_max: self.size("max.connections"),
             connections_idle_max: self.milliseconds("connections.max.idle.ms"),
             request_bytes_max,
@@ -274,6 +310,7 @@ impl Resolver {
             shutdown_timeout: self.milliseconds("aquifer.shutdown.timeout.ms"),
             remarks: std::mem::take(&mut self.remarks),
             layers: Mutex::new(Arc::new(Layers { fixed: self.fixed.clone(), ..Layers::default() })),
+            alteration: tokio::sync::Mutex::new(()),
         })
     }
 
@@ -287,7 +324,16 @@ impl Resolver {
             hostname,
         };
         match listeners::resolve(settings) {
-            Ok(listeners) => Some(listeners),
+            Ok(listeners) => {
+                if 1 < listeners.len() {
+                    self.remarks.push(format!(
+                        "clients of every listener are told the address of {}: answers do not \
+                         depend on the listener yet",
+                        listeners[0].name
+                    ));
+                }
+                Some(listeners)
+            }
             Err(problems) => {
                 self.problems.extend(problems);
                 None
@@ -327,14 +373,20 @@ impl Resolver {
         }
     }
 
-    fn log(&self) -> LogConfig {
+    fn log(&mut self) -> LogConfig {
+        if self.integer("aquifer.unflushed.bytes") < self.integer("aquifer.flush.bytes") {
+            self.problems
+                .push("aquifer.unflushed.bytes must be at least aquifer.flush.bytes".to_owned());
+        }
         LogConfig {
             flush_bytes: self.bytes("aquifer.flush.bytes"),
             flush_age: self.milliseconds("aquifer.flush.age.ms"),
             tail_cache_bytes: self.bytes("aquifer.tail.cache.bytes"),
             block_cache_bytes: self.bytes("aquifer.block.cache.bytes"),
-            wal_queue_bytes: self.size("aquifer.wal.queue.bytes"),
-            wal_group_bytes: self.size("aquifer.wal.group.bytes"),
+            index_cache_bytes: self.bytes("aquifer.index.cache.bytes"),
+            unflushed_bytes: self.bytes("aquifer.unflushed.bytes"),
+            wal_queue_bytes: self.bytes("aquifer.wal.queue.bytes"),
+            wal_group_bytes: self.bytes("aquifer.wal.group.bytes"),
             retention_check_interval: self.milliseconds("log.retention.check.interval.ms"),
             producer_expiration: self.milliseconds("producer.id.expiration.ms"),
             orphan_grace: self.milliseconds("aquifer.orphan.grace.ms"),

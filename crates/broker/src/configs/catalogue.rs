@@ -17,12 +17,12 @@ mod topic;
 
 use super::definition::{Definition, Kind};
 
-pub use group::GROUP_CONFIGS;
-pub use topic::{REMOVED_TOPIC_CONFIGS, TOPIC_CONFIGS, TopicDefinition};
+pub(crate) use group::GROUP_CONFIGS;
+pub(crate) use topic::{REMOVED_TOPIC_CONFIGS, TOPIC_CONFIGS, TopicDefinition};
 
 /// How a broker config's number becomes the topic config's milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
+pub(crate) enum Unit {
     Same,
     Milliseconds,
     Minutes,
@@ -71,7 +71,7 @@ pub(super) const REMOVED_BROKER_CONFIGS: &[(&str, &str)] = &[
 ];
 
 /// All broker configs, in no order.
-pub fn broker_configs() -> impl Iterator<Item = &'static Definition> {
+pub(crate) fn broker_configs() -> impl Iterator<Item = &'static Definition> {
     [
         aquifer::CONFIGS,
         broker_groups::CONFIGS,
@@ -83,16 +83,12 @@ pub fn broker_configs() -> impl Iterator<Item = &'static Definition> {
     .flatten()
 }
 
-pub fn broker_config(name: &str) -> Option<&'static Definition> {
+pub(crate) fn broker_config(name: &str) -> Option<&'static Definition> {
     broker_configs().find(|it| it.name == name)
 }
 
-pub fn topic_config(name: &str) -> Option<&'static TopicDefinition> {
+pub(crate) fn topic_config(name: &str) -> Option<&'static TopicDefinition> {
     TOPIC_CONFIGS.iter().find(|it| it.definition.name == name)
-}
-
-pub fn group_config(name: &str) -> Option<&'static TopicDefinition> {
-    GROUP_CONFIGS.iter().find(|it| it.definition.name == name)
 }
 
 /// The known name an unknown one was probably meant to be.

@@ -10,7 +10,7 @@ use std::fmt;
 
 /// Kafka's `ConfigDef.Type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Boolean,
     String,
     Int,
@@ -24,7 +24,7 @@ pub enum Kind {
 
 impl Kind {
     /// The number DescribeConfigs v3 and later answers with.
-    pub fn wire_code(self) -> i8 {
+    pub(crate) fn wire_code(self) -> i8 {
         match self {
             Kind::Boolean => 1,
             Kind::String => 2,
@@ -69,7 +69,7 @@ impl fmt::Display for Kind {
 
 /// What a parsed value must also satisfy.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Rule {
+pub(crate) enum Rule {
     Any,
     AtLeast(i64),
     Between(i64, i64),
@@ -86,7 +86,7 @@ pub enum Rule {
 
 /// Who may change it, and when it takes effect. Kafka's `DYNAMIC_BROKER_CONFIG` update modes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Update {
+pub(crate) enum Update {
     /// Read at start-up only.
     ReadOnly,
     /// For one broker or as the cluster's default, while it runs.
@@ -95,7 +95,7 @@ pub enum Update {
 
 /// What a setting changes in Aquifer: never silence about a setting that does nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
+pub(crate) enum Effect {
     Applied,
     /// Accepted, kept and echoed; the reason says why it changes nothing.
     NoEffect(&'static str),
@@ -105,17 +105,17 @@ pub enum Effect {
 
 /// One entry of the catalogue.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Definition {
-    pub name: &'static str,
-    pub kind: Kind,
+pub(crate) struct Definition {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
     /// `None` is Kafka's null: not set, and not the same as empty.
-    pub default: Option<&'static str>,
-    pub rule: Rule,
+    pub(crate) default: Option<&'static str>,
+    pub(crate) rule: Rule,
     /// One or two sentences, with the unit where there is one.
-    pub doc: &'static str,
-    pub sensitive: bool,
-    pub update: Update,
-    pub effect: Effect,
+    pub(crate) doc: &'static str,
+    pub(crate) sensitive: bool,
+    pub(crate) update: Update,
+    pub(crate) effect: Effect,
 }
 
 impl Definition {
@@ -158,7 +158,7 @@ impl Definition {
     }
 
     /// Parses and checks one value, worded as Kafka's `ConfigException` is.
-    pub fn parse(&self, text: &str) -> Result<Value, ConfigProblem> {
+    pub(crate) fn parse(&self, text: &str) -> Result<Value, ConfigProblem> {
         let text = text.trim();
         let value = self.parse_kind(text)?;
         self.check_rule(&value, text)?;
@@ -166,7 +166,7 @@ impl Definition {
     }
 
     /// The default, parsed. `None` when the default is null. The catalogue's test proves every one.
-    pub fn default_value(&self) -> Option<Value> {
+    pub(crate) fn default_value(&self) -> Option<Value> {
         self.default.map(|text| self.parse(text).expect("a test parses every default"))
     }
 
@@ -276,11 +276,11 @@ impl Definition {
 /// Why a config was refused, in words for whoever set it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct ConfigProblem(pub String);
+pub(crate) struct ConfigProblem(pub(crate) String);
 
 /// A parsed value. Prints in Kafka's canonical form.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+pub(crate) enum Value {
     Boolean(bool),
     /// Int, short and long.
     Integer(i64),

@@ -9,31 +9,31 @@ use super::layers::{Effective, Layers, Properties, Source, Synonym};
 
 /// One config of one resource.
 #[derive(Debug, Clone, PartialEq)]
-pub struct DescribedConfig {
-    pub name: &'static str,
+pub(crate) struct DescribedConfig {
+    pub(crate) name: &'static str,
     /// `None`: not set, or not to be shown.
-    pub value: Option<String>,
-    pub read_only: bool,
-    pub sensitive: bool,
-    pub source: Source,
-    pub synonyms: Vec<Synonym>,
-    pub kind: Kind,
+    pub(crate) value: Option<String>,
+    pub(crate) read_only: bool,
+    pub(crate) sensitive: bool,
+    pub(crate) source: Source,
+    pub(crate) synonyms: Vec<Synonym>,
+    pub(crate) kind: Kind,
     /// Ends with why it has no effect here, where it has none.
-    pub documentation: String,
+    pub(crate) documentation: String,
 }
 
 /// Every config of a topic with these settings of its own, by name.
-pub fn describe_topic(overrides: &Properties, layers: &Layers) -> Vec<DescribedConfig> {
+pub(crate) fn describe_topic(overrides: &Properties, layers: &Layers) -> Vec<DescribedConfig> {
     resource_rows(TOPIC_CONFIGS, overrides, layers, Source::Topic)
 }
 
 /// Every config of a group with these settings of its own, by name.
-pub fn describe_group(overrides: &Properties, layers: &Layers) -> Vec<DescribedConfig> {
+pub(crate) fn describe_group(overrides: &Properties, layers: &Layers) -> Vec<DescribedConfig> {
     resource_rows(GROUP_CONFIGS, overrides, layers, Source::Group)
 }
 
 /// Every config of this broker, by name.
-pub fn describe_broker(layers: &Layers) -> Vec<DescribedConfig> {
+pub(crate) fn describe_broker(layers: &Layers) -> Vec<DescribedConfig> {
     let mut rows: Vec<_> = catalogue::broker_configs()
         .map(|it| row(it, layers.broker_config(it), it.update == Update::ReadOnly))
         .collect();
@@ -42,7 +42,7 @@ pub fn describe_broker(layers: &Layers) -> Vec<DescribedConfig> {
 }
 
 /// What was set for all brokers, by name: Kafka shows nothing else for the resource "".
-pub fn describe_cluster_defaults(layers: &Layers) -> Vec<DescribedConfig> {
+pub(crate) fn describe_cluster_defaults(layers: &Layers) -> Vec<DescribedConfig> {
     let only = Layers { cluster: layers.cluster.clone(), ..Layers::default() };
     let set = only.cluster.keys().filter_map(|name| catalogue::broker_config(name));
     set.map(|it| row(it, only.broker_config(it), it.update == Update::ReadOnly)).collect()

@@ -14,37 +14,35 @@ pub type Properties = BTreeMap<String, String>;
 
 /// The layers of broker configs, the strongest first: `broker`, `cluster`, `fixed`, defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Layers {
+pub(crate) struct Layers {
     /// From the properties file and the command line.
-    pub fixed: Properties,
+    pub(crate) fixed: Properties,
     /// Dynamic, for all brokers: the resource "" of type broker.
-    pub cluster: Properties,
+    pub(crate) cluster: Properties,
     /// Dynamic, for this broker.
-    pub broker: Properties,
+    pub(crate) broker: Properties,
 }
 
 /// Kafka's `ConfigSource`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     Topic,
     DynamicBroker,
     DynamicDefaultBroker,
     StaticBroker,
     Default,
-    ClientMetrics,
     Group,
 }
 
 impl Source {
     /// The number DescribeConfigs v1 and later answers with.
-    pub fn wire_code(self) -> i8 {
+    pub(crate) fn wire_code(self) -> i8 {
         match self {
             Source::Topic => 1,
             Source::DynamicBroker => 2,
             Source::DynamicDefaultBroker => 3,
             Source::StaticBroker => 4,
             Source::Default => 5,
-            Source::ClientMetrics => 7,
             Source::Group => 8,
         }
     }
@@ -52,18 +50,18 @@ impl Source {
 
 /// One of the places a value could come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Synonym {
-    pub name: &'static str,
-    pub value: String,
-    pub source: Source,
+pub(crate) struct Synonym {
+    pub(crate) name: &'static str,
+    pub(crate) value: String,
+    pub(crate) source: Source,
 }
 
 /// A config's value now. `synonyms` has every place that says something, the strongest first.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Effective {
-    pub value: Option<Value>,
-    pub source: Source,
-    pub synonyms: Vec<Synonym>,
+pub(crate) struct Effective {
+    pub(crate) value: Option<Value>,
+    pub(crate) source: Source,
+    pub(crate) synonyms: Vec<Synonym>,
 }
 
 /// Broker configs that say the same thing in other units or by an older name, strongest first.
@@ -80,7 +78,7 @@ const FAMILIES: &[&[(&str, Unit)]] = &[
 
 impl Layers {
     /// One broker config by its own name.
-    pub fn broker_config(&self, definition: &'static Definition) -> Effective {
+    pub(crate) fn broker_config(&self, definition: &'static Definition) -> Effective {
         let own = [(definition.name, Unit::Same)];
         let family = FAMILIES.iter().find(|it| it.iter().any(|(name, _)| *name == definition.name));
         let found = self.places(family.copied().unwrap_or(&own));
@@ -94,7 +92,7 @@ impl Layers {
     }
 
     /// One config of a topic or group whose own settings are `overrides`.
-    pub fn resource_config(
+    pub(crate) fn resource_config(
         &self,
         definition: &'static TopicDefinition,
         overrides: &Properties,

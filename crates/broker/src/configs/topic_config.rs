@@ -13,7 +13,7 @@ use super::layers::{Layers, Properties, Source};
 
 /// Checks a topic's own settings against each other and the broker's, as Kafka does at creation and
 /// at every change (INVALID_CONFIG).
-pub fn validate_topic_configs(
+pub(crate) fn validate_topic_configs(
     overrides: &Properties,
     layers: &Layers,
 ) -> Result<(), ConfigProblem> {
@@ -46,7 +46,7 @@ pub(super) fn known(name: &str) -> Result<&'static TopicDefinition, ConfigProble
 }
 
 /// What the partitions of a topic with these settings of its own do.
-pub fn log_settings(overrides: &Properties, config: &BrokerConfig) -> LogSettings {
+pub(crate) fn log_settings(overrides: &Properties, config: &BrokerConfig) -> LogSettings {
     let layers = config.layers();
     let integer = |name: &str| integer(&layers, overrides, name);
     let text = |name: &str| match value(&layers, overrides, name) {

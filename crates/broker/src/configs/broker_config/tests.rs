@@ -65,6 +65,10 @@ fn contradictions_are_told() {
         &["group.max.session.timeout.ms must be at least"],
     );
     refused(&[("aquifer.request.memory.bytes", "1048576")], &["must hold one request"]);
+    refused(
+        &[("aquifer.unflushed.bytes", "1048576")],
+        &["aquifer.unflushed.bytes must be at least aquifer.flush.bytes"],
+    );
     refused(&[("retention.ms", "5")], &["for the broker's default set log.retention.ms"]);
     refused(&[("aquifer.admin.listener", "localhost")], &["is not host:port"]);
     refused(&[("sasl.jaas.config", "secret")], &["without authentication"]);
@@ -128,4 +132,13 @@ fn the_broker_id_may_be_given_by_its_older_name() {
 fn a_negative_idle_time_means_never() {
     let config = resolve(&[("connections.max.idle.ms", "-1")]).expect("it resolves");
     assert_eq!(config.connections_idle_max, NEVER);
+}
+
+#[test]
+fn the_log_engine_gets_what_was_told_and_its_own_defaults_are_ours() {
+    let epoch = vocabulary::BrokerEpoch(3);
+    let config = resolve(&[]).expect("defaults resolve");
+    assert_eq!(config.log.options(BrokerId(0), epoch), LogOptions::new(BrokerId(0), epoch));
+    let config = resolve(&[("aquifer.flush.bytes", "2097152")]).expect("it resolves");
+    assert_eq!(config.log.options(BrokerId(0), epoch).flush_bytes, ByteCount::mib(2));
 }

@@ -31,7 +31,7 @@ pub(super) const CONFIGS: &[Definition] = &[
     ),
     text(
         "aquifer.admin.listener",
-        "127.0.0.1:9190",
+        "127.0.0.1:9600",
         "Address of the HTTP endpoint for health and metrics, as host:port. Empty turns it off.",
     ),
     long(
@@ -50,16 +50,30 @@ pub(super) const CONFIGS: &[Definition] = &[
     .rule(Rule::AtLeast(100)),
     long(
         "aquifer.tail.cache.bytes",
-        "134217728",
+        "67108864",
         "Memory for recent records, in bytes, over all partitions. Beyond it the tail is read from \
          the WAL.",
     )
     .rule(Rule::AtLeast(MIB)),
     long(
         "aquifer.block.cache.bytes",
-        "134217728",
+        "33554432",
         "Memory for blocks read from the bucket, in bytes. Larger: fewer reads of the bucket for \
          consumers that lag.",
+    )
+    .rule(Rule::AtLeast(MIB)),
+    long(
+        "aquifer.index.cache.bytes",
+        "33554432",
+        "Memory for indexes of data segments, in bytes. Larger: fewer reads of the bucket when many \
+         partitions lag.",
+    )
+    .rule(Rule::AtLeast(MIB)),
+    long(
+        "aquifer.unflushed.bytes",
+        "8589934592",
+        "Records the WAL may hold that are not in the bucket yet, in bytes. Beyond it producers wait: \
+         it is what an outage of the bucket costs in disk. At least aquifer.flush.bytes.",
     )
     .rule(Rule::AtLeast(MIB)),
     long(
@@ -75,7 +89,7 @@ pub(super) const CONFIGS: &[Definition] = &[
         "Records waiting for the WAL, in bytes. Larger: longer bursts without pushing back, more \
          memory and later acknowledgements.",
     )
-    .rule(Rule::Between(MIB, 1 << 40)),
+    .rule(Rule::Between(MIB, 1 << 32)),
     long(
         "aquifer.wal.group.bytes",
         "8388608",
@@ -85,7 +99,7 @@ pub(super) const CONFIGS: &[Definition] = &[
     .rule(Rule::Between(64 * 1024, 1 << 30)),
     long(
         "aquifer.orphan.grace.ms",
-        "86400000",
+        "3600000",
         "Age at which an object that nothing refers to is deleted from the bucket, in milliseconds. \
          It must exceed the longest write that can still be under way.",
     )

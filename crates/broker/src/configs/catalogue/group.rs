@@ -22,7 +22,7 @@ const fn int(
 }
 
 /// Sorted by name.
-pub const GROUP_CONFIGS: &[FallbackDefinition] = &[
+pub(crate) const GROUP_CONFIGS: &[FallbackDefinition] = &[
     FallbackDefinition {
         definition: int(
             "consumer.heartbeat.interval.ms",

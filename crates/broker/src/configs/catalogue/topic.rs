@@ -9,9 +9,9 @@ use super::Unit::{self, Hours, Milliseconds, Minutes, Same};
 /// A topic config and its fallbacks, most precise first: `log.retention.ms` wins over
 /// `log.retention.minutes`, which wins over `log.retention.hours`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TopicDefinition {
-    pub definition: Definition,
-    pub fallbacks: &'static [(&'static str, Unit)],
+pub(crate) struct TopicDefinition {
+    pub(crate) definition: Definition,
+    pub(crate) fallbacks: &'static [(&'static str, Unit)],
 }
 
 const BUCKET_HOLDS: &str = "acknowledged data is durable in the WAL or the bucket, which no broker \
@@ -44,7 +44,7 @@ pub(super) const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
 pub(super) const CLEANUP_POLICIES: &[&str] = &["compact", "delete"];
 
 /// Sorted by name.
-pub const TOPIC_CONFIGS: &[TopicDefinition] = &[
+pub(crate) const TOPIC_CONFIGS: &[TopicDefinition] = &[
     topic(
         config(
             "cleanup.policy",
@@ -441,7 +441,7 @@ pub const TOPIC_CONFIGS: &[TopicDefinition] = &[
 ];
 
 /// Configs Kafka 4.0 removed, refused by name so that nobody believes they still act.
-pub const REMOVED_TOPIC_CONFIGS: &[&str] = &[
+pub(crate) const REMOVED_TOPIC_CONFIGS: &[&str] = &[
     "message.downconversion.enable",
     "message.format.version",
     "message.timestamp.difference.max.ms",

@@ -1,0 +1,219 @@
+//! Changing the configs of a resource: finds it, checks the change, stores it, puts it into effect.
+//!
+//! Owns: which resource a request speaks of, one change at a time. Does not own: what a change makes
+//! of the settings (`configs::alter`), the wire (`handlers`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use protocol::ErrorCode;
+use vocabulary::{BrokerId, Partition};
+
+use crate::broker::Broker;
+use crate::configs::{self, Alteration, Properties};
+use crate::refusal::Refusal;
+
+/// Kafka's `ConfigResource.Type`, by the wire's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ResourceKind {
+    Topic,
+    Broker,
+    BrokerLogger,
+    ClientMetrics,
+    Group,
+}
+
+impl ResourceKind {
+    pub(crate) fn from_wire(code: i8) -> Result<ResourceKind, Refusal> {
+        match code {
+            2 => Ok(ResourceKind::Topic),
+            4 => Ok(ResourceKind::Broker),
+            8 => Ok(ResourceKind::BrokerLogger),
+            16 => Ok(ResourceKind::ClientMetrics),
+            32 => Ok(ResourceKind::Group),
+            other => Err(Refusal::new(
+                ErrorCode::InvalidRequest,
+                format!("Unsupported resource type: {other}"),
+            )),
+        }
+    }
+}
+
+/// Which brokers a resource of type broker speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BrokerScope {
+    /// The name "": the default of all.
+    Cluster,
+    /// This broker, by its id.
+    This,
+}
+
+impl BrokerScope {
+    /// A broker answers for itself and for the defaults, never for another.
+    pub(crate) fn of(name: &str, this: BrokerId) -> Result<BrokerScope, Refusal> {
+        let refuse = |message| Err(Refusal::new(ErrorCode::InvalidRequest, message));
+        match name.parse::<i32>() {
+            _ if name.is_empty() => Ok(BrokerScope::Cluster),
+            Ok(id) if id == this.0 => Ok(BrokerScope::This),
+            Ok(id) => refuse(format!(
+                "Unexpected broker id, expected {this} or empty string, but received {id}"
+            )),
+            Err(_) => refuse(format!("Broker id must be an integer, but it is: {name}")),
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// IncrementalAlterConfigs: each named config by itself (KIP-339).
+    Incremental(Vec<Alteration>),
+    /// AlterConfigs: these and no others.
+    Replacement(Vec<Alteration>),
+}
+
+/// Resources that one request names more than once: none of them is changed.
+pub(crate) fn repeated_resources<'a>(
+    resources: impl Iterator<Item = (i8, &'a str)>,
+) -> BTreeSet<(i8, String)> {
+    let mut seen = BTreeSet::new();
+    resources.filter(|it| !seen.insert(*it)).map(|(code, name)| (code, name.to_owned())).collect()
+}
+
+pub(crate) fn repeated_refusal() -> Refusal {
+    Refusal::new(ErrorCode::InvalidRequest, "Each resource must appear at most once.")
+}
+
+/// Checks a change and, unless it is a trial, makes it durable and puts it into effect.
+pub(crate) async fn alter(
+    broker: &Arc<Broker>,
+    resource_type: i8,
+    name: &str,
+    change: Change,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    let invalid = |message: &str| Err(Refusal::new(ErrorCode::InvalidRequest, message));
+    match ResourceKind::from_wire(resource_type)? {
+        ResourceKind::Topic => alter_topic(broker, name, &change, validate_only).await,
+        ResourceKind::Broker => alter_brokers(broker, name, &change, validate_only).await,
+        ResourceKind::BrokerLogger => {
+            invalid("Log levels are set at the start of the broker, with --log or RUST_LOG.")
+        }
+        ResourceKind::ClientMetrics => invalid("Client metrics subscriptions are not served."),
+        ResourceKind::Group => invalid("Group configs cannot be changed yet."),
+    }
+}
+
+async fn alter_topic(
+    broker: &Arc<Broker>,
+    name: &str,
+    change: &Change,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    let _one_at_a_time = broker.config.alteration.lock().await;
+    let topic = broker.view.topic(name).ok_or_else(|| {
+        let message = format!("The topic '{name}' does not exist.");
+        Refusal::new(ErrorCode::UnknownTopicOrPartition, message)
+    })?;
+    let layers = broker.config.layers();
+    let altered = match change {
+        Change::Incremental(changes) => configs::alter_topic(&topic.configs, changes, &layers)?,
+        Change::Replacement(settings) => configs::replace_topic(settings, &layers)?,
+    };
+    let differences = differences(&topic.configs, altered);
+    if !validate_only && !differences.is_empty() {
+        broker.controller.alter_topic_configs(name, differences).await??;
+    }
+    Ok(())
+}
+
+async fn alter_brokers(
+    broker: &Arc<Broker>,
+    name: &str,
+    change: &Change,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    let _one_at_a_time = broker.config.alteration.lock().await;
+    let scope = match BrokerScope::of(name, broker.id)? {
+        BrokerScope::Cluster => None,
+        BrokerScope::This => Some(broker.id),
+    };
+    let current = broker.view.broker_configs(scope);
+    let altered = match change {
+        Change::Incremental(changes) => configs::alter_broker(&current, changes)?,
+        Change::Replacement(settings) => configs::replace_broker(settings)?,
+    };
+    let differences = differences(&current, altered);
+    if !validate_only && !differences.is_empty() {
+        broker.controller.alter_broker_configs(scope, differences).await?;
+        follow_broker_configs(broker);
+    }
+    Ok(())
+}
+
+/// Takes the dynamic broker configs from the metadata and gives every open log its settings anew:
+/// most topics follow the broker's defaults.
+fn follow_broker_configs(broker: &Broker) {
+    let cluster = broker.view.broker_configs(None);
+    let own = broker.view.broker_configs(Some(broker.id));
+    broker.config.set_dynamic(cluster, own);
+    for topic in broker.view.topics() {
+        let settings = Arc::new(configs::log_settings(&topic.configs, &broker.config));
+        for index in 0..topic.partitions.len() {
+            let partition = Partition { topic: topic.id, index: index as i32 };
+            if let Some(log) = broker.engine.partition(partition) {
+                log.set_settings(Arc::clone(&settings));
+            }
+        }
+    }
+}
+
+/// What to set and, as `None`, what to remove to get from one to the other.
+fn differences(before: &Properties, after: Properties) -> BTreeMap<String, Option<String>> {
+    let removed = before.keys().filter(|name| !after.contains_key(*name));
+    let mut differences: BTreeMap<String, Option<String>> =
+        removed.map(|name| (name.clone(), None)).collect();
+    let set = after.into_iter().filter(|(name, value)| before.get(name) != Some(value));
+    differences.extend(set.map(|(name, value)| (name, Some(value))));
+    differences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_answers_for_itself_and_the_defaults() {
+        let scope = |name| BrokerScope::of(name, BrokerId(3)).map_err(|it| it.message);
+        assert_eq!(scope(""), Ok(BrokerScope::Cluster));
+        assert_eq!(scope("3"), Ok(BrokerScope::This));
+        let other = "Unexpected broker id, expected 3 or empty string, but received 4";
+        assert_eq!(scope("4"), Err(other.to_owned()));
+        let word = "Broker id must be an integer, but it is: x";
+        assert_eq!(scope("x"), Err(word.to_owned()));
+    }
+
+    #[test]
+    fn only_what_changes_is_stored() {
+        let properties = |pairs: &[(&str, &str)]| -> Properties {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let before = properties(&[("a", "1"), ("b", "2"), ("c", "3")]);
+        let after = properties(&[("a", "1"), ("b", "9"), ("d", "4")]);
+        let found: Vec<_> = differences(&before, after).into_iter().collect();
+        assert_eq!(
+            found,
+            [
+                ("b".to_owned(), Some("9".to_owned())),
+                ("c".to_owned(), None),
+                ("d".to_owned(), Some("4".to_owned())),
+            ]
+        );
+    }
+
+    #[test]
+    fn repeated_resources_are_found() {
+        let found = repeated_resources([(2, "a"), (4, "a"), (2, "a"), (2, "b")].into_iter());
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [(2, "a".to_owned())]);
+    }
+}

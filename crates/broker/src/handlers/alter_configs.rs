@@ -1,0 +1,55 @@
+//! AlterConfigs (key 33): replaces all settings of a resource by those given. Older clients use it.
+
+use std::sync::Arc;
+
+use protocol::ErrorCode;
+use protocol::messages::alter_configs::request::AlterConfigsResource;
+use protocol::messages::alter_configs::response::AlterConfigsResourceResponse;
+use protocol::messages::alter_configs::{Request, Response};
+
+use crate::broker::Broker;
+use crate::config_admin::{self, Change};
+use crate::configs::{Alteration, Operation};
+use crate::context::RequestContext;
+use crate::refusal::Refusal;
+
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    _context: &RequestContext,
+    request: Request,
+) -> Response {
+    let named = request.resources.iter().map(|it| (it.resource_type, it.resource_name.as_str()));
+    let repeated = config_admin::repeated_resources(named);
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for resource in request.resources {
+        let AlterConfigsResource { resource_type, resource_name, configs, .. } = resource;
+        let key = (resource_type, resource_name);
+        let altered = if repeated.contains(&key) {
+            Err(config_admin::repeated_refusal())
+        } else {
+            let set = |name, value| Alteration { name, operation: Operation::Set, value };
+            let settings = configs.into_iter().map(|it| set(it.name, it.value)).collect();
+            let change = Change::Replacement(settings);
+            config_admin::alter(broker, key.0, &key.1, change, request.validate_only).await
+        };
+        responses.push(row(key, altered));
+    }
+    Response { responses, ..Default::default() }
+}
+
+fn row(
+    (resource_type, resource_name): (i8, String),
+    altered: Result<(), Refusal>,
+) -> AlterConfigsResourceResponse {
+    let (code, error_message) = match altered {
+        Ok(()) => (ErrorCode::None, None),
+        Err(Refusal { code, message }) => (code, Some(message)),
+    };
+    AlterConfigsResourceResponse {
+        error_code: code.code(),
+        error_message,
+        resource_type,
+        resource_name,
+        ..Default::default()
+    }
+}

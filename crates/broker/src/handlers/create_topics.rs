@@ -1,0 +1,206 @@
+//! CreateTopics (key 19): one row a topic, each decided by itself.
+//!
+//! Any replication factor of at least 1 is accepted and 1 is reported: clients written for three
+//! replicas work unchanged, and durability comes from the WAL and the bucket (ladder 12).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use protocol::ErrorCode;
+use protocol::messages::create_topics::request::CreatableTopic;
+use protocol::messages::create_topics::response::{CreatableTopicConfigs, CreatableTopicResult};
+use protocol::messages::create_topics::{Request, Response};
+use vocabulary::{BrokerId, TopicId};
+
+use crate::broker::Broker;
+use crate::configs::{self, BrokerConfig, Properties};
+use crate::context::RequestContext;
+use crate::refusal::Refusal;
+use crate::topic_admin::{self, REPLICATION_FACTOR};
+
+/// "Use the broker's default" (KIP-464).
+const DEFAULT: i32 = -1;
+
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    _context: &RequestContext,
+    request: Request,
+) -> Response {
+    let repeated = topic_admin::repeated(request.topics.iter().map(|it| it.name.as_str()));
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let refusal = Refusal::new(ErrorCode::InvalidRequest, "Duplicate topic name.");
+        let created = if repeated.contains(&topic.name) {
+            Err(refusal)
+        } else {
+            create(broker, &topic, request.validate_only, request.timeout_ms).await
+        };
+        topics.push(row(topic.name, created, &broker.config));
+    }
+    Response { topics, ..Default::default() }
+}
+
+/// A topic that may be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Plan {
+    partitions: u32,
+    configs: Properties,
+}
+
+async fn create(
+    broker: &Arc<Broker>,
+    topic: &CreatableTopic,
+    validate_only: bool,
+    timeout_ms: i32,
+) -> Result<(TopicId, Plan), Refusal> {
+    // The name first, as Kafka does: whoever creates what exists learns that, whatever else is wrong.
+    broker.controller.check_create_topic(&topic.name, 1)?;
+    topic_admin::refuse_internal(&topic.name, "Creation")?;
+    let known: BTreeSet<BrokerId> = broker.view.brokers().iter().map(|it| it.id).collect();
+    let plan = plan(topic, &broker.config, &known)?;
+    let Plan { partitions, configs } = plan.clone();
+    if validate_only {
+        broker.controller.check_create_topic(&topic.name, partitions)?;
+        return Ok((TopicId::ZERO, plan));
+    }
+    let creation = broker.controller.create_topic(&topic.name, partitions, configs);
+    let created = topic_admin::within(broker, timeout_ms, creation).await?;
+    Ok((created.id, plan))
+}
+
+fn plan(
+    topic: &CreatableTopic,
+    config: &BrokerConfig,
+    brokers: &BTreeSet<BrokerId>,
+) -> Result<Plan, Refusal> {
+    let partitions = if topic.assignments.is_empty() {
+        check_counts(topic)?;
+        // Only -1 is left of the negative numbers: the default.
+        u32::try_from(topic.num_partitions).unwrap_or(config.num_partitions)
+    } else {
+        check_assignments(topic, brokers)?
+    };
+    if config.partitions_max < partitions {
+        return Err(Refusal::new(
+            ErrorCode::InvalidPartitions,
+            format!(
+                "A topic may have at most {} partitions (aquifer.topic.partitions.max).",
+                config.partitions_max
+            ),
+        ));
+    }
+    let configs = settings(topic)?;
+    configs::check_topic(&configs, &config.layers())?;
+    Ok(Plan { partitions, configs })
+}
+
+fn check_counts(topic: &CreatableTopic) -> Result<(), Refusal> {
+    let factor = i32::from(topic.replication_factor);
+    if factor < DEFAULT || factor == 0 {
+        return Err(Refusal::new(
+            ErrorCode::InvalidReplicationFactor,
+            "Replication factor must be larger than 0, or -1 to use the default value.",
+        ));
+    }
+    if topic.num_partitions < DEFAULT || topic.num_partitions == 0 {
+        return Err(Refusal::new(
+            ErrorCode::InvalidPartitions,
+            "Number of partitions must be larger than 0, or -1 to use the default value.",
+        ));
+    }
+    Ok(())
+}
+
+/// A manual assignment says how many partitions; which broker leads is the balancer's business, so
+/// any registered broker may be named. Returns the number of partitions.
+fn check_assignments(topic: &CreatableTopic, brokers: &BTreeSet<BrokerId>) -> Result<u32, Refusal> {
+    for (set, what) in [
+        (topic.replication_factor != -1, "replication factor"),
+        (topic.num_partitions != DEFAULT, "numPartitions"),
+    ] {
+        if set {
+            return Err(Refusal::new(
+                ErrorCode::InvalidRequest,
+                format!(
+                    "A manual partition assignment was specified, but {what} was not set to -1."
+                ),
+            ));
+        }
+    }
+    let invalid = |message| Refusal::new(ErrorCode::InvalidReplicaAssignment, message);
+    let mut indexes = BTreeSet::new();
+    for assignment in &topic.assignments {
+        topic_admin::check_replicas(&assignment.broker_ids, brokers)?;
+        let index = assignment.partition_index;
+        if !indexes.insert(index) {
+            return Err(invalid(format!(
+                "Found multiple manual partition assignments for partition {index}"
+            )));
+        }
+    }
+    let factors: BTreeSet<usize> = topic.assignments.iter().map(|it| it.broker_ids.len()).collect();
+    if 1 < factors.len() {
+        return Err(invalid("Partitions must all have the same number of replicas.".to_owned()));
+    }
+    let count = u32::try_from(indexes.len()).unwrap_or(u32::MAX);
+    if indexes.into_iter().map(i64::from).ne(0..i64::from(count)) {
+        return Err(invalid(
+            "partitions should be a consecutive 0-based integer sequence".to_owned(),
+        ));
+    }
+    Ok(count)
+}
+
+fn settings(topic: &CreatableTopic) -> Result<Properties, Refusal> {
+    let mut settings = Properties::new();
+    for config in &topic.configs {
+        let Some(value) = &config.value else {
+            return Err(Refusal::new(
+                ErrorCode::InvalidConfig,
+                format!("Null value not supported for topic configs: {}", config.name),
+            ));
+        };
+        settings.insert(config.name.clone(), value.clone());
+    }
+    Ok(settings)
+}
+
+fn row(
+    name: String,
+    created: Result<(TopicId, Plan), Refusal>,
+    config: &BrokerConfig,
+) -> CreatableTopicResult {
+    match created {
+        Err(Refusal { code, message }) => CreatableTopicResult {
+            name,
+            error_code: code.code(),
+            error_message: Some(message),
+            ..Default::default()
+        },
+        Ok((topic_id, plan)) => CreatableTopicResult {
+            name,
+            topic_id,
+            num_partitions: i32::try_from(plan.partitions).unwrap_or(i32::MAX),
+            replication_factor: REPLICATION_FACTOR,
+            configs: Some(described(&plan.configs, config)),
+            ..Default::default()
+        },
+    }
+}
+
+/// The new topic's configs (KIP-525), defaults included.
+fn described(settings: &Properties, config: &BrokerConfig) -> Vec<CreatableTopicConfigs> {
+    let rows = configs::describe_topic(settings, &config.layers()).into_iter();
+    let rows = rows.map(|it| CreatableTopicConfigs {
+        name: it.name.to_owned(),
+        value: it.value,
+        read_only: it.read_only,
+        config_source: it.source.wire_code(),
+        is_sensitive: it.sensitive,
+        ..Default::default()
+    });
+    rows.collect()
+}
+
+#[cfg(test)]
+mod tests;

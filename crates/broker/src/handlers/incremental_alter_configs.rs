@@ -1,0 +1,95 @@
+//! IncrementalAlterConfigs (key 44): SET, DELETE, APPEND and SUBTRACT (KIP-339). A resource is
+//! changed as a whole or not at all.
+
+use std::sync::Arc;
+
+use protocol::ErrorCode;
+use protocol::messages::incremental_alter_configs::request::AlterConfigsResource;
+use protocol::messages::incremental_alter_configs::response::AlterConfigsResourceResponse;
+use protocol::messages::incremental_alter_configs::{Request, Response};
+
+use crate::broker::Broker;
+use crate::config_admin::{self, Change};
+use crate::configs::{Alteration, Operation};
+use crate::context::RequestContext;
+use crate::refusal::Refusal;
+
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    _context: &RequestContext,
+    request: Request,
+) -> Response {
+    let named = request.resources.iter().map(|it| (it.resource_type, it.resource_name.as_str()));
+    let repeated = config_admin::repeated_resources(named);
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for resource in request.resources {
+        let AlterConfigsResource { resource_type, resource_name, .. } = &resource;
+        let key = (*resource_type, resource_name.clone());
+        let altered = match alterations(&resource) {
+            _ if repeated.contains(&key) => Err(config_admin::repeated_refusal()),
+            Err(refusal) => Err(refusal),
+            Ok(changes) => {
+                let change = Change::Incremental(changes);
+                let (code, name) = (*resource_type, resource_name);
+                config_admin::alter(broker, code, name, change, request.validate_only).await
+            }
+        };
+        responses.push(row(key, altered));
+    }
+    Response { responses, ..Default::default() }
+}
+
+fn alterations(resource: &AlterConfigsResource) -> Result<Vec<Alteration>, Refusal> {
+    let alteration = |code: i8, name: &str, value: Option<&String>| {
+        let operation = Operation::from_wire(code).ok_or_else(|| {
+            let message = format!("Unknown operation type {code} for config {name}");
+            Refusal::new(ErrorCode::InvalidRequest, message)
+        })?;
+        Ok(Alteration { name: name.to_owned(), operation, value: value.cloned() })
+    };
+    let configs = resource.configs.iter();
+    configs.map(|it| alteration(it.config_operation, &it.name, it.value.as_ref())).collect()
+}
+
+fn row(
+    (resource_type, resource_name): (i8, String),
+    altered: Result<(), Refusal>,
+) -> AlterConfigsResourceResponse {
+    let (code, error_message) = match altered {
+        Ok(()) => (ErrorCode::None, None),
+        Err(Refusal { code, message }) => (code, Some(message)),
+    };
+    AlterConfigsResourceResponse {
+        error_code: code.code(),
+        error_message,
+        resource_type,
+        resource_name,
+        ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::messages::incremental_alter_configs::request::AlterableConfig;
+
+    use super::*;
+
+    #[test]
+    fn operations_are_read_from_the_wire() {
+        let resource = |code| AlterConfigsResource {
+            configs: vec![AlterableConfig {
+                name: "cleanup.policy".to_owned(),
+                config_operation: code,
+                value: Some("compact".to_owned()),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let operation = |code| alterations(&resource(code)).map(|it| it[0].operation);
+        assert_eq!(operation(0), Ok(Operation::Set));
+        assert_eq!(operation(1), Ok(Operation::Delete));
+        assert_eq!(operation(2), Ok(Operation::Append));
+        assert_eq!(operation(3), Ok(Operation::Subtract));
+        assert_eq!(operation(4).map_err(|it| it.code), Err(ErrorCode::InvalidRequest));
+    }
+}

@@ -11,7 +11,7 @@ use super::{Chunks, FileInfo, Volume, VolumeError, VolumeFile};
 use async_trait::async_trait;
 use bytes::Bytes;
 use environment::{Clock, Entropy, Environment};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -132,7 +132,8 @@ impl MemoryVolume {
         }
         disk.durable_names.retain(|name, _| disk.names.contains_key(name) || self.one_in(2));
         disk.names = disk.durable_names.clone();
-        disk.files.retain(|id, _| disk.durable_names.values().any(|it| it == id));
+        let named: BTreeSet<u64> = disk.durable_names.values().copied().collect();
+        disk.files.retain(|id, _| named.contains(id));
         for file in disk.files.values_mut() {
             self.tear(file);
         }
@@ -207,8 +208,15 @@ impl MemoryVolume {
 }
 
 impl Disk {
-    fn used(&self) -> u64 {
-        self.files.values().map(|it| it.visible.len() as u64).sum()
+    /// Bytes by which files may still grow.
+    fn free(&self) -> u64 {
+        match self.faults.capacity_bytes {
+            u64::MAX => u64::MAX, // The common case, without counting.
+            limit => {
+                let used = self.files.values().map(|it| it.visible.len() as u64).sum();
+                limit.saturating_sub(used)
+            }
+        }
     }
 
     fn handle(&self, id: u64) -> Handle {
@@ -218,11 +226,9 @@ impl Disk {
 
     /// Drops files that neither a name nor a crash nor a handle can bring back.
     fn prune(&mut self) {
-        let (names, durable_names) = (&self.names, &self.durable_names);
-        self.files.retain(|id, file| {
-            names.values().chain(durable_names.values()).any(|it| it == id)
-                || 1 < Arc::strong_count(&file.open)
-        });
+        let named: BTreeSet<u64> =
+            self.names.values().chain(self.durable_names.values()).copied().collect();
+        self.files.retain(|id, file| named.contains(id) || 1 < Arc::strong_count(&file.open));
     }
 }
 
@@ -261,7 +267,7 @@ impl Volume for MemoryVolume {
                 return Err(VolumeError::AlreadyExists { name: name.to_owned() });
             }
             disk.prune();
-            let full = disk.faults.capacity_bytes < disk.used().saturating_add(preallocate_bytes);
+            let full = disk.free() < preallocate_bytes;
             if full || volume.per_mille(disk.faults.create_full_per_mille) {
                 return Err(VolumeError::Full { operation: "create", name: name.to_owned() });
             }
@@ -333,10 +339,7 @@ impl MemoryFile {
             if disk.life != self.handle.life {
                 return Err(failed(operation, &self.name, "the machine crashed"));
             }
-            let room = Room {
-                free: disk.faults.capacity_bytes.saturating_sub(disk.used()),
-                faults: disk.faults.clone(),
-            };
+            let room = Room { free: disk.free(), faults: disk.faults.clone() };
             match disk.files.get_mut(&self.handle.id) {
                 Some(file) => effect(volume, file, &room),
                 None => Err(failed(operation, &self.name, "the file was deleted")),

@@ -186,13 +186,8 @@ pub struct SyncReply {
     pub assignment: Bytes,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-pub struct LeaveReply {
-    /// About the group as a whole; then `members` is empty.
-    pub error: ErrorCode,
-    /// In the order of the request.
-    pub members: Vec<(LeavingMember, ErrorCode)>,
-}
+/// In the order of the request. Whoever leaves a group that is not there is unknown to it.
+pub type LeaveReply = Vec<(LeavingMember, ErrorCode)>;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum CommitReply {

@@ -16,8 +16,8 @@ use protocol::ErrorCode;
 use vocabulary::{Tick, Timestamp};
 
 use crate::command::{
-    Answer, Command, CommitOffsets, CommitReply, JoinGroup, LeaveGroup, LeaveReply, OffsetToCommit,
-    Reply, Ticket,
+    Answer, Command, CommitOffsets, CommitReply, JoinGroup, LeaveGroup, OffsetToCommit, Reply,
+    Ticket,
 };
 use crate::event::{CommittedOffset, Event, GroupImage, OffsetKey};
 use crate::format;
@@ -314,15 +314,14 @@ impl Shard {
         leave: LeaveGroup,
         outputs: &mut Outputs,
     ) -> Option<Arc<str>> {
-        let members = leave.members;
-        let codes =
-            self.with_group(now, &leave.group, outputs, |group, turn| group.leave(turn, members));
-        let reply = match codes {
-            Some(members) => LeaveReply { error: ErrorCode::None, members },
-            None => LeaveReply { error: ErrorCode::UnknownMemberId, members: Vec::new() },
+        let LeaveGroup { group, members } = leave;
+        let reply = match self.groups.contains_key(group.as_str()) {
+            true => self.with_group(now, &group, outputs, |it, turn| it.leave(turn, members)),
+            false => Some(members.into_iter().map(|it| (it, ErrorCode::UnknownMemberId)).collect()),
         };
-        outputs.answers.push(Answer { ticket, reply: Reply::Leave(reply), after: After::Now });
-        Some(leave.group.into())
+        let reply = Reply::Leave(reply.unwrap_or_default());
+        outputs.answers.push(Answer { ticket, reply, after: After::Now });
+        Some(group.into())
     }
 
     fn commit(&mut self, now: Now, commit: CommitOffsets, outputs: &mut Outputs) -> CommitReply {

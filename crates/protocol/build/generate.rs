@@ -31,11 +31,7 @@ pub(crate) fn probes(definitions: &[Definition]) -> String {
             let module = &definition.module;
             put(
                 &mut out,
-                &format!(
-                    "Probe::of::<crate::messages::{module}::{}>({:?}),",
-                    root_name(message),
-                    message.name
-                ),
+                &format!("Probe::of::<{module}::{}>({:?}),", root_name(message), message.name),
             );
         }
     }
@@ -500,7 +496,7 @@ fn api_keys(out: &mut String, definitions: &[Definition]) {
     out.push_str(&list(&|api, _| {
         format!("ApiKey::{} => {}..={},", api.name, api.advertised.0, api.advertised.1)
     }));
-    put(out, "}\n}\n/// The first flexible version (KIP-482), if any is.\n");
+    put(out, "}\n}\n/// The first flexible version (KIP-482), if any is.");
     put(out, "fn first_flexible(self) -> Option<i16> {\nmatch self {");
     out.push_str(&list(&|api, request| {
         let first = match request.flexible {

@@ -4,13 +4,14 @@
 //! Does not own: which situation gets which code (the handlers), the messages beside them.
 
 macro_rules! error_codes {
-    ($($code:literal $variant:ident $name:literal $retriable:literal,)*) => {
+    ($($(#[$mark:ident])? $code:literal $variant:ident $name:literal $retriable:literal,)*) => {
         /// An error code of Kafka's protocol. Messages carry the number ([`ErrorCode::code`]).
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         #[repr(i16)]
         pub enum ErrorCode {
             $(
                 #[doc = concat!("`", $name, "`")]
+                $(#[$mark])?
                 $variant = $code,
             )*
         }
@@ -46,7 +47,7 @@ macro_rules! error_codes {
 
 error_codes! {
     -1 UnknownServerError "UNKNOWN_SERVER_ERROR" false,
-    0 None "NONE" false,
+    #[default] 0 None "NONE" false,
     1 OffsetOutOfRange "OFFSET_OUT_OF_RANGE" false,
     2 CorruptMessage "CORRUPT_MESSAGE" true,
     3 UnknownTopicOrPartition "UNKNOWN_TOPIC_OR_PARTITION" true,
@@ -189,12 +190,6 @@ impl ErrorCode {
     }
 }
 
-impl Default for ErrorCode {
-    fn default() -> ErrorCode {
-        ErrorCode::None
-    }
-}
-
 impl std::fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
@@ -215,16 +210,22 @@ mod tests {
         assert_eq!(ErrorCode::default(), ErrorCode::None);
     }
 
-    /// Goal: names and retries are Kafka's. Method: another library's table, up to where it goes.
+    /// Goal: names and retries are Kafka's. Method: another library's table, as far as it goes.
     #[test]
     fn the_table_agrees_with_another_library() {
+        let mut disputed = Vec::new();
         for code in ErrorCode::ALL {
-            let Some(other) = kafka_protocol::ResponseError::try_from_code(code.code()) else {
+            let other = kafka_protocol::ResponseError::try_from_code(code.code());
+            let Some(other) = other.filter(|it| !format!("{it:?}").starts_with("Unknown(")) else {
                 continue;
             };
             let name = code.name().replace('_', "").to_lowercase();
             assert_eq!(format!("{other:?}").to_lowercase(), name);
-            assert_eq!(other.is_retriable(), code.is_retriable(), "{code}");
+            if other.is_retriable() != code.is_retriable() {
+                disputed.push(*code);
+            }
         }
+        // Where the other library is behind Kafka 4.3.
+        assert_eq!(disputed, [ErrorCode::ConcurrentTransactions]);
     }
 }

@@ -68,3 +68,6 @@ pub fn definitions() -> Vec<Definition> {
         .map(|(module, text)| schema::parse(module, text).expect("the build parsed it"))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -92,6 +92,10 @@ impl<'a> Parser<'a> {
             self.expect("fields")?;
             definition.messages.push(self.message((*name).to_owned(), role, key, &head)?);
         }
+        if self.next < self.lines.len() {
+            self.next += 1;
+            return Err(self.wrong("indented like nothing above it"));
+        }
         if definition.messages.is_empty() {
             return Err(self.wrong("the file defines nothing"));
         }

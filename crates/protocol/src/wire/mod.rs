@@ -32,3 +32,6 @@ pub trait Message: Sized {
     /// null is written empty.
     fn encode(&self, sink: &mut Encoder, version: i16);
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@
     reason = "a tool with threads and wall time of its own, whose output is text"
 )]
 
+mod bench;
 mod broker;
 mod control;
 mod frames;
@@ -41,6 +42,8 @@ enum Command {
     },
     /// Run every test: format, tidiness, unit, property, simulation, fuzz-smoke and client tests.
     Test(test::Options),
+    /// Measure Aquifer and Apache Kafka side by side.
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +61,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Tidy => tidy::run(&workspace),
         Command::Messages { against } => messages::run(against.as_deref()),
+        Command::Bench(options) => bench::run(&options, &workspace),
         Command::Test(options) => test::run(&options, &workspace),
     }
 }

@@ -135,13 +135,19 @@ impl Setting {
     }
 }
 
-/// A JVM that starts fast, with Kafka's jars and our compiled programs on its class path.
-pub(crate) fn java_program(workspace: &Workspace, class: &str) -> Command {
+/// A JVM that starts fast.
+fn java_program(workspace: &Workspace, class: &str) -> Command {
+    let flags = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m"];
+    java_command(workspace, &flags, class)
+}
+
+/// A JVM with our compiled programs and Kafka's jars on its class path.
+pub(crate) fn java_command(workspace: &Workspace, flags: &[&str], class: &str) -> Command {
     let folder = workspace.installed().join("java");
     let path = format!("{}:{}", folder.join("classes").display(), folder.join("lib/*").display());
     let mut command = Command::new("java");
-    command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m"]);
-    command.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", &path, class]);
+    command.args(flags).arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=error");
+    command.args(["-cp", &path, class]);
     command
 }
 

@@ -1,0 +1,288 @@
+//! `cargo xtask bench`: Aquifer and Apache Kafka side by side, same client, same machine, interleaved rounds.
+//!
+//! Owns: which systems, which measurements, their order and sizes.
+//! Does not own: the client (`driver`, a warm JVM), medians and the table (`results`).
+//!
+//! Apache Kafka runs twice: with its default settings, under which an acknowledged record may exist in memory only,
+//! and with `log.flush.interval.messages=1`, which syncs before it acknowledges, as Aquifer does.
+
+mod driver;
+mod results;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use self::driver::Driver;
+use self::results::Results;
+use crate::broker::{self, Broker, Kind};
+use crate::control::Shared;
+use crate::process::{self, Output};
+use crate::scenarios;
+use crate::tools::{self, Tool};
+use crate::workspace::Workspace;
+
+const BUILD_LIMIT: Duration = Duration::from_secs(60 * 60);
+const PARTITIONS: u32 = 4;
+const MANY_PARTITIONS: u32 = 10_000;
+const SETTLE: Duration = Duration::from_secs(2);
+const SAMPLE: Duration = Duration::from_millis(100);
+const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
+const MIB: f64 = 1024.0 * 1024.0;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// A short smoke run: small sizes, one round, fewer partitions.
+    #[arg(long)]
+    quick: bool,
+    /// Rounds; each measures every system once.
+    #[arg(long)]
+    rounds: Option<u32>,
+    /// Measure only systems whose name contains one of these.
+    #[arg(long, value_delimiter = ',')]
+    system: Vec<String>,
+    /// Cargo profile of our binary.
+    #[arg(long, default_value = "release")]
+    profile: String,
+    /// Where the JSON goes; below the target folder unless told otherwise.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+struct System {
+    name: &'static str,
+    kind: Kind,
+    settings: &'static [(&'static str, &'static str)],
+}
+
+const SYSTEMS: [System; 3] = [
+    System { name: "aquifer", kind: Kind::Aquifer, settings: &[] },
+    System { name: "kafka", kind: Kind::Kafka, settings: &[] },
+    System {
+        name: "kafka, flush each",
+        kind: Kind::Kafka,
+        settings: &[("log.flush.interval.messages", "1")],
+    },
+];
+
+/// How much each measurement moves.
+struct Sizes {
+    rounds: u32,
+    warm_up_megabytes: u32,
+    /// Record size in bytes and megabytes to produce.
+    produce: [(u32, u32); 3],
+    seconds: u32,
+    many_partitions: u32,
+}
+
+const FULL: Sizes = Sizes {
+    rounds: 3,
+    warm_up_megabytes: 100,
+    produce: [(100, 100), (1024, 1000), (16_384, 2000)],
+    seconds: 20,
+    many_partitions: MANY_PARTITIONS,
+};
+const QUICK: Sizes = Sizes {
+    rounds: 1,
+    warm_up_megabytes: 10,
+    produce: [(100, 5), (1024, 30), (16_384, 50)],
+    seconds: 3,
+    many_partitions: 500,
+};
+
+pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
+    let sizes = if options.quick { &QUICK } else { &FULL };
+    tools::prepare(Tool::Java, workspace).context("the bench needs Java and Kafka's jars")?;
+    let chosen = |system: &&System| {
+        options.system.is_empty()
+            || options.system.iter().any(|it| system.name.contains(it.as_str()))
+    };
+    let systems: Vec<&System> = SYSTEMS.iter().filter(chosen).collect();
+    if systems.iter().any(|system| system.kind == Kind::Aquifer) {
+        build(options, workspace)?;
+    }
+    let mut driver = Driver::start(workspace)?;
+    let mut results = Results::default();
+    for round in 1..=options.rounds.unwrap_or(sizes.rounds) {
+        for system in &systems {
+            println!("== round {round}: {}", system.name);
+            let mut bench = Bench { system, sizes, driver: &mut driver, results: &mut results };
+            let folder = workspace.installed().join("brokers").join("bench");
+            let program = scenarios::program(system.kind, workspace, &options.profile);
+            let broker = Broker::new(program, folder, system.settings)?;
+            bench.measure(&Shared::new(broker), round == 1)?;
+        }
+    }
+    let names: Vec<&str> = systems.iter().map(|system| system.name).collect();
+    println!("\n{}", results.table(&names));
+    let json = options.json.clone().unwrap_or_else(|| workspace.target.join("bench.json"));
+    std::fs::write(&json, serde_json::to_string_pretty(&results.json())?)?;
+    println!("\nall rounds: {}", json.display());
+    Ok(())
+}
+
+fn build(options: &Options, workspace: &Workspace) -> Result<()> {
+    let mut command = std::process::Command::new("cargo");
+    command.current_dir(&workspace.root);
+    command.args(["build", "--package", "aquifer", "--profile", &options.profile]);
+    let finished = process::run(&mut command, &Output::Shown, BUILD_LIMIT)?;
+    anyhow::ensure!(finished.succeeded(), "building: {}", finished.describe());
+    Ok(())
+}
+
+struct Bench<'a> {
+    system: &'a System,
+    sizes: &'a Sizes,
+    driver: &'a mut Driver,
+    results: &'a mut Results,
+}
+
+impl Bench<'_> {
+    fn measure(&mut self, broker: &Shared, with_partitions: bool) -> Result<()> {
+        self.start(broker, "start")?;
+        std::thread::sleep(SETTLE);
+        self.memory(broker, "memory idle, MiB")?;
+        self.create(broker, "warm", PARTITIONS)?;
+        let warm = format!("size=1024 megabytes={}", self.sizes.warm_up_megabytes);
+        self.ask(broker, "warm", "produce", &warm)?;
+        let produced = self.produce(broker)?;
+        self.latency(broker)?;
+        self.consume(broker, "tail", &produced)?;
+        broker.lock().stop()?;
+        self.start(broker, "restart")?;
+        self.consume(broker, "after restart", &produced)?;
+        if with_partitions {
+            let seconds = self.create(broker, "many", self.sizes.many_partitions)?;
+            let name = format!("{} partitions", self.sizes.many_partitions);
+            self.note(&format!("creating {name}, s"), seconds);
+            std::thread::sleep(SETTLE);
+            self.memory(broker, &format!("memory with {name}, MiB"))?;
+        }
+        broker.lock().stop()
+    }
+
+    fn note(&mut self, metric: &str, value: f64) {
+        println!("   {metric:<44} {value:>10.2}");
+        self.results.add(self.system.name, metric, value);
+    }
+
+    /// Time until ready and until the first byte of an answer.
+    fn start(&mut self, broker: &Shared, name: &str) -> Result<()> {
+        let started = Instant::now();
+        let ready = broker.lock().start()?;
+        self.note(&format!("{name} to ready, ms"), ready.as_secs_f64() * 1000.0);
+        let address = broker.lock().address;
+        anyhow::ensure!(broker::answers_api_versions(address), "no answer when ready");
+        self.note(&format!("{name} to first byte, ms"), started.elapsed().as_secs_f64() * 1000.0);
+        Ok(())
+    }
+
+    fn memory(&mut self, broker: &Shared, metric: &str) -> Result<()> {
+        let bytes = broker.lock().resident_bytes()?;
+        self.note(metric, bytes as f64 / MIB);
+        Ok(())
+    }
+
+    fn ask(&mut self, broker: &Shared, topic: &str, command: &str, rest: &str) -> Result<Value> {
+        let address = broker.lock().address;
+        self.driver.ask(&format!("{command} bootstrap={address} topic={topic} {rest}"))
+    }
+
+    fn create(&mut self, broker: &Shared, topic: &str, partitions: u32) -> Result<f64> {
+        let answer = self.ask(broker, topic, "create", &format!("partitions={partitions}"))?;
+        number(&answer, "seconds")
+    }
+
+    /// Runs a command and returns its answer with the broker's processor seconds per GiB and its peak memory.
+    fn loaded(
+        &mut self,
+        broker: &Shared,
+        topic: &str,
+        command: &str,
+        rest: &str,
+    ) -> Result<(Value, Load)> {
+        let before = broker.lock().processor_time()?;
+        let (peak, done) = (AtomicU64::new(0), AtomicBool::new(false));
+        let answer = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let now = broker.lock().resident_bytes().unwrap_or(0);
+                    peak.fetch_max(now, Ordering::Relaxed);
+                    std::thread::sleep(SAMPLE);
+                }
+            });
+            let answer = self.ask(broker, topic, command, rest);
+            done.store(true, Ordering::Relaxed);
+            answer
+        })?;
+        let spent = broker.lock().processor_time()? - before;
+        let load = Load { spent, peak_bytes: peak.load(Ordering::Relaxed) };
+        Ok((answer, load))
+    }
+
+    /// Produces as fast as it goes with each record size; returns the number of records of each topic.
+    fn produce(&mut self, broker: &Shared) -> Result<Vec<(u32, f64)>> {
+        let mut produced = Vec::new();
+        let mut peak = 0;
+        for (size, megabytes) in self.sizes.produce {
+            let topic = format!("produce-{size}");
+            self.create(broker, &topic, PARTITIONS)?;
+            let rest = format!("size={size} megabytes={megabytes}");
+            let (answer, load) = self.loaded(broker, &topic, "produce", &rest)?;
+            self.note(&format!("produce {size} B, MB/s"), number(&answer, "mb_s")?);
+            let per_gib = load.spent.as_secs_f64() * GIB / number(&answer, "bytes")?;
+            self.note(&format!("produce {size} B, CPU s/GiB"), per_gib);
+            peak = peak.max(load.peak_bytes);
+            produced.push((size, number(&answer, "records")?));
+        }
+        self.note("memory under load, MiB", peak as f64 / MIB);
+        Ok(produced)
+    }
+
+    fn latency(&mut self, broker: &Shared) -> Result<()> {
+        let seconds = self.sizes.seconds;
+        self.create(broker, "latency", PARTITIONS)?;
+        for rate in [10, 20] {
+            let rest = format!("size=1024 rate_kb={} seconds={seconds}", rate * 1000);
+            let (answer, load) = self.loaded(broker, "latency", "produce-at", &rest)?;
+            self.percentiles(&format!("produce at {rate} MB/s"), &answer)?;
+            let share = load.spent.as_secs_f64() / f64::from(seconds);
+            self.note(&format!("produce at {rate} MB/s, CPU cores"), share);
+        }
+        let rest = format!("size=1024 rate_kb=1000 seconds={seconds}");
+        let answer = self.ask(broker, "latency", "end-to-end", &rest)?;
+        self.percentiles("end to end at 1 MB/s", &answer)
+    }
+
+    fn percentiles(&mut self, name: &str, answer: &Value) -> Result<()> {
+        for (field, label) in [("p50_ms", "p50"), ("p99_ms", "p99"), ("p999_ms", "p99.9")] {
+            self.note(&format!("{name}, {label} ms"), number(answer, field)?);
+        }
+        Ok(())
+    }
+
+    fn consume(&mut self, broker: &Shared, name: &str, produced: &[(u32, f64)]) -> Result<()> {
+        for (size, records) in produced {
+            let topic = format!("produce-{size}");
+            let (answer, load) =
+                self.loaded(broker, &topic, "consume", &format!("records={records:.0}"))?;
+            self.note(&format!("consume {name} {size} B, MB/s"), number(&answer, "mb_s")?);
+            let per_gib = load.spent.as_secs_f64() * GIB / number(&answer, "bytes")?;
+            self.note(&format!("consume {name} {size} B, CPU s/GiB"), per_gib);
+        }
+        Ok(())
+    }
+}
+
+/// What a command cost the broker.
+struct Load {
+    spent: Duration,
+    peak_bytes: u64,
+}
+
+fn number(answer: &Value, field: &str) -> Result<f64> {
+    answer[field].as_f64().with_context(|| format!("no {field} in {answer}"))
+}

@@ -1,0 +1,270 @@
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.nio.ByteBuffer;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Properties;
+import java.util.Random;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.concurrent.locks.LockSupport;
+import org.HdrHistogram.ConcurrentHistogram;
+import org.HdrHistogram.Histogram;
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+import org.apache.kafka.common.serialization.ByteArraySerializer;
+
+/**
+ * The client of {@code cargo xtask bench}: one warm JVM that takes a command a line, {@code NAME key=value…}, and
+ * answers each with one line of JSON, or {@code error TEXT}. Clients run with Kafka's default settings (acks=all).
+ *
+ * <p>Latencies count from the moment a record was due, not from when it was sent, so that a stalled broker cannot hide
+ * the records it kept waiting.
+ */
+public final class Bench {
+    private static final long MEGABYTE = 1_000_000;
+    private static final long LATENCY_MICROS_MAX = 60_000_000;
+    private static final double CREATE_SECONDS_MAX = 60;
+    private static final Duration POLL = Duration.ofMillis(100);
+    private static final long CONSUME_NANOS_MAX = 120_000_000_000L;
+
+    private final Map<String, String> options;
+
+    private Bench(Map<String, String> options) {
+        this.options = options;
+    }
+
+    public static void main(String[] arguments) throws Exception {
+        BufferedReader commands = new BufferedReader(new InputStreamReader(System.in));
+        for (String line = commands.readLine(); line != null; line = commands.readLine()) {
+            String[] words = line.trim().split("\\s+");
+            Map<String, String> options = new HashMap<>();
+            for (int i = 1; i < words.length; i++) {
+                String[] parts = words[i].split("=", 2);
+                options.put(parts[0], parts[1]);
+            }
+            try {
+                Out.line(new Bench(options).run(words[0]));
+            } catch (Exception problem) {
+                problem.printStackTrace();
+                Out.line("error " + String.valueOf(problem).replaceAll("\\s+", " "));
+            }
+        }
+        Runtime.getRuntime().halt(0);
+    }
+
+    private String run(String command) throws Exception {
+        return switch (command) {
+            case "create" -> create();
+            case "produce" -> produce();
+            case "produce-at" -> produceAt();
+            case "consume" -> consume();
+            case "end-to-end" -> endToEnd();
+            default -> throw new IllegalArgumentException("unknown command " + command);
+        };
+    }
+
+    private int number(String name) {
+        return Integer.parseInt(options.get(name));
+    }
+
+    private String topic() {
+        return options.get("topic");
+    }
+
+    private Properties settings() {
+        Properties settings = new Properties();
+        settings.put("bootstrap.servers", options.get("bootstrap"));
+        return settings;
+    }
+
+    private KafkaProducer<byte[], byte[]> producer() {
+        return new KafkaProducer<>(settings(), new ByteArraySerializer(), new ByteArraySerializer());
+    }
+
+    private KafkaConsumer<byte[], byte[]> consumer(boolean fromStart) {
+        KafkaConsumer<byte[], byte[]> consumer =
+                new KafkaConsumer<>(settings(), new ByteArrayDeserializer(), new ByteArrayDeserializer());
+        List<TopicPartition> partitions = new ArrayList<>();
+        consumer.partitionsFor(topic()).forEach(it -> partitions.add(new TopicPartition(topic(), it.partition())));
+        consumer.assign(partitions);
+        if (fromStart) {
+            consumer.seekToBeginning(partitions);
+        } else {
+            consumer.seekToEnd(partitions);
+            partitions.forEach(consumer::position);
+        }
+        return consumer;
+    }
+
+    private String create() throws Exception {
+        long started = System.nanoTime();
+        try (Admin admin = Admin.create(settings())) {
+            admin.createTopics(List.of(new NewTopic(topic(), number("partitions"), (short) 1))).all().get();
+            // A topic serves once each partition has a leader; the first produce shall not pay for that.
+            boolean ready = false;
+            while (!ready) {
+                if (seconds(started) > CREATE_SECONDS_MAX) {
+                    throw new IllegalStateException(topic() + " has no leaders");
+                }
+                try {
+                    var topics = admin.describeTopics(List.of(topic())).allTopicNames().get();
+                    var partitions = topics.get(topic()).partitions();
+                    ready = partitions.size() == number("partitions")
+                            && partitions.stream().allMatch(it -> it.leader() != null);
+                } catch (java.util.concurrent.ExecutionException notYet) {
+                    Thread.sleep(5);
+                }
+            }
+        }
+        return String.format(Locale.ROOT, "{\"seconds\":%.3f}", seconds(started));
+    }
+
+    /** Bytes that do not compress, with room for a time stamp at the front. */
+    private byte[] payload() {
+        byte[] bytes = new byte[number("size")];
+        new Random(7).nextBytes(bytes);
+        return bytes;
+    }
+
+    /** As fast as it goes: {@code size}, {@code megabytes}. */
+    private String produce() throws Exception {
+        byte[] payload = payload();
+        long count = number("megabytes") * MEGABYTE / payload.length;
+        AtomicReference<Exception> failure = new AtomicReference<>();
+        long started = System.nanoTime();
+        try (KafkaProducer<byte[], byte[]> producer = producer()) {
+            for (long i = 0; i < count; i++) {
+                producer.send(new ProducerRecord<>(topic(), payload), (metadata, problem) -> {
+                    if (problem != null) {
+                        failure.set(problem);
+                    }
+                });
+            }
+        }
+        check(failure);
+        double seconds = seconds(started);
+        double megabytes = (double) count * payload.length / MEGABYTE;
+        return String.format(Locale.ROOT, "{\"records\":%d,\"bytes\":%d,\"mb_s\":%.2f}",
+                count, count * payload.length, megabytes / seconds);
+    }
+
+    private static void check(AtomicReference<Exception> failure) throws Exception {
+        if (failure.get() != null) {
+            throw failure.get();
+        }
+    }
+
+    private static double seconds(long started) {
+        return (System.nanoTime() - started) / 1e9;
+    }
+
+    /** Calls {@code send} with the due time of each record, at {@code rate} megabytes a second for {@code seconds}. */
+    private void paced(int size, java.util.function.LongConsumer send) {
+        double perNano = number("rate_kb") * 1000.0 / size / 1e9;
+        long count = (long) (perNano * 1e9 * number("seconds"));
+        long started = System.nanoTime();
+        for (long i = 0; i < count; i++) {
+            long due = started + (long) (i / perNano);
+            while (System.nanoTime() < due) {
+                LockSupport.parkNanos(Math.max(50_000, due - System.nanoTime()));
+            }
+            send.accept(due);
+        }
+    }
+
+    private static String latencies(Histogram histogram) {
+        return String.format(Locale.ROOT,
+                "{\"count\":%d,\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"p999_ms\":%.3f,\"max_ms\":%.3f}",
+                histogram.getTotalCount(), histogram.getValueAtPercentile(50) / 1e3,
+                histogram.getValueAtPercentile(99) / 1e3, histogram.getValueAtPercentile(99.9) / 1e3,
+                histogram.getMaxValue() / 1e3);
+    }
+
+    private static void record(Histogram histogram, long due) {
+        long micros = (System.nanoTime() - due) / 1000;
+        histogram.recordValue(Math.max(1, Math.min(LATENCY_MICROS_MAX, micros)));
+    }
+
+    /** At a fixed rate: {@code size}, {@code rate_kb} a second, {@code seconds}. */
+    private String produceAt() throws Exception {
+        byte[] payload = payload();
+        Histogram histogram = new ConcurrentHistogram(LATENCY_MICROS_MAX, 3);
+        AtomicReference<Exception> failure = new AtomicReference<>();
+        try (KafkaProducer<byte[], byte[]> producer = producer()) {
+            producer.partitionsFor(topic());
+            paced(payload.length, due -> producer.send(new ProducerRecord<>(topic(), payload), (metadata, problem) -> {
+                record(histogram, due);
+                if (problem != null) {
+                    failure.set(problem);
+                }
+            }));
+        }
+        check(failure);
+        return latencies(histogram);
+    }
+
+    /** Everything from the start: {@code records}. */
+    private String consume() {
+        long wanted = Long.parseLong(options.get("records"));
+        long started = System.nanoTime();
+        long count = 0;
+        long bytes = 0;
+        double first = 0;
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer(true)) {
+            while (count < wanted) {
+                for (ConsumerRecord<byte[], byte[]> record : consumer.poll(POLL)) {
+                    if (count == 0) {
+                        first = seconds(started);
+                    }
+                    count++;
+                    bytes += record.serializedValueSize();
+                }
+                if (System.nanoTime() - started > CONSUME_NANOS_MAX) {
+                    throw new IllegalStateException(count + " of " + wanted + " records");
+                }
+            }
+        }
+        return String.format(Locale.ROOT, "{\"bytes\":%d,\"mb_s\":%.2f,\"first_ms\":%.1f}", bytes,
+                bytes / (double) MEGABYTE / seconds(started), first * 1000);
+    }
+
+    /** From due time to arrival at a consumer: {@code size}, {@code rate_kb} a second, {@code seconds}. */
+    private String endToEnd() throws Exception {
+        int size = number("size");
+        Histogram histogram = new ConcurrentHistogram(LATENCY_MICROS_MAX, 3);
+        long expected = (long) (number("rate_kb") * 1000.0 / size * number("seconds"));
+        AtomicReference<Exception> failure = new AtomicReference<>();
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer(false);
+                KafkaProducer<byte[], byte[]> producer = producer()) {
+            producer.partitionsFor(topic());
+            Thread sender = new Thread(() -> paced(size, due -> {
+                byte[] payload = ByteBuffer.allocate(size).putLong(due).array();
+                producer.send(new ProducerRecord<>(topic(), payload), (metadata, problem) -> {
+                    if (problem != null) {
+                        failure.set(problem);
+                    }
+                });
+            }));
+            sender.start();
+            long deadline = System.nanoTime() + (number("seconds") + 30) * 1_000_000_000L;
+            while (histogram.getTotalCount() < expected && System.nanoTime() < deadline) {
+                for (ConsumerRecord<byte[], byte[]> record : consumer.poll(POLL)) {
+                    record(histogram, ByteBuffer.wrap(record.value()).getLong());
+                }
+            }
+            sender.join();
+        }
+        check(failure);
+        return latencies(histogram);
+    }
+}

@@ -7,8 +7,8 @@
 use bytes::{Bytes, BytesMut};
 use vocabulary::TopicId;
 
-/// How many bytes decoding may allocate for each byte of a frame. The leanest legal message, an
-/// array of groups with empty names in OffsetFetch v8, needs 27.
+/// How many bytes decoding may allocate for each byte of a frame. The leanest legal request, groups
+/// with empty names in OffsetFetch 8, needs 27; the leanest response, ListGroups 3 alike, needs 32.
 pub const BUDGET_PER_BYTE: usize = 32;
 
 /// How many bytes decoding one frame may allocate whatever its length, records not counted. The

@@ -34,7 +34,8 @@ public class Vectors {
     static int counter;
 
     public static void main(String[] names) throws Exception {
-        System.out.println("# Made by Vectors.java with Apache Kafka 4.3.1; one line is a message, its version, its bytes.");
+        System.out.println("# Made by Vectors.java with Apache Kafka 4.3.1; "
+            + "one line is a message, its version, its bytes.");
         for (String name : names) {
             Class<?> type = find(name);
             Schema[] schemas = (Schema[]) type.getField("SCHEMAS").get(null);

@@ -89,11 +89,11 @@ pub(super) struct Gap {
 /// Links the files, given in the order of their names, to one chain without gap or overlap.
 pub(super) fn link(files: &[FileSummary]) -> Result<Vec<Link>, Gap> {
     let mut chain: Vec<Link> = Vec::new();
+    let start = files.first().map_or(0, |it| it.name.first);
     for (file, summary) in files.iter().enumerate() {
         let first = summary.name.first;
-        // The name is a trace itself: everything below it was durable once.
-        let next = chain.last().map(|it| it.first + it.count);
-        if next.is_some_and(|next| next < first) {
+        // The name is a trace itself: everything below it was durable once, from the oldest file on.
+        if chain.last().map_or(start, |it| it.first + it.count) < first {
             return Err(gap(files, &chain, first));
         }
         if summary.count != 0 {
@@ -192,6 +192,7 @@ mod tests {
         assert_eq!(sequences(&[file(3, 0, 1, None), file(5, 0, 1, None)]), Err(4096));
         assert_eq!(sequences(&[file(3, 0, 2, Some(9))]), Err(8192));
         assert_eq!(sequences(&[file(3, 0, 0, None)]), Err(0));
+        assert_eq!(sequences(&[file(3, 0, 0, None), file(6, 0, 1, None)]), Err(0));
         assert_eq!(sequences(&[file(3, 0, 1, Some(5)), file(4, 0, 0, None)]), Err(4096));
         let gap = link(&[file(3, 0, 1, None), file(5, 0, 1, None)]).expect_err("4 is missing");
         assert!(gap.reason.starts_with("segment 4 is missing"), "{}", gap.reason);

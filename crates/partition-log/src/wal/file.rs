@@ -25,6 +25,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use environment::{Clock, Environment, StopToken};
 use std::collections::VecDeque;
+use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -255,6 +256,11 @@ impl FileWal {
             (last.file, last.position, last.length)
         };
         let bytes = file.read_at(position, usize::try_from(length).unwrap_or(usize::MAX)).await?;
+        if bytes.len() as u64 != length {
+            let source = Arc::new(io::Error::from(io::ErrorKind::UnexpectedEof));
+            let name = format!("segment {sequence}");
+            return Err(VolumeError::Failed { operation: "copy", name, source });
+        }
         let frame = length.next_multiple_of(FRAME_BYTES);
         let current = self.create(sequence, frame).await?;
         current.file.write_synced(0, Arc::new(vec![bytes])).await?;

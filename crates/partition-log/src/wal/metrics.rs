@@ -14,7 +14,7 @@ pub struct WalMetrics {
     pub bytes: Counter,
     /// Of segments being written.
     pub in_flight_bytes: Gauge,
-    /// From the start of a group's write to its durability, retries included.
+    /// From the start of a group's write to its acknowledgement, retries included.
     pub write_seconds: Histogram,
 }
 
@@ -37,7 +37,8 @@ impl WalMetrics {
         registry.register("wal_bytes", "Bytes of durable WAL segments", self.bytes.clone());
         let (name, help) = ("wal_in_flight_bytes", "Bytes of WAL segments being written");
         registry.register(name, help, self.in_flight_bytes.clone());
-        let (name, help) = ("wal_write_seconds", "Time to make a WAL segment durable");
+        let (name, help) =
+            ("wal_write_seconds", "Time from the start of a WAL write to its acknowledgement");
         registry.register(name, help, self.write_seconds.clone());
     }
 }

@@ -166,13 +166,13 @@ async fn groups_have_a_limit_but_always_one_batch() {
 async fn reservations_are_backpressure() {
     let (backend, ears) = (Gated::new(1), Ears::default());
     let limits = WalOptions { reserved_bytes_max: ByteCount(1000), ..options() };
-    let (wal, _environment) = open(&backend, limits).await;
+    let (wal, environment) = open(&backend, limits).await;
     append(&wal, &ears, 0, Offset(0), 600).await;
     settle().await;
     let waiting = {
         let wal = wal.clone();
         let reserve = async move { wal.reserve(5000).await.map(drop) }; // More than all room.
-        _environment.tasks.spawn(environment::TaskKind::Background, "reserve", reserve)
+        environment.tasks.spawn(environment::TaskKind::Background, "reserve", reserve)
     };
     settle().await;
     assert!(!waiting.is_finished());

@@ -3,7 +3,7 @@
 use super::*;
 use crate::segment::{SegmentBuilder, SegmentName};
 use crate::volume::{LocalVolume, MemoryFaults, Volume};
-use environment::TaskKind;
+use environment::{Entropy, SeededEntropy, TaskKind};
 
 const KIB: u64 = 1024;
 
@@ -213,6 +213,43 @@ async fn old_bytes_behind_the_end_are_not_taken_for_segments() {
     let file = forged(&[(7, 1), (8, 1), (10, 1)]);
     let error = recover_forged(&[(name, file)]).await.expect_err("9 is gone").to_string();
     assert!(error.contains("segment 9 is missing although segment 10 was begun"), "{error}");
+}
+
+// Goal: whatever a disk makes of the files, recovery gives a prefix or refuses, and never panics.
+#[tokio::test(start_paused = true)]
+async fn any_damage_is_cut_or_refused() {
+    let entropy = SeededEntropy::new(1);
+    let (mut cut, mut refused) = (0, 0);
+    for round in 0..1000 {
+        let files = [(7, 3), (10, 1), (11, 0)].map(|(first, count)| {
+            let segments: Vec<_> = (first..first + count).map(|it| (it, first)).collect();
+            (format!("{first:020}.wal"), forged(&segments).to_vec())
+        });
+        let mut files = files.to_vec();
+        let damaged = entropy.below(2) as usize;
+        let bytes = &mut files[damaged].1;
+        for _ in 0..=entropy.below(4) {
+            // Where the fields are: frames hold about 300 bytes each.
+            let at = (entropy.below(3) * 4096 + entropy.below(300)) as usize;
+            match (entropy.below(3), bytes.get_mut(at)) {
+                (0, Some(byte)) => *byte = entropy.next_u64() as u8,
+                (1, Some(byte)) => *byte ^= 1 << entropy.below(8),
+                (_, _) => bytes.truncate(at),
+            }
+        }
+        let files: Vec<_> =
+            files.iter().map(|it| (it.0.as_str(), Bytes::copy_from_slice(&it.1))).collect();
+        match recover_forged(&files).await {
+            Ok(sequences) => {
+                // Only the last file is beyond proof; it is named, so 10 must be there.
+                assert_eq!(sequences, [7, 8, 9, 10], "round {round}");
+                cut += 1;
+            }
+            Err(WalError::Corrupt { .. } | WalError::Unsupported { .. }) => refused += 1,
+            Err(error) => panic!("round {round}: {error}"),
+        }
+    }
+    assert!(10 < cut && 100 < refused, "{cut} harmless, {refused} refused");
 }
 
 #[tokio::test(start_paused = true)]

@@ -94,7 +94,7 @@ impl Swarm {
     }
 
     fn faults(&self, entropy: &dyn Entropy) -> MemoryFaults {
-        let mut per_mille = || entropy.below(3).saturating_sub(1) * entropy.below(600);
+        let per_mille = || entropy.below(3).saturating_sub(1) * entropy.below(600);
         MemoryFaults {
             create_full_per_mille: per_mille(),
             write_fails_per_mille: per_mille(),

@@ -192,7 +192,9 @@ impl Bench<'_> {
     }
 
     fn create(&mut self, broker: &Shared, topic: &str, partitions: u32) -> Result<f64> {
-        let answer = self.ask(broker, topic, "create", &format!("partitions={partitions}"))?;
+        let prime = if partitions == PARTITIONS { " prime=yes" } else { "" };
+        let rest = format!("partitions={partitions}{prime}");
+        let answer = self.ask(broker, topic, "create", &rest)?;
         number(&answer, "seconds")
     }
 

@@ -222,9 +222,18 @@ def restart():
     send_all(sender, topic, [str(i).encode() for i in range(500)])
     first = take(reader, 500)
     control.ask("restart")
-    send_all(sender, topic, [str(i).encode() for i in range(500, 1000)])
-    rest = take(reader, 500)
-    equal([r.value for r in first + rest], [str(i).encode() for i in range(1000)], "records")
+    expected = [str(i).encode() for i in range(1000)]
+    send_all(sender, topic, expected[500:])
+    seen = dict.fromkeys(r.value for r in first)  # A member that joins again reads again what it did not commit.
+
+    def read_on():
+        for batch in reader.poll(500).values():
+            seen.update(dict.fromkeys(r.value for r in batch))
+        return len(seen) == 1000
+
+    until(read_on, 2 * SECONDS, "the member reads on")
+    equal(list(seen) == expected, True, "order of what the member read")
+    equal([r.value for r in read_all(topic)] == expected, True, "each record is stored once and in order")
     reader.close()
     sender.close()
 

@@ -1,0 +1,96 @@
+//! FindCoordinator (key 10): which broker coordinates a group. One key, or many from version 4.
+//!
+//! Transactional ids are refused at once and for good, with the code InitProducerId uses:
+//! transactions are not built yet, and a retriable code would have clients ask for ever. Share
+//! groups and unknown kinds of key are an invalid request, as in Kafka without a share coordinator.
+
+use std::sync::Arc;
+
+use protocol::ErrorCode;
+use protocol::messages::find_coordinator::response::Coordinator;
+use protocol::messages::find_coordinator::{Request, Response};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+use crate::refusal::Refusal;
+
+/// The first version that asks for many keys (KIP-699).
+const BATCH_VERSION: i16 = 4;
+
+/// The kinds of key.
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: Request,
+) -> Response {
+    let kind = request.key_type;
+    if context.version < BATCH_VERSION {
+        let row = find(broker, context, kind, request.key).await;
+        return Response {
+            error_code: row.error_code,
+            error_message: row.error_message,
+            node_id: row.node_id,
+            host: row.host,
+            port: row.port,
+            ..Default::default()
+        };
+    }
+    let mut coordinators = Vec::with_capacity(request.coordinator_keys.len());
+    for key in request.coordinator_keys {
+        coordinators.push(find(broker, context, kind, key).await);
+    }
+    Response { coordinators, ..Default::default() }
+}
+
+async fn find(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    kind: i8,
+    key: String,
+) -> Coordinator {
+    let found = match kind {
+        GROUP => of_group(broker, context, &key).await,
+        TRANSACTION => Err(Refusal::new(
+            ErrorCode::TransactionalIdAuthorizationFailed,
+            "Transactions are not served yet.",
+        )),
+        _ => {
+            Err(Refusal::new(ErrorCode::InvalidRequest, format!("No coordinators of kind {kind}.")))
+        }
+    };
+    match found {
+        Ok(node) => Coordinator {
+            key,
+            node_id: node.id.0,
+            host: node.host,
+            port: i32::from(node.port),
+            error_message: None,
+            ..Default::default()
+        },
+        Err(refusal) => Coordinator {
+            key,
+            node_id: -1,
+            port: -1,
+            error_code: refusal.code.code(),
+            error_message: Some(refusal.message),
+            ..Default::default()
+        },
+    }
+}
+
+async fn of_group(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    group: &str,
+) -> Result<cluster::Broker, Refusal> {
+    let unavailable =
+        || Refusal::new(ErrorCode::CoordinatorNotAvailable, "The coordinator is not available.");
+    let (topic, partition) = broker.groups.home(broker, group).await.map_err(|_| unavailable())?;
+    let index = usize::try_from(partition.index).ok();
+    let leader = index.and_then(|it| topic.partitions.get(it)).map(|it| it.leader);
+    let mut nodes = broker.endpoints(&context.listener).into_iter();
+    nodes.find(|it| Some(it.id) == leader).ok_or_else(unavailable)
+}

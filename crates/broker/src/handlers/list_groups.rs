@@ -1,0 +1,41 @@
+//! ListGroups (key 16): every group coordinated here, filtered by state (KIP-518) and type (KIP-848).
+
+use std::sync::Arc;
+
+use coordinator::{Command, ListFilter, ListedGroup, Reply};
+use protocol::messages::list_groups::response;
+use protocol::messages::list_groups::{Request, Response};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+
+/// The type of every group served here.
+const CLASSIC: &str = "classic";
+
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    _context: &RequestContext,
+    request: Request,
+) -> Response {
+    let filter = ListFilter { states: request.states_filter, types: request.types_filter };
+    let replies = match broker.groups.ask_all(broker, &Command::List(filter)).await {
+        Ok(replies) => replies,
+        Err(code) => return Response { error_code: code.code(), ..Default::default() },
+    };
+    let groups = replies.into_iter().flat_map(|reply| match reply {
+        Reply::List(groups) => groups,
+        _ => Vec::new(), // A list is answered with a list.
+    });
+    let mut groups: Vec<response::ListedGroup> = groups.map(row).collect();
+    groups.sort_by(|a, b| a.group_id.cmp(&b.group_id));
+    Response { groups, ..Default::default() }
+}
+
+fn row(it: ListedGroup) -> response::ListedGroup {
+    response::ListedGroup {
+        group_id: it.group,
+        protocol_type: it.protocol_type,
+        group_state: it.state.name().to_owned(),
+        group_type: CLASSIC.to_owned(),
+    }
+}

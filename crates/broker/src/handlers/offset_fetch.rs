@@ -1,0 +1,176 @@
+//! OffsetFetch (key 9): how far groups have come. One group, from version 8 many; topics by name,
+//! from version 10 by id.
+//!
+//! `require_stable` is accepted: offsets of open transactions do not exist yet, so every committed
+//! offset is stable.
+
+use std::sync::Arc;
+
+use coordinator::{Command, FetchOffsets, FetchTopics, FetchedOffset, Reply};
+use protocol::ErrorCode;
+use protocol::messages::offset_fetch::request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
+use protocol::messages::offset_fetch::response::{
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+    OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+};
+use protocol::messages::offset_fetch::{Request, Response};
+use vocabulary::{Offset, TopicId};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+
+/// The first version with a code for the whole answer.
+const GROUP_CODE_VERSION: i16 = 2;
+
+/// The first version that asks for many groups (KIP-709).
+const BATCH_VERSION: i16 = 8;
+
+/// The first version that names topics by id (KIP-848).
+const TOPIC_ID_VERSION: i16 = 10;
+
+/// What was found for one topic.
+struct Row {
+    name: String,
+    id: TopicId,
+    partitions: Vec<(FetchedOffset, ErrorCode)>,
+}
+
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: Request,
+) -> Response {
+    if context.version < BATCH_VERSION {
+        return one_group(broker, context.version, request).await;
+    }
+    let by_id = TOPIC_ID_VERSION <= context.version;
+    let mut groups = Vec::with_capacity(request.groups.len());
+    for OffsetFetchRequestGroup { group_id, topics, .. } in request.groups {
+        let (rows, code) = match fetch(broker, &group_id, topics, by_id).await {
+            Ok(rows) => (rows, ErrorCode::None),
+            Err(code) => (Vec::new(), code),
+        };
+        groups.push(OffsetFetchResponseGroup {
+            group_id,
+            topics: rows.into_iter().map(topic_of_group).collect(),
+            error_code: code.code(),
+        });
+    }
+    Response { groups, ..Default::default() }
+}
+
+async fn one_group(broker: &Arc<Broker>, version: i16, request: Request) -> Response {
+    let by_name = |it: OffsetFetchRequestTopic| OffsetFetchRequestTopics {
+        name: it.name,
+        partition_indexes: it.partition_indexes,
+        ..Default::default()
+    };
+    let asked: Option<Vec<OffsetFetchRequestTopics>> =
+        request.topics.map(|topics| topics.into_iter().map(by_name).collect());
+    let fetched = fetch(broker, &request.group_id, asked.clone(), false).await;
+    let (rows, code) = match fetched {
+        Ok(rows) => (rows, ErrorCode::None),
+        // Version 1 can tell only partition by partition.
+        Err(code) if version < GROUP_CODE_VERSION => {
+            let rows = asked.unwrap_or_default().into_iter().map(|it| refused(it, code));
+            (rows.collect(), code)
+        }
+        Err(code) => (Vec::new(), code),
+    };
+    Response {
+        topics: rows.into_iter().map(topic_of_one).collect(),
+        error_code: code.code(),
+        ..Default::default()
+    }
+}
+
+async fn fetch(
+    broker: &Arc<Broker>,
+    group: &str,
+    asked: Option<Vec<OffsetFetchRequestTopics>>,
+    by_id: bool,
+) -> Result<Vec<Row>, ErrorCode> {
+    let wanted = match &asked {
+        None => FetchTopics::All,
+        Some(topics) => {
+            let known = topics
+                .iter()
+                .filter_map(|it| Some((name_of(broker, it, by_id)?, it.partition_indexes.clone())));
+            FetchTopics::Some(known.collect())
+        }
+    };
+    let command = Command::Fetch(FetchOffsets { group: group.to_owned(), topics: wanted });
+    let pick = |reply| if let Reply::Fetch(it) = reply { Some(it) } else { None };
+    let reply = broker.groups.ask(broker, group, command, pick).await?;
+    let found = |(name, offsets): (String, Vec<FetchedOffset>), id| Row {
+        name,
+        id,
+        partitions: offsets.into_iter().map(|it| (it, ErrorCode::None)).collect(),
+    };
+    let mut replies = reply.topics.into_iter();
+    let Some(topics) = asked else {
+        // By id, a topic that has gone cannot be named; its offsets go with it.
+        let rows = replies.filter_map(|row| match broker.view.topic(&row.0) {
+            Some(topic) => Some(found(row, topic.id)),
+            None if by_id => None,
+            None => Some(found(row, TopicId::ZERO)),
+        });
+        return Ok(rows.collect());
+    };
+    let rows = topics.into_iter().map(|asked| match name_of(broker, &asked, by_id) {
+        Some(name) => {
+            let row = replies.next().filter(|(answered, _)| *answered == name);
+            match row {
+                Some(row) => found(row, asked.topic_id),
+                // Deleted, or created, while the coordinator was asked.
+                None => refused(asked, ErrorCode::UnknownTopicOrPartition),
+            }
+        }
+        None => refused(asked, ErrorCode::UnknownTopicId),
+    });
+    Ok(rows.collect())
+}
+
+/// Only ids need to be looked up: of a topic that does not exist nothing is committed.
+fn name_of(broker: &Broker, asked: &OffsetFetchRequestTopics, by_id: bool) -> Option<String> {
+    if by_id {
+        broker.view.topic_by_id(asked.topic_id).map(|it| it.name.clone())
+    } else {
+        Some(asked.name.clone())
+    }
+}
+
+fn refused(asked: OffsetFetchRequestTopics, code: ErrorCode) -> Row {
+    let partition = |partition| {
+        let (offset, metadata) = (Offset(-1), String::new());
+        (FetchedOffset { partition, offset, leader_epoch: -1, metadata }, code)
+    };
+    let partitions = asked.partition_indexes.into_iter().map(partition).collect();
+    Row { name: asked.name, id: asked.topic_id, partitions }
+}
+
+fn topic_of_group(row: Row) -> OffsetFetchResponseTopics {
+    let partitions = row.partitions.into_iter().map(|(it, code)| OffsetFetchResponsePartitions {
+        partition_index: it.partition,
+        committed_offset: it.offset.0,
+        committed_leader_epoch: it.leader_epoch,
+        metadata: Some(it.metadata),
+        error_code: code.code(),
+    });
+    let partitions = partitions.collect();
+    OffsetFetchResponseTopics { name: row.name, topic_id: row.id, partitions }
+}
+
+fn topic_of_one(row: Row) -> OffsetFetchResponseTopic {
+    let partitions = row.partitions.into_iter().map(|(it, code)| OffsetFetchResponsePartition {
+        partition_index: it.partition,
+        committed_offset: it.offset.0,
+        committed_leader_epoch: it.leader_epoch,
+        metadata: Some(it.metadata),
+        error_code: code.code(),
+    });
+    let partitions = partitions.collect();
+    OffsetFetchResponseTopic { name: row.name, partitions }
+}

@@ -58,7 +58,7 @@ pub(crate) fn examine(workspace: &Workspace) -> Result<Findings> {
         ("lines are at most 120 characters", sources::long_lines(&files)),
         ("every Rust file starts with a header", sources::headers(&files)),
         ("module names are nouns of the domain", sources::module_names(&files)),
-        ("no banned words", words::banned(&files)),
+        ("no banned words", words::banned(&files, &modules)),
         ("no paths of a machine, no registry hosts", words::places(&files)),
         ("documents name every crate", documents::mentions(&workspace.root, &metadata)),
     ])

@@ -3,6 +3,7 @@
 //! The words stand here in two halves, so that this file does not hold them itself.
 
 use super::SourceFile;
+use super::modules::Modules;
 
 struct Banned {
     word: &'static str,
@@ -36,12 +37,13 @@ const PLACES: [&str; 11] = [
     concat!("proxy.go", "lang"),
 ];
 
-pub(crate) fn banned(files: &[SourceFile]) -> Vec<String> {
+pub(crate) fn banned(files: &[SourceFile], modules: &Modules) -> Vec<String> {
     let mut problems = Vec::new();
     for file in files.iter().filter(|file| file.is_rust()) {
         for banned in &BANNED {
             for (at, _) in file.text.match_indices(banned.word) {
-                if banned.word.starts_with("::*") && is_test_prelude(&file.text, at) {
+                let is_glob = banned.word.starts_with("::*");
+                if is_glob && (modules.is_test(&file.path) || is_test_prelude(&file.text, at)) {
                     continue;
                 }
                 let word = banned.word.trim_end();
@@ -74,15 +76,21 @@ pub(crate) fn places(files: &[SourceFile]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{SourceFile, banned, places};
+    use super::{Modules, SourceFile, banned, places};
 
     #[test]
     fn words_are_found_with_their_lines() {
         let file = |text: &str| SourceFile { path: "a.rs".to_owned(), text: text.to_owned() };
         let unfinished = format!("//! x\nfn a() {{ {}) }}\n", concat!("todo", "!("));
-        assert_eq!(banned(&[file(&unfinished)]), [concat!("a.rs:2: todo", "!( (finish it)")]);
-        assert!(banned(&[file("use super::*;\nuse proptest::prelude::*;\n")]).is_empty());
-        assert_eq!(banned(&[file("pub use a::*;\n")]).len(), 1);
+        assert_eq!(
+            banned(&[file(&unfinished)], &Modules::default()),
+            [concat!("a.rs:2: todo", "!( (finish it)")]
+        );
+        assert!(
+            banned(&[file("use super::*;\nuse proptest::prelude::*;\n")], &Modules::default())
+                .is_empty()
+        );
+        assert_eq!(banned(&[file("pub use a::*;\n")], &Modules::default()).len(), 1);
         assert_eq!(places(&[file(concat!("x\n\"/wo", "rk/main\""))]).len(), 1);
     }
 }

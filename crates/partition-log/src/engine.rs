@@ -179,6 +179,11 @@ impl LogEngine {
         self.shared.partition(partition)
     }
 
+    /// Every hosted partition, in no particular order.
+    pub fn partitions(&self) -> Vec<Arc<PartitionLog>> {
+        self.shared.logs()
+    }
+
     /// Stops serving a partition whose topic was deleted: waiters fail, its tail is dropped.
     pub fn remove(&self, partition: Partition) {
         self.unhosted().remove(&partition);
@@ -301,3 +306,6 @@ impl fmt::Debug for LogEngine {
         f.debug_struct("LogEngine").field("shared", &self.shared).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -342,6 +342,19 @@ impl PartitionLog {
     }
 }
 
+#[cfg(test)]
+impl PartitionLog {
+    /// What the partition holds outside of itself, as far as it is its own.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let state = self.state();
+        let tail = state.tail.as_ref().map_or(0, |it| size_of_val(&**it) + it.heap_bytes());
+        let producers =
+            state.producers.as_ref().map_or(0, |it| size_of_val(&**it) + it.heap_bytes());
+        let base = state.base_producers.as_ref().map_or(0, Bytes::len);
+        tail + producers + base + state.epochs.heap_bytes() + self.waits().heap_bytes()
+    }
+}
+
 impl LogOffsets {
     pub(crate) fn limit(&self, limit: ReadLimit) -> Offset {
         match limit {

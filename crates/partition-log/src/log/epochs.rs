@@ -66,6 +66,13 @@ impl EpochHistory {
 }
 
 #[cfg(test)]
+impl EpochHistory {
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.starts.capacity() * size_of::<(LeaderEpoch, Offset)>()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -222,3 +222,15 @@ impl ProducerTable {
         }
     }
 }
+
+#[cfg(test)]
+impl ProducerTable {
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let batches: usize = self.producers.values().map(|it| it.batches.capacity()).sum();
+        let entries = self.producers.capacity() * 8 / 7 * (1 + size_of::<(ProducerId, Producer)>());
+        batches * size_of::<SeenBatch>() + entries
+    }
+}
+
+#[cfg(test)]
+mod tests;

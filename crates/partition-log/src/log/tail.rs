@@ -252,6 +252,13 @@ impl Tail {
     }
 }
 
+#[cfg(test)]
+impl Tail {
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<TailEntry>()
+    }
+}
+
 /// What a tail weighs in the budgets of its engine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct TailCosts {
@@ -287,3 +294,6 @@ fn add_piece(pieces: &mut Vec<Piece>, entry: &TailEntry) {
     }
     pieces.push(piece);
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,6 +132,12 @@ impl Waits {
         self.wake();
     }
 
+    #[cfg(test)]
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let durable = size_of::<(Offset, oneshot::Sender<Result<(), AppendError>>)>();
+        self.durable.capacity() * durable + self.watchers.capacity() * size_of::<usize>()
+    }
+
     pub(crate) fn wake(&self) {
         for waiter in &self.watchers {
             waiter.wake();

@@ -1,0 +1,10 @@
+//! The engine over a simulated disk, a lying bucket and the memory metadata.
+
+mod crashes;
+mod deletion;
+mod flushing;
+mod memory;
+mod mortal;
+mod reading;
+mod world;
+mod writing;

@@ -1,0 +1,160 @@
+//! Retention, deletion on request, garbage and orphans.
+
+use super::world::{World, acked, batch, batch_of, partition, read_all};
+use crate::log::{Cleanup, DeleteRecordsError, LogSettings, ReadLimit};
+use crate::read::ReadError;
+use bucket::{Bucket, Key, Purpose};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+use vocabulary::{Offset, SegmentId, Timestamp};
+
+async fn objects(world: &World) -> usize {
+    world.bucket.list(&Key::new("data"), None, 10_000).await.unwrap().len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_runs_go_and_so_do_their_objects() {
+    let mut world = World::new(1);
+    let settings = LogSettings { retention_ms: Some(3_600_000), ..LogSettings::default() };
+    world.settings = Arc::new(settings);
+    let life = world.start().await;
+    let log = world.host(&life, partition(0));
+    let now = world.environment.clock.wall().0;
+    acked(&log, batch_of(None, 1, 3, 50, now)).await;
+    life.engine.flush_all().await;
+    world.sleep(Duration::from_secs(1800)).await;
+    acked(&log, batch_of(None, 2, 3, 50, now + 1_800_000)).await;
+    life.engine.flush_all().await;
+    assert_eq!((log.offsets().log_start, objects(&world).await), (Offset(0), 2));
+    world.sleep(Duration::from_secs(2200)).await;
+    assert_eq!(log.offsets().log_start, Offset(3));
+    world.sleep(Duration::from_secs(120)).await;
+    assert_eq!(objects(&world).await, 1, "A7");
+    assert_eq!(world.runs.segments().len(), 1);
+    assert_eq!(read_all(&world, &log, Offset(3)).await.len(), 1);
+    let below = log.read(Offset(0), 1000, true, ReadLimit::HighWatermark).await;
+    assert!(matches!(below, Err(ReadError::OffsetOutOfRange { .. })));
+    world.check(&[partition(0)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_exceeds_the_size_goes_from_the_start() {
+    let mut world = World::new(2);
+    let settings = LogSettings { retention_bytes: Some(3000), ..LogSettings::default() };
+    world.settings = Arc::new(settings);
+    let life = world.start().await;
+    let log = world.host(&life, partition(0));
+    for label in 0..10 {
+        let now = world.environment.clock.wall().0;
+        acked(&log, batch_of(None, label, 1, 500, now)).await;
+        life.engine.flush_all().await;
+    }
+    let before = log.size_bytes();
+    world.sleep(Duration::from_secs(700)).await;
+    let after = log.size_bytes();
+    assert!(3000 <= after && after < 3000 + before / 10, "{before} became {after}");
+    let runs = world.runs.runs(partition(0));
+    assert_eq!(after, runs.iter().map(|it| it.length).sum::<u64>());
+    assert_eq!(log.offsets().log_start, runs[0].base);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_delete_policy_nothing_goes() {
+    let mut world = World::new(3);
+    let cleanup = Cleanup { delete: false, compact: true };
+    let settings = LogSettings { cleanup, retention_ms: Some(1), ..LogSettings::default() };
+    world.settings = Arc::new(settings);
+    let life = world.start().await;
+    let log = world.host(&life, partition(0));
+    acked(&log, batch(1, 1, 50)).await;
+    life.engine.flush_all().await;
+    world.sleep(Duration::from_secs(3600)).await;
+    assert_eq!(log.offsets().log_start, Offset(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_are_deleted_on_request_even_in_the_tail() {
+    let world = World::new(4);
+    let life = world.start().await;
+    let log = world.host(&life, partition(0));
+    for label in 0..4 {
+        acked(&log, batch(label, 3, 50)).await;
+    }
+    life.engine.flush_all().await;
+    for label in 4..8 {
+        acked(&log, batch(label, 3, 50)).await;
+    }
+    assert_eq!(log.delete_before(Offset(4)).await, Ok(Offset(4)));
+    assert_eq!(log.delete_before(Offset(2)).await, Ok(Offset(4)), "it never moves back");
+    let high_watermark = Offset(24);
+    let beyond = log.delete_before(Offset(25)).await;
+    let asked = Offset(25);
+    assert_eq!(beyond, Err(DeleteRecordsError::OffsetOutOfRange { asked, high_watermark }));
+    assert_eq!(read_all(&world, &log, Offset(4)).await[0].0, 3, "whole batches");
+    assert_eq!(log.delete_before(Offset(17)).await, Ok(Offset(17)));
+    // The log start is inside of the tail: the flush keeps A3, and a restart remembers.
+    life.engine.flush_all().await;
+    world.check(&[partition(0)]).await;
+    world.crash(life).await;
+    let life = world.start().await;
+    let log = world.host(&life, partition(0));
+    assert_eq!(log.offsets().log_start, Offset(17));
+    assert_eq!(log.delete_before(Offset(-1)).await, Ok(Offset(24)));
+    assert_eq!(log.size_bytes(), 0);
+    assert_eq!(read_all(&world, &log, Offset(24)).await.len(), 0);
+    assert_eq!(acked(&log, batch(9, 1, 50)).await, Offset(24));
+    world.sleep(Duration::from_secs(200)).await;
+    assert_eq!(objects(&world).await, world.runs.segments().len());
+    world.check(&[partition(0)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn garbage_stays_for_its_grace_and_through_trouble() {
+    let world = World::new(5);
+    let life = world.start().await;
+    let log = world.host(&life, partition(0));
+    acked(&log, batch(1, 1, 50)).await;
+    life.engine.flush_all().await;
+    log.delete_before(Offset(1)).await.unwrap();
+    world.sleep(Duration::from_secs(55)).await;
+    assert_eq!(objects(&world).await, 1, "A6: readers may be under way");
+    world.bucket.set_faults(bucket::Faults { failed_per_mille: 1000, ..bucket::Faults::NONE });
+    world.sleep(Duration::from_secs(300)).await;
+    assert_eq!(world.runs.segments().len(), 1, "forgotten only once it is deleted");
+    world.bucket.set_faults(bucket::Faults::NONE);
+    world.sleep(Duration::from_secs(60)).await;
+    assert_eq!((objects(&world).await, world.runs.segments().len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sweep_takes_old_orphans_and_nothing_else() {
+    // The store stamps objects with the machine's time: a world far ahead makes all of them old.
+    let world = World::starting_at(6, Timestamp(7_000_000_000_000));
+    let life = world.start().await;
+    let log = world.host(&life, partition(0));
+    acked(&log, batch_of(None, 1, 1, 50, 7_000_000_000_000)).await;
+    life.engine.flush_all().await;
+    let orphan = crate::segment_key(SegmentId(0xdead));
+    let foreign = Key::new("data/notes/readme");
+    for key in [&orphan, &foreign] {
+        world.bucket.put_new(key, vec![Bytes::from_static(b"x")], Purpose::Flush).await.unwrap();
+    }
+    assert_eq!(objects(&world).await, 3);
+    world.sleep(Duration::from_secs(4200)).await;
+    let left = world.bucket.list(&Key::new("data"), None, 10).await.unwrap();
+    assert_eq!(left.len(), 2, "A7: {left:?}");
+    assert!(left.iter().all(|it| it.key != orphan));
+    assert_eq!(life.engine.metrics().orphans_swept.get(), 1);
+    assert_eq!(read_all(&world, &log, Offset(0)).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn young_orphans_may_be_uploads_under_way() {
+    let world = World::new(7); // Behind the machine's time: every object is young.
+    let _life = world.start().await;
+    let orphan = crate::segment_key(SegmentId(0xdead));
+    world.bucket.put_new(&orphan, vec![Bytes::from_static(b"x")], Purpose::Flush).await.unwrap();
+    world.sleep(Duration::from_secs(7200)).await;
+    assert_eq!(objects(&world).await, 1);
+}

@@ -1,0 +1,204 @@
+use super::format::SnapshotError;
+use super::*;
+use bytes::Bytes;
+use proptest::prelude::*;
+
+const NOW: Timestamp = Timestamp(1_000);
+
+fn batch(producer: i64, epoch: i16, base_sequence: i32, count: i32, base: i64) -> ProducedBatch {
+    ProducedBatch {
+        producer: ProducerId(producer),
+        epoch,
+        base_sequence,
+        base_offset: Offset(base),
+        last_offset_delta: count - 1,
+        timestamp: Timestamp(base * 10),
+        is_control: false,
+    }
+}
+
+fn table(batches: &[ProducedBatch]) -> ProducerTable {
+    let mut table = ProducerTable::default();
+    for batch in batches {
+        assert_eq!(table.judge(batch), Verdict::Append, "{batch:?}");
+        table.replay(batch, NOW);
+    }
+    table
+}
+
+#[test]
+fn without_state_any_sequence_is_taken() {
+    assert_eq!(ProducerTable::default().judge(&batch(7, 3, 4711, 1, 0)), Verdict::Append);
+}
+
+#[test]
+fn the_last_five_batches_are_recognised_and_older_ones_are_gaps() {
+    let batches: Vec<_> = (0..6).map(|n| batch(7, 0, n * 2, 2, i64::from(n) * 2)).collect();
+    let table = table(&batches);
+    for old in &batches[1..] {
+        let Verdict::Duplicate(seen) = table.judge(old) else { panic!("{old:?}") };
+        assert_eq!((seen.base_offset, seen.timestamp), (old.base_offset, old.timestamp));
+        assert_eq!(seen.end_offset(), old.base_offset.plus(2));
+    }
+    assert_eq!(table.judge(&batches[0]), Verdict::OutOfOrder { expected: 12 });
+    assert_eq!(table.judge(&batch(7, 0, 13, 1, 0)), Verdict::OutOfOrder { expected: 12 });
+    // The same start with another length is not the same batch.
+    assert_eq!(table.judge(&batch(7, 0, 10, 1, 0)), Verdict::OutOfOrder { expected: 12 });
+}
+
+#[test]
+fn sequences_wrap_to_zero() {
+    let table = table(&[batch(7, 0, i32::MAX - 1, 2, 0)]);
+    assert_eq!(table.judge(&batch(7, 0, 0, 1, 0)), Verdict::Append);
+    assert_eq!(table.judge(&batch(7, 0, 1, 1, 0)), Verdict::OutOfOrder { expected: 0 });
+    let across = self::table(&[batch(8, 0, i32::MAX, 3, 0)]);
+    assert_eq!(across.judge(&batch(8, 0, 2, 1, 0)), Verdict::Append);
+}
+
+#[test]
+fn a_new_epoch_starts_at_zero_and_ends_the_old_one() {
+    let mut table = table(&[batch(7, 1, 5, 1, 0)]);
+    assert_eq!(table.judge(&batch(7, 2, 6, 1, 0)), Verdict::OutOfOrder { expected: 0 });
+    let first = batch(7, 2, 0, 1, 1);
+    assert_eq!(table.judge(&first), Verdict::Append);
+    table.replay(&first, NOW);
+    assert_eq!(table.judge(&batch(7, 1, 6, 1, 0)), Verdict::StaleEpoch { current: 2 });
+    assert_eq!(table.judge(&batch(7, 1, 5, 1, 0)), Verdict::StaleEpoch { current: 2 });
+    assert_eq!(table.judge(&batch(7, 2, 1, 1, 0)), Verdict::Append);
+}
+
+#[test]
+fn idle_producers_are_forgotten_not_missed() {
+    let mut table = table(&[batch(7, 0, 0, 1, 0)]);
+    table.expire(Timestamp(NOW.0 + 99), 100);
+    assert_eq!(table.judge(&batch(7, 0, 9, 1, 0)), Verdict::OutOfOrder { expected: 1 });
+    table.expire(Timestamp(NOW.0 + 100), 100);
+    assert_eq!(table.judge(&batch(7, 0, 9, 1, 0)), Verdict::Append);
+}
+
+#[test]
+fn producers_are_bounded_and_the_longest_idle_go_first() {
+    let mut table = ProducerTable::default();
+    for producer in 0..=PRODUCERS_MAX as i64 {
+        table.replay(&batch(producer, 0, 0, 1, producer), Timestamp(producer));
+    }
+    assert!(table.states().len() <= PRODUCERS_MAX);
+    let last = batch(PRODUCERS_MAX as i64, 0, 5, 1, 0);
+    assert_eq!(table.judge(&last), Verdict::OutOfOrder { expected: 1 });
+    assert_eq!(table.judge(&batch(0, 0, 5, 1, 0)), Verdict::Append);
+}
+
+#[test]
+fn a_marker_raises_the_epoch_and_takes_no_sequence() {
+    let mut table = table(&[batch(7, 1, 0, 3, 0)]);
+    let marker = ProducedBatch { is_control: true, ..batch(7, 2, -1, 1, 3) };
+    assert_eq!(table.judge(&marker), Verdict::Append);
+    table.replay(&marker, NOW);
+    assert_eq!(table.judge(&batch(7, 1, 3, 1, 0)), Verdict::StaleEpoch { current: 2 });
+    assert_eq!(table.judge(&batch(7, 2, 0, 1, 0)), Verdict::Append);
+}
+
+#[test]
+fn the_snapshot_format_is_pinned() {
+    let golden = "01 02000000 \
+         0700000000000000 0100 e803000000000000 01 \
+         05000000 01000000 2a00000000000000 a401000000000000 \
+         0900000000000000 0000 e803000000000000 00";
+    let bytes: Vec<u8> = golden
+        .split_whitespace()
+        .flat_map(|word| (0..word.len()).step_by(2).map(|at| &word[at..at + 2]))
+        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        .collect();
+    let mut table = table(&[batch(7, 1, 5, 2, 42)]);
+    table.replay(&ProducedBatch { is_control: true, ..batch(9, 0, -1, 1, 44) }, NOW);
+    assert_eq!(table.encode(), Bytes::from(bytes.clone()));
+    assert_eq!(ProducerTable::decode(&bytes), Ok(table));
+    assert_eq!(ProducerTable::decode(&[2]), Err(SnapshotError::UnknownVersion { version: 2 }));
+    assert_eq!(ProducerTable::decode(&[]), Ok(ProducerTable::default()));
+    for end in 1..bytes.len() {
+        assert!(ProducerTable::decode(&bytes[..end]).is_err(), "cut at {end}");
+    }
+}
+
+/// One step of an adversarial client population: sometimes in order, sometimes not.
+fn step() -> impl Strategy<Value = (i64, i16, i32, i32)> {
+    (0i64..4, 0i16..3, -2i32..4, 1i32..4)
+}
+
+/// A log made of whatever a table accepts, in order.
+fn accepted(steps: &[(i64, i16, i32, i32)]) -> Vec<ProducedBatch> {
+    let mut table = ProducerTable::default();
+    let (mut log, mut end): (Vec<ProducedBatch>, i64) = (Vec::new(), 0);
+    for (producer, epoch, skew, count) in steps {
+        let last = table.states().into_iter().find(|it| it.producer.0 == *producer);
+        let next = match last {
+            Some(state) if state.epoch == *epoch => state.last_sequence + 1,
+            _ => 0,
+        };
+        let produced = batch(*producer, *epoch, (next + skew.min(&0)).max(0), *count, end);
+        match table.judge(&produced) {
+            Verdict::Append => {
+                table.replay(&produced, NOW);
+                log.push(produced);
+                end += i64::from(*count);
+            }
+            Verdict::Duplicate(seen) => {
+                let original = log.iter().rev().find(|it| {
+                    it.producer == produced.producer
+                        && it.epoch == produced.epoch
+                        && it.base_sequence == produced.base_sequence
+                });
+                let original = original.expect("a duplicate has an original");
+                assert_eq!(seen.base_offset, original.base_offset, "P1");
+            }
+            Verdict::StaleEpoch { .. } | Verdict::OutOfOrder { .. } => (),
+        }
+    }
+    log
+}
+
+proptest! {
+    /// P2: a snapshot anywhere plus the batches behind it is the table at the end.
+    #[test]
+    fn a_snapshot_and_what_follows_it_is_the_whole(
+        steps in prop::collection::vec(step(), 0..120),
+        cut in 0usize..120,
+    ) {
+        let log = accepted(&steps);
+        let cut = cut.min(log.len());
+        let mut whole = ProducerTable::default();
+        log.iter().for_each(|it| whole.replay(it, NOW));
+        let mut part = ProducerTable::default();
+        log[..cut].iter().for_each(|it| part.replay(it, NOW));
+        let mut resumed = ProducerTable::decode(&part.encode()).unwrap();
+        prop_assert_eq!(&resumed, &part);
+        log[cut..].iter().for_each(|it| resumed.replay(it, NOW));
+        prop_assert_eq!(&resumed, &whole);
+    }
+
+    /// P1: each of a producer's last five is a duplicate with its own offset.
+    #[test]
+    fn the_last_five_are_always_duplicates(steps in prop::collection::vec(step(), 0..120)) {
+        let log = accepted(&steps);
+        let mut table = ProducerTable::default();
+        log.iter().for_each(|it| table.replay(it, NOW));
+        for state in table.states() {
+            let mine = log.iter().rev().filter(|it| it.producer == state.producer);
+            let current: Vec<_> = mine.take_while(|it| it.epoch == state.epoch).collect();
+            for seen in current.into_iter().take(BATCHES_MAX) {
+                let Verdict::Duplicate(found) = table.judge(seen) else {
+                    return Err(TestCaseError::fail(format!("{seen:?} is not recognised")));
+                };
+                prop_assert_eq!(found.base_offset, seen.base_offset);
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_the_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = ProducerTable::decode(&bytes);
+        let mut versioned = vec![1, 1, 0, 0, 0];
+        versioned.extend(bytes);
+        let _ = ProducerTable::decode(&versioned);
+    }
+}

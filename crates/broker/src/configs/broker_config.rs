@@ -189,7 +189,7 @@ impl Resolver {
                 (Ok(value), Effect::Refused(reason)) if !is_default(definition, &value) => {
                     self.problems.push(format!("{name}: {reason}"));
                 }
-                (Ok(value), Effect::NoEffect(reason)) if !is_default(definition, &value) => {
+                (Ok(value), Effect::Ignored(reason)) if !is_default(definition, &value) => {
                     self.remarks.push(format!("{name} changes nothing: {reason}"));
                 }
                 (Ok(_), _) => (),

@@ -166,7 +166,7 @@ mod tests {
                 assert!(parsed.is_ok(), "{}: {parsed:?}", definition.name);
             }
             assert!(5 < definition.doc.len(), "{} has no words", definition.name);
-            if let Effect::NoEffect(reason) | Effect::Refused(reason) = definition.effect {
+            if let Effect::Ignored(reason) | Effect::Refused(reason) = definition.effect {
                 assert!(5 < reason.len(), "{} has no reason", definition.name);
             }
         }

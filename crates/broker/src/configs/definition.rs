@@ -98,7 +98,7 @@ pub(crate) enum Update {
 pub(crate) enum Effect {
     Applied,
     /// Accepted, kept and echoed; the reason says why it changes nothing.
-    NoEffect(&'static str),
+    Ignored(&'static str),
     /// Only the default is accepted, because pretending would be unsafe.
     Refused(&'static str),
 }
@@ -148,7 +148,7 @@ impl Definition {
     }
 
     pub(super) const fn no_effect(mut self, reason: &'static str) -> Definition {
-        self.effect = Effect::NoEffect(reason);
+        self.effect = Effect::Ignored(reason);
         self
     }
 

@@ -63,7 +63,7 @@ fn resource_rows(
 fn row(definition: &Definition, effective: Effective, read_only: bool) -> DescribedConfig {
     let documentation = match definition.effect {
         Effect::Applied => definition.doc.to_owned(),
-        Effect::NoEffect(reason) => format!("{} Without effect: {reason}.", definition.doc),
+        Effect::Ignored(reason) => format!("{} Without effect: {reason}.", definition.doc),
         Effect::Refused(reason) => format!("{} Cannot be set: {reason}.", definition.doc),
     };
     DescribedConfig {

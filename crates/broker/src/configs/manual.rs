@@ -65,7 +65,7 @@ fn without_effect(manual: &mut String, title: &str, definitions: &[&Definition])
     );
     push(manual, format_args!("| name | default | why nothing changes |\n| --- | --- | --- |\n"));
     for it in definitions {
-        if let Effect::NoEffect(reason) = it.effect {
+        if let Effect::Ignored(reason) = it.effect {
             push(manual, format_args!("| `{}` | {} | {reason} |\n", it.name, default_text(it)));
         }
     }

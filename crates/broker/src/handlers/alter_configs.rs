@@ -50,6 +50,5 @@ fn row(
         error_message,
         resource_type,
         resource_name,
-        ..Default::default()
     }
 }

@@ -101,12 +101,7 @@ fn row(name: String, grown: Result<(), Refusal>) -> CreatePartitionsTopicResult 
         Ok(()) => (ErrorCode::None, None),
         Err(Refusal { code, message }) => (code, Some(message)),
     };
-    CreatePartitionsTopicResult {
-        name,
-        error_code: code.code(),
-        error_message,
-        ..Default::default()
-    }
+    CreatePartitionsTopicResult { name, error_code: code.code(), error_message }
 }
 
 #[cfg(test)]
@@ -117,15 +112,12 @@ mod tests {
 
     #[track_caller]
     fn run(count: i32, assignments: Option<&[&[i32]]>, expected: Result<u32, ErrorCode>) {
-        let assignment = |brokers: &&[i32]| CreatePartitionsAssignment {
-            broker_ids: brokers.to_vec(),
-            ..Default::default()
-        };
+        let assignment =
+            |brokers: &&[i32]| CreatePartitionsAssignment { broker_ids: brokers.to_vec() };
         let topic = CreatePartitionsTopic {
             name: "t".to_owned(),
             count,
             assignments: assignments.map(|it| it.iter().map(assignment).collect()),
-            ..Default::default()
         };
         let found = check(&topic, 3, 10, &[BrokerId(0)].into_iter().collect());
         assert_eq!(found.map_err(|it| it.code), expected);

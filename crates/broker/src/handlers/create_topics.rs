@@ -197,7 +197,6 @@ fn described(settings: &Properties, config: &BrokerConfig) -> Vec<CreatableTopic
         read_only: it.read_only,
         config_source: it.source.wire_code(),
         is_sensitive: it.sensitive,
-        ..Default::default()
     });
     rows.collect()
 }

@@ -113,13 +113,7 @@ fn row(
         Ok(()) => (ErrorCode::None, None),
         Err(Refusal { code, message }) => (code, Some(message)),
     };
-    DeletableTopicResult {
-        name,
-        topic_id,
-        error_code: code.code(),
-        error_message,
-        ..Default::default()
-    }
+    DeletableTopicResult { name, topic_id, error_code: code.code(), error_message }
 }
 
 #[cfg(test)]
@@ -143,7 +137,6 @@ mod tests {
         let asked = asked.iter().map(|(name, topic_id)| DeleteTopicState {
             name: name.map(str::to_owned),
             topic_id: *topic_id,
-            ..Default::default()
         });
         let resolved =
             resolve(asked.collect(), |name| (name == "t").then(topic), |id| (id == ID).then(topic));

@@ -95,7 +95,6 @@ fn result(
         resource_type: resource.resource_type,
         resource_name: resource.resource_name,
         configs: described.into_iter().filter(wanted).map(|it| row(it, shown)).collect(),
-        ..Default::default()
     }
 }
 
@@ -105,7 +104,6 @@ fn row(config: DescribedConfig, shown: Shown) -> DescribeConfigsResourceResult {
         name: it.name.to_owned(),
         value: Some(it.value).filter(|_| !sensitive),
         source: it.source.wire_code(),
-        ..Default::default()
     };
     let synonyms = if shown.synonyms { config.synonyms } else { Vec::new() };
     DescribeConfigsResourceResult {
@@ -117,7 +115,6 @@ fn row(config: DescribedConfig, shown: Shown) -> DescribeConfigsResourceResult {
         synonyms: synonyms.into_iter().map(synonym).collect(),
         config_type: config.kind.wire_code(),
         documentation: Some(config.documentation).filter(|_| shown.documentation),
-        ..Default::default()
     }
 }
 

@@ -65,7 +65,7 @@ fn topics(broker: &Broker, wanted: &Wanted) -> Vec<DescribeLogDirsTopic> {
         let partitions: Vec<_> = partitions.collect();
         if !partitions.is_empty() {
             let name = topic.name.clone();
-            rows.push(DescribeLogDirsTopic { name, partitions, ..Default::default() });
+            rows.push(DescribeLogDirsTopic { name, partitions });
         }
     }
     rows

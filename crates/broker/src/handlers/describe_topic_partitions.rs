@@ -38,7 +38,6 @@ pub(crate) async fn handle(
         next_cursor: next.map(|it| Cursor {
             topic_name: it.topic,
             partition_index: i32::try_from(it.partition).unwrap_or(i32::MAX),
-            ..Default::default()
         }),
         ..Default::default()
     }

@@ -64,7 +64,6 @@ fn row(
         error_message,
         resource_type,
         resource_name,
-        ..Default::default()
     }
 }
 
@@ -81,7 +80,6 @@ mod tests {
                 name: "cleanup.policy".to_owned(),
                 config_operation: code,
                 value: Some("compact".to_owned()),
-                ..Default::default()
             }],
             ..Default::default()
         };

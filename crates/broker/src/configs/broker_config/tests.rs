@@ -136,7 +136,7 @@ fn a_negative_idle_time_means_never() {
 
 #[test]
 fn the_log_engine_gets_what_was_told_and_its_own_defaults_are_ours() {
-    let epoch = vocabulary::BrokerEpoch(3);
+    let epoch = BrokerEpoch(3);
     let config = resolve(&[]).expect("defaults resolve");
     assert_eq!(config.log.options(BrokerId(0), epoch), LogOptions::new(BrokerId(0), epoch));
     let config = resolve(&[("aquifer.flush.bytes", "2097152")]).expect("it resolves");

@@ -37,7 +37,8 @@ pub(super) const CONFIGS: &[Definition] = &[
     )
     .rule(Rule::AtLeast(0)),
     int("group.max.size", "2147483647", "Members a classic group may have.").rule(Rule::AtLeast(1)),
-    list("group.coordinator.rebalance.protocols", "classic", "Group protocols served."),
+    list("group.coordinator.rebalance.protocols", "classic", "Group protocols served.")
+        .no_effect("classic groups are served, whatever is listed"),
     int("group.coordinator.threads", "4", "Threads of the group coordinator.")
         .rule(Rule::AtLeast(1))
         .no_effect(OWN_THREADS),

@@ -29,9 +29,10 @@ pub(super) const CONFIGS: &[Definition] = &[
     int(
         "default.replication.factor",
         "1",
-        "Replication factor reported for a topic created without one. It changes no durability.",
+        "Replication factor of a topic created without one.",
     )
-    .rule(Rule::Between(1, 32_767)),
+    .rule(Rule::Between(1, 32_767))
+    .no_effect("one replica, the leader, is reported whatever is asked for"),
     list(
         "log.cleanup.policy",
         "delete",

@@ -23,7 +23,6 @@ fn assigned(replicas: &[(i32, &[i32])]) -> CreatableTopic {
     let assignment = |(index, brokers): &(i32, &[i32])| CreatableReplicaAssignment {
         partition_index: *index,
         broker_ids: brokers.to_vec(),
-        ..Default::default()
     };
     CreatableTopic { assignments: replicas.iter().map(assignment).collect(), ..topic(-1, -1) }
 }
@@ -71,7 +70,6 @@ fn configs_are_checked_and_told() {
         configs: vec![CreatableTopicConfig {
             name: name.to_owned(),
             value: value.map(str::to_owned),
-            ..Default::default()
         }],
         ..topic(1, 1)
     };

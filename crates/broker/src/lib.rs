@@ -1,1 +1,46 @@
-//! Room: broker.
+//! The broker's shells: listeners, connections, one handler per API key, coordinator hosting.
+//!
+//! | module | in it |
+//! | --- | --- |
+//! | `broker` | the handles, starting and stopping |
+//! | `listener`, `connection`, `gather`, `dispatch` | sockets, frames in and out, request order |
+//! | `handlers` | one file per API key |
+//! | `fetch_sessions` | KIP-227, pure |
+//! | `hosting` | which partitions are open here, following the metadata |
+//! | `run_index` | the log's port to the metadata |
+//! | `groups` | the shell around the pure group coordinator |
+//! | `configs` | the catalogue of Kafka's and our options, and what they resolve to |
+//!
+//! What is deliberately absent: option files and signals (the binary), HTTP (`admin`), rules of
+//! groups (`coordinator`), of metadata (`cluster`) and of storage (`partition_log`).
+//!
+//! Invariants kept here: A1, by answering a Produce only from its `durable` future; A9, by mapping
+//! every storage error to a code that clients retry on.
+
+mod auto_create;
+mod broker;
+mod config_admin;
+mod configs;
+mod connection;
+mod context;
+mod dispatch;
+mod fetch_sessions;
+mod gather;
+mod groups;
+mod handlers;
+mod hosting;
+mod listener;
+mod metrics;
+mod operations;
+mod producer_ids;
+mod refusal;
+mod run_index;
+mod topic_admin;
+
+pub use broker::{Broker, BrokerHandle, BrokerParts, StartError};
+pub use configs::{
+    BrokerConfig, BucketLocation, ConfigProblems, GroupConfig, Listener, LogConfig, Properties,
+    PropertiesError, Property, WalLocation, configuration_manual, parse_properties,
+};
+pub use listener::ListenError;
+pub use run_index::ClusterRunIndex;

@@ -1,23 +1,37 @@
 //! The real disk: plain files in one directory, positional vectored writes, `fdatasync`.
 //!
-//! Owns: system calls on the runtime's blocking threads, the directory lock, preallocation.
+//! Owns: system calls on the runtime's blocking threads, the directory lock, preallocation, spares.
 //! Does not own: file names and what is in the files (`wal`), retries.
 //!
 //! The lock is an advisory `flock` on `.lock`, held as long as the volume lives; the kernel drops it
 //! with the process, so a stale file never needs cleaning up. The process id inside is for people.
+//!
+//! A deleted file of some size becomes a spare, and a spare becomes the next file of its size: blocks
+//! that were written before need no change of the file system's own records when they are written
+//! again, which makes a sync two to three times as fast as one into freshly preallocated blocks. V4
+//! allows it: what was never written to a file may read as anything. A spare that somebody still
+//! reads waits, so that open handles keep seeing their own bytes.
 
 use super::{Chunks, FileInfo, Volume, VolumeError, VolumeFile};
 use async_trait::async_trait;
 use bytes::Bytes;
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, fdatasync, flock, fsync};
+use rustix::fs::{
+    CWD, FallocateFlags, FlockOperation, RenameFlags, fallocate, fdatasync, flock, fsync,
+};
 use rustix::io::Errno;
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 const LOCK_NAME: &str = ".lock";
+const SPARE_PREFIX: &str = ".spare-";
+/// Deleted files kept for reuse. Larger: longer bursts without new blocks, more disk held while idle.
+const SPARES_MAX: usize = 4;
+/// Smaller files are not worth keeping, in bytes.
+const SPARE_BYTES_MIN: u64 = 1024 * 1024;
 /// Linux takes this many pieces in one vectored write.
 const PIECES_PER_WRITE_MAX: usize = 1024;
 
@@ -25,8 +39,50 @@ const PIECES_PER_WRITE_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct LocalVolume {
     directory: Arc<PathBuf>,
+    /// Leaf lock: map operations only, never across an await or a system call.
+    reuse: Arc<Mutex<Reuse>>,
     /// Held for its lock.
     _lock: File,
+}
+
+/// What is needed to use a deleted file's blocks again.
+#[derive(Debug, Default)]
+struct Reuse {
+    /// Handles by name. Dead ones go when their file does.
+    open: HashMap<String, Vec<Weak<File>>>,
+    spares: Vec<Spare>,
+    /// Spares are named by it.
+    count: u64,
+}
+
+#[derive(Debug)]
+struct Spare {
+    name: String,
+    length: u64,
+    /// Handles that were open when the file was deleted.
+    readers: Vec<Weak<File>>,
+}
+
+impl Reuse {
+    /// A spare nobody reads, large enough and not more than twice too large.
+    fn take(&mut self, bytes: u64) -> Option<Spare> {
+        let unread = |it: &Spare| it.readers.iter().all(|it| it.strong_count() == 0);
+        let fits = |it: &Spare| bytes <= it.length && it.length <= 2 * bytes && unread(it);
+        let index = self.spares.iter().position(fits)?;
+        Some(self.spares.swap_remove(index))
+    }
+
+    /// Where a file of `length` bytes goes when it is deleted. `None`: really deleted.
+    fn keep(&mut self, name: &str, length: u64) -> Option<Spare> {
+        let mut readers = self.open.remove(name).unwrap_or_default();
+        readers.retain(|it| it.strong_count() != 0);
+        if length < SPARE_BYTES_MIN || SPARES_MAX <= self.spares.len() {
+            return None;
+        }
+        self.count += 1;
+        let name = format!("{SPARE_PREFIX}{}-{}", std::process::id(), self.count);
+        Some(Spare { name, length, readers })
+    }
 }
 
 impl LocalVolume {
@@ -35,12 +91,14 @@ impl LocalVolume {
     pub async fn open(directory: impl Into<PathBuf>) -> Result<LocalVolume, VolumeError> {
         let directory = Arc::new(directory.into());
         let path = Arc::clone(&directory);
-        let lock = blocking("lock", path.display().to_string(), move || {
+        let (lock, spares) = blocking("lock", path.display().to_string(), move || {
             create_directory(&path).map_err(|error| failed("create", &path, error))?;
-            take_lock(&path)
+            let lock = take_lock(&path)?;
+            Ok((lock, find_spares(&path).map_err(|error| failed("list", &path, error))?))
         })
         .await?;
-        Ok(LocalVolume { directory, _lock: lock })
+        let reuse = Arc::new(Mutex::new(Reuse { spares, ..Reuse::default() }));
+        Ok(LocalVolume { directory, reuse, _lock: lock })
     }
 
     pub fn directory(&self) -> &Path {
@@ -64,8 +122,14 @@ impl LocalVolume {
     }
 
     fn file(&self, name: &str, file: File) -> Arc<dyn VolumeFile> {
-        Arc::new(LocalFile { name: Arc::from(name), file: Arc::new(file) })
+        let file = Arc::new(file);
+        lock(&self.reuse).open.entry(name.to_owned()).or_default().push(Arc::downgrade(&file));
+        Arc::new(LocalFile { name: Arc::from(name), file })
     }
+}
+
+fn lock(reuse: &Mutex<Reuse>) -> MutexGuard<'_, Reuse> {
+    reuse.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]
@@ -95,7 +159,19 @@ impl Volume for LocalVolume {
         name: &str,
         preallocate_bytes: u64,
     ) -> Result<Arc<dyn VolumeFile>, VolumeError> {
+        let spare = lock(&self.reuse).take(preallocate_bytes);
+        let directory = Arc::clone(&self.directory);
         let create = move |path: &Path| {
+            if let Some(spare) = spare {
+                match reuse_spare(&directory.join(&spare.name), path) {
+                    Ok(file) => return Ok(file),
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        return Err(error);
+                    }
+                    // Taken away by somebody, or a file system without such renames.
+                    Err(_) => (),
+                }
+            }
             let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
             match preallocate(&file, preallocate_bytes) {
                 Ok(()) => Ok(file),
@@ -115,9 +191,23 @@ impl Volume for LocalVolume {
     }
 
     async fn delete(&self, name: &str) -> Result<(), VolumeError> {
-        self.run("delete", name, |path| match fs::remove_file(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            outcome => outcome,
+        let (reuse, directory) = (Arc::clone(&self.reuse), Arc::clone(&self.directory));
+        let plain = name.to_owned();
+        self.run("delete", name, move |path| {
+            let length = match fs::metadata(path) {
+                Ok(metadata) => metadata.len(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            let spare = lock(&reuse).keep(&plain, length);
+            match spare {
+                Some(spare) => {
+                    fs::rename(path, directory.join(&spare.name))?;
+                    lock(&reuse).spares.push(spare);
+                    Ok(())
+                }
+                None => fs::remove_file(path),
+            }
         })
         .await
     }
@@ -236,6 +326,31 @@ fn take_lock(directory: &Path) -> Result<File, VolumeError> {
     let written = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
     written.map_err(|error| failed("write", &path, error))?;
     Ok(lock)
+}
+
+/// What an earlier process kept. Nobody reads it any more.
+fn find_spares(directory: &Path) -> io::Result<Vec<Spare>> {
+    let mut spares = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if !name.starts_with(SPARE_PREFIX) {
+            continue;
+        }
+        if SPARES_MAX <= spares.len() {
+            fs::remove_file(entry.path())?;
+            continue;
+        }
+        spares.push(Spare { name, length: entry.metadata()?.len(), readers: Vec::new() });
+    }
+    Ok(spares)
+}
+
+/// Gives a spare its new name, unless that is taken.
+fn reuse_spare(spare: &Path, path: &Path) -> io::Result<File> {
+    // One atomic step, and never over a live file: at no moment do two names lead to one file.
+    rustix::fs::renameat_with(CWD, spare, CWD, path, RenameFlags::NOREPLACE)?;
+    OpenOptions::new().read(true).write(true).open(path)
 }
 
 /// A file system that cannot promise room gives none; the file then grows as it is written.

@@ -161,3 +161,34 @@ async fn faults_come_as_planned() {
     }
     assert!(Duration::from_millis(20) < environment.clock.now().since(before));
 }
+
+#[tokio::test]
+async fn deleted_files_are_used_again_but_not_while_somebody_reads_them() {
+    const BYTES: u64 = 1024 * 1024;
+    let directory = tempfile::tempdir().expect("a directory");
+    let volume = LocalVolume::open(directory.path()).await.expect("opens");
+    let entries = || std::fs::read_dir(directory.path()).expect("lists").count();
+    let first = volume.create("a", BYTES).await.expect("creates");
+    first.write_synced(0, chunks(&["old bytes"])).await.expect("writes");
+    volume.delete("a").await.expect("deletes");
+    assert_eq!(volume.list().await.expect("lists"), vec![], "a spare is not a file");
+
+    // Still read: the next file has blocks of its own.
+    let second = volume.create("b", BYTES).await.expect("creates");
+    second.write_synced(0, chunks(&["new bytes"])).await.expect("writes");
+    assert_eq!(first.read_at(0, 9).await.expect("reads"), "old bytes");
+    let before = entries();
+    drop(first);
+    let third = volume.create("c", BYTES).await.expect("creates");
+    assert_eq!(entries(), before, "the spare became the file");
+    assert_eq!(third.read_at(0, 9).await.expect("reads"), "old bytes", "V4");
+    assert!(matches!(volume.create("c", BYTES).await, Err(VolumeError::AlreadyExists { .. })));
+
+    // A later process finds the spares of an earlier one.
+    drop((second, third));
+    volume.delete("b").await.expect("deletes");
+    drop(volume);
+    let volume = LocalVolume::open(directory.path()).await.expect("opens");
+    let again = volume.create("d", BYTES).await.expect("creates");
+    assert_eq!(again.read_at(0, 9).await.expect("reads"), "new bytes");
+}

@@ -1,0 +1,190 @@
+//! From a frame to a handler and back: headers, version checks, decoding, encoding.
+//!
+//! The table [`routes`] is the one list of what is built; what is not in it is not advertised.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use futures::future::BoxFuture;
+use protocol::messages::header::{RequestHeader, ResponseHeader};
+use protocol::messages::{self, ApiKey};
+use protocol::{Decoder, Encoder, Message};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+use crate::gather::Gathered;
+use crate::handlers;
+use crate::listener::BoundListener;
+
+/// What becomes of a frame.
+pub(crate) enum Outcome {
+    Reply(Gathered),
+    /// Answered later; the next request of the connection may start meanwhile.
+    Pending(BoxFuture<'static, Option<Gathered>>),
+    /// acks=0: no answer.
+    Silent,
+    /// Not a request we can answer: close, with the reason for the log.
+    Close(String),
+    /// acks=0 that failed.
+    CloseUnacknowledged,
+}
+
+/// One request, decoded as far as its header.
+struct Arrived {
+    key: ApiKey,
+    correlation_id: i32,
+    context: RequestContext,
+    body: Decoder,
+}
+
+/// Runs one request. Awaits as long as its handler does; a Produce only until it has its offsets.
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    client: (IpAddr, &Arc<BoundListener>),
+    frame: BytesMut,
+) -> Outcome {
+    let arrived = match arrive(client, frame) {
+        Ok(arrived) => arrived,
+        Err(outcome) => return outcome,
+    };
+    broker.metrics.count_request(arrived.key.name());
+    // Boxed: the futures of the handlers differ widely in size, and connections are many.
+    match arrived.key {
+        ApiKey::Produce => Box::pin(produce(broker, arrived)).await,
+        _ => Box::pin(routed(broker, arrived)).await,
+    }
+}
+
+/// Reads the header and refuses what cannot be decoded.
+fn arrive(
+    (client_host, listener): (IpAddr, &Arc<BoundListener>),
+    frame: BytesMut,
+) -> Result<Arrived, Outcome> {
+    let close = |reason: String| Outcome::Close(reason);
+    let Some(&[key_high, key_low, version_high, version_low]) = frame.first_chunk::<4>() else {
+        return Err(close("a frame shorter than a request header".into()));
+    };
+    let key = i16::from_be_bytes([key_high, key_low]);
+    let version = i16::from_be_bytes([version_high, version_low]);
+    let Some(key) = ApiKey::from_i16(key).filter(|key| BUILT.contains(key)) else {
+        return Err(close(format!("API key {key} is not served")));
+    };
+    let served = key.valid_versions().contains(&version);
+    if !served && key != ApiKey::ApiVersions {
+        return Err(close(format!("{} version {version} is not served", key.name())));
+    }
+    if !served {
+        return Err(unsupported_api_versions(&frame));
+    }
+    let mut body = Decoder::new(frame);
+    let header = RequestHeader::decode(&mut body, key.request_header_version(version))
+        .map_err(|error| close(format!("request header of {}: {error}", key.name())))?;
+    let client_id = header.client_id;
+    let listener = Arc::clone(listener);
+    let context = RequestContext { version, client_id, client_host, listener };
+    Ok(Arrived { key, correlation_id: header.correlation_id, context, body })
+}
+
+/// KIP-511: answered without reading more than the correlation id.
+fn unsupported_api_versions(frame: &[u8]) -> Outcome {
+    let Some(correlation_id) = frame.get(4..8).and_then(|it| it.try_into().ok()) else {
+        return Outcome::Close("a frame shorter than a request header".into());
+    };
+    let mut sink = Encoder::new();
+    let header = ResponseHeader { correlation_id: i32::from_be_bytes(correlation_id) };
+    header.encode(&mut sink, 0);
+    handlers::api_versions::encode_v0(&handlers::api_versions::unsupported_version(), &mut sink);
+    Outcome::Reply(Gathered::frame(sink.finish().chunks))
+}
+
+async fn produce(broker: &Arc<Broker>, arrived: Arrived) -> Outcome {
+    let Arrived { key, correlation_id, context, mut body } = arrived;
+    let request = match messages::produce::Request::decode(&mut body, context.version) {
+        Ok(request) => request,
+        Err(error) => return malformed(key, &context, &error.to_string()),
+    };
+    let acknowledges = request.acks != 0;
+    let version = context.version;
+    let finish = handlers::produce::start(broker, &context, request).await;
+    if !acknowledges {
+        // Refusals are known by now: without acknowledgement nothing is waited for.
+        return match finish.await {
+            Ok(_) => Outcome::Silent,
+            Err(_) => Outcome::CloseUnacknowledged,
+        };
+    }
+    Outcome::Pending(Box::pin(async move {
+        let response = finish.await.ok().flatten()?;
+        Some(encode(key, version, correlation_id, &response))
+    }))
+}
+
+fn malformed(key: ApiKey, context: &RequestContext, error: &str) -> Outcome {
+    let client = context.client_id.as_deref().unwrap_or("without client id");
+    Outcome::Close(format!("{} version {} from {client}: {error}", key.name(), context.version))
+}
+
+/// The answer's frame: header, then body.
+fn encode(key: ApiKey, version: i16, correlation_id: i32, response: &impl Message) -> Gathered {
+    let mut sink = Encoder::new();
+    let header = ResponseHeader { correlation_id };
+    header.encode(&mut sink, key.response_header_version(version));
+    response.encode(&mut sink, version);
+    Gathered::frame(sink.finish().chunks)
+}
+
+/// Every API but Produce: decode, handle, encode, one line each.
+macro_rules! routes {
+    ($($key:ident => $module:ident,)*) => {
+        /// What this broker serves, and therefore what it advertises.
+        pub(crate) const BUILT: &[ApiKey] = &[ApiKey::Produce, $(ApiKey::$key,)*];
+
+        async fn routed(broker: &Arc<Broker>, arrived: Arrived) -> Outcome {
+            let Arrived { key, correlation_id, context, mut body } = arrived;
+            let version = context.version;
+            match key {
+                $(ApiKey::$key => {
+                    match messages::$module::Request::decode(&mut body, version) {
+                        Ok(request) => {
+                            let response = handlers::$module::handle(broker, &context, request).await;
+                            Outcome::Reply(encode(key, version, correlation_id, &response))
+                        }
+                        Err(error) => malformed(key, &context, &error.to_string()),
+                    }
+                })*
+                other => Outcome::Close(format!("API {} is not served", other.name())),
+            }
+        }
+    };
+}
+
+routes! {
+    Fetch => fetch,
+    ListOffsets => list_offsets,
+    Metadata => metadata,
+    OffsetCommit => offset_commit,
+    OffsetFetch => offset_fetch,
+    FindCoordinator => find_coordinator,
+    JoinGroup => join_group,
+    Heartbeat => heartbeat,
+    LeaveGroup => leave_group,
+    SyncGroup => sync_group,
+    DescribeGroups => describe_groups,
+    ListGroups => list_groups,
+    ApiVersions => api_versions,
+    CreateTopics => create_topics,
+    DeleteTopics => delete_topics,
+    DeleteRecords => delete_records,
+    InitProducerId => init_producer_id,
+    OffsetForLeaderEpoch => offset_for_leader_epoch,
+    DescribeConfigs => describe_configs,
+    AlterConfigs => alter_configs,
+    DescribeLogDirs => describe_log_dirs,
+    CreatePartitions => create_partitions,
+    DeleteGroups => delete_groups,
+    IncrementalAlterConfigs => incremental_alter_configs,
+    OffsetDelete => offset_delete,
+    DescribeCluster => describe_cluster,
+    DescribeTopicPartitions => describe_topic_partitions,
+}

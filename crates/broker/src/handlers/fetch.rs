@@ -1,0 +1,332 @@
+//! Fetch (key 1): long polls over many partitions, with incremental sessions (KIP-227).
+//!
+//! Waits on the partitions' own notifications, never on a polling timer. Trouble with the storage
+//! reads as "no records yet": clients do not expect storage errors from a fetch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use partition_log::{FetchWaiter, LogOffsets, PartitionLog, ReadError, ReadLimit};
+use protocol::ErrorCode;
+use protocol::messages::RecordChunks;
+use protocol::messages::fetch::response::{
+    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData,
+};
+use protocol::messages::fetch::{Request, Response};
+use vocabulary::{LeaderEpoch, Offset, Partition, Tick, TopicId};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+use crate::fetch_sessions::{
+    FetchInterest, FetchKey, FetchPlan, SessionRefusal, SessionRequest, ToldFacts,
+};
+
+/// The first version that names topics by id (KIP-516).
+const TOPIC_ID_VERSION: i16 = 13;
+
+/// The longest a fetch waits, whatever it asks: a vanished client must not hold a task for days.
+const WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// One partition of a fetch, resolved.
+struct Target {
+    key: FetchKey,
+    interest: FetchInterest,
+    state: Result<Arc<PartitionLog>, ErrorCode>,
+}
+
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: Request,
+) -> Response {
+    let deadline = deadline(broker, request.max_wait_ms);
+    let (bytes_min, bytes_max) = (request.min_bytes.max(0) as usize, bytes_max(broker, &request));
+    let limit = match request.isolation_level {
+        0 => ReadLimit::HighWatermark,
+        _ => ReadLimit::LastStable,
+    };
+    let plan = match plan(broker, context, request) {
+        Ok(plan) => plan,
+        Err(code) => return Response { error_code: code.code(), ..Default::default() },
+    };
+    let FetchPlan { session, is_incremental, partitions } = plan;
+    let targets: Vec<Target> = partitions
+        .into_iter()
+        .map(|(key, interest)| {
+            let state = resolve(broker, context, &key, &interest);
+            Target { key, interest, state }
+        })
+        .collect();
+    wait_for_bytes(broker, &targets, bytes_min, limit, deadline).await;
+    let mut answers = read_all(broker, targets, bytes_max, limit).await;
+    if is_incremental || session != 0 {
+        let mut sessions = broker.fetch_sessions();
+        answers.retain(|(key, data)| {
+            let told = sessions.tell(session, key, told_facts(data), has_records(data));
+            told || !is_incremental
+        });
+    }
+    Response { session_id: session, responses: by_topic(answers), ..Default::default() }
+}
+
+fn deadline(broker: &Broker, wait_ms: i32) -> Tick {
+    let wait = Duration::from_millis(wait_ms.max(0) as u64).min(WAIT_MAX);
+    broker.environment.clock.now().plus(wait)
+}
+
+fn bytes_max(broker: &Broker, request: &Request) -> usize {
+    (request.max_bytes.max(0) as usize).min(broker.config.fetch_bytes_max)
+}
+
+/// The session's view of the request: what to read, in which order.
+fn plan(
+    broker: &Broker,
+    context: &RequestContext,
+    request: Request,
+) -> Result<FetchPlan, ErrorCode> {
+    let mut interests = Vec::new();
+    for topic in request.topics {
+        for partition in topic.partitions {
+            let key = FetchKey {
+                name: topic.topic.clone(),
+                id: topic.topic_id,
+                index: partition.partition,
+            };
+            let interest = FetchInterest {
+                from: partition.fetch_offset,
+                bytes_max: partition.partition_max_bytes,
+                current_leader_epoch: partition.current_leader_epoch,
+                last_fetched_epoch: partition.last_fetched_epoch,
+                log_start: partition.log_start_offset,
+            };
+            interests.push((key, interest));
+        }
+    }
+    let forgotten = request.forgotten_topics_data.into_iter().flat_map(|topic| {
+        let (name, id) = (topic.topic, topic.topic_id);
+        topic.partitions.into_iter().map(move |index| FetchKey { name: name.clone(), id, index })
+    });
+    let asked = SessionRequest {
+        id: request.session_id,
+        epoch: request.session_epoch,
+        with_topic_ids: TOPIC_ID_VERSION <= context.version,
+        interests,
+        forgotten: forgotten.collect(),
+    };
+    let chance = broker.environment.entropy.next_u64();
+    let now = broker.environment.clock.now();
+    broker.fetch_sessions().plan(now, chance, asked).map_err(|refusal| match refusal {
+        SessionRefusal::NotFound => ErrorCode::FetchSessionIdNotFound,
+        SessionRefusal::WrongEpoch => ErrorCode::InvalidFetchSessionEpoch,
+        SessionRefusal::TopicIdsChanged => ErrorCode::FetchSessionTopicIdError,
+    })
+}
+
+/// The partition's log, if this broker serves it to a client with that leader epoch (KIP-320).
+fn resolve(
+    broker: &Broker,
+    context: &RequestContext,
+    key: &FetchKey,
+    interest: &FetchInterest,
+) -> Result<Arc<PartitionLog>, ErrorCode> {
+    let topic = if TOPIC_ID_VERSION <= context.version {
+        broker.view.topic_by_id(key.id).ok_or(ErrorCode::UnknownTopicId)?
+    } else {
+        broker.view.topic(&key.name).ok_or(ErrorCode::UnknownTopicOrPartition)?
+    };
+    let log = broker.led_log(Partition { topic: topic.id, index: key.index })?;
+    broker.check_leader_epoch(&log, interest.current_leader_epoch)?;
+    Ok(log)
+}
+
+/// Returns when `bytes_min` can be answered, something needs saying, or time is up.
+async fn wait_for_bytes(
+    broker: &Broker,
+    targets: &[Target],
+    bytes_min: usize,
+    limit: ReadLimit,
+    deadline: Tick,
+) {
+    if is_enough(targets, bytes_min, limit) {
+        return;
+    }
+    let waiter = Arc::new(FetchWaiter::new());
+    let logs = targets.iter().filter_map(|target| target.state.as_ref().ok());
+    let _watching: Vec<_> = logs.map(|log| log.watch(&waiter)).collect();
+    let timeout = broker.environment.clock.sleep_until(deadline);
+    tokio::pin!(timeout);
+    // Checked after watching began, so that no advance falls between the check and the wait.
+    while !is_enough(targets, bytes_min, limit) {
+        tokio::select! {
+            () = waiter.woken() => (),
+            () = &mut timeout => return,
+            () = broker.stop.stopped() => return,
+        }
+    }
+}
+
+fn is_enough(targets: &[Target], bytes_min: usize, limit: ReadLimit) -> bool {
+    let mut bytes = 0;
+    for target in targets {
+        let Ok(log) = &target.state else { return true };
+        let offsets = log.offsets();
+        let from = Offset(target.interest.from);
+        if from < offsets.log_start || offsets.end < from {
+            return true; // Out of range is told at once.
+        }
+        bytes += log.bytes_available(from, limit, bytes_min - bytes);
+        if bytes_min <= bytes {
+            return true;
+        }
+    }
+    bytes_min == 0 || targets.is_empty()
+}
+
+async fn read_all(
+    broker: &Arc<Broker>,
+    targets: Vec<Target>,
+    bytes_max: usize,
+    limit: ReadLimit,
+) -> Vec<(FetchKey, PartitionData)> {
+    let mut left = bytes_max;
+    let mut is_first = true;
+    let mut answers = Vec::with_capacity(targets.len());
+    for Target { key, interest, state } in targets {
+        let data = match state {
+            Ok(log) => {
+                let bytes = left.min(interest.bytes_max.max(0) as usize);
+                read_one(&log, key.index, &interest, bytes, is_first, limit).await
+            }
+            Err(code) => refused(broker, &key, code),
+        };
+        let bytes = data.records.as_ref().map_or(0, |chunks| chunks.byte_length());
+        // KIP-74: the first batch of the answer is served even if it is larger than the limits.
+        is_first &= bytes == 0;
+        left = left.saturating_sub(bytes);
+        answers.push((key, data));
+    }
+    answers
+}
+
+async fn read_one(
+    log: &PartitionLog,
+    index: i32,
+    interest: &FetchInterest,
+    bytes_max: usize,
+    at_least_one: bool,
+    limit: ReadLimit,
+) -> PartitionData {
+    let from = Offset(interest.from);
+    if let Some(diverging) = diverging(log, interest) {
+        let mut data = facts(log.offsets(), index, ErrorCode::None, Vec::new());
+        data.diverging_epoch = diverging;
+        return data;
+    }
+    let read = match bytes_max == 0 && !at_least_one {
+        true => Ok(Vec::new()),
+        false => log.read(from, bytes_max, at_least_one, limit).await.map(|it| it.chunks),
+    };
+    // Taken after the read, so that the watermark told is never below the records sent.
+    let offsets = log.offsets();
+    match read {
+        Ok(chunks) => facts(offsets, index, ErrorCode::None, chunks),
+        Err(ReadError::OffsetOutOfRange { .. }) => {
+            facts(offsets, index, ErrorCode::OffsetOutOfRange, Vec::new())
+        }
+        Err(ReadError::Unavailable) => facts(offsets, index, ErrorCode::None, Vec::new()),
+        Err(error @ ReadError::Corrupt { .. }) => {
+            tracing::error!(partition = %log.partition(), %error, "fetch refused; other offsets stay readable");
+            facts(offsets, index, ErrorCode::KafkaStorageError, Vec::new())
+        }
+    }
+}
+
+/// A reader whose last epoch ended before its position learns where the logs part (KIP-595).
+fn diverging(log: &PartitionLog, interest: &FetchInterest) -> Option<EpochEndOffset> {
+    if interest.last_fetched_epoch < 0 {
+        return None;
+    }
+    let asked = LeaderEpoch(interest.last_fetched_epoch);
+    let (epoch, end) = log.end_of_epoch(asked)?;
+    if epoch == asked && interest.from <= end.0 {
+        return None;
+    }
+    Some(EpochEndOffset { epoch: epoch.0, end_offset: end.0 })
+}
+
+fn facts(
+    offsets: LogOffsets,
+    partition_index: i32,
+    code: ErrorCode,
+    chunks: Vec<Bytes>,
+) -> PartitionData {
+    PartitionData {
+        partition_index,
+        error_code: code.code(),
+        high_watermark: offsets.high_watermark.0,
+        last_stable_offset: offsets.last_stable.0,
+        log_start_offset: offsets.log_start.0,
+        aborted_transactions: None,
+        preferred_read_replica: -1,
+        // Never null: clients treat a null record set as malformed.
+        records: Some(RecordChunks(chunks)),
+        ..Default::default()
+    }
+}
+
+fn refused(broker: &Broker, key: &FetchKey, code: ErrorCode) -> PartitionData {
+    let mut data = PartitionData {
+        partition_index: key.index,
+        error_code: code.code(),
+        high_watermark: -1,
+        last_stable_offset: -1,
+        log_start_offset: -1,
+        preferred_read_replica: -1,
+        records: Some(RecordChunks(Vec::new())),
+        ..Default::default()
+    };
+    let stale = matches!(code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
+    let topic = if key.id == TopicId::ZERO {
+        broker.view.topic(&key.name)
+    } else {
+        broker.view.topic_by_id(key.id)
+    };
+    let info = topic.as_ref().and_then(|it| it.partitions.get(usize::try_from(key.index).ok()?));
+    if let (true, Some(info)) = (stale, info) {
+        data.current_leader =
+            LeaderIdAndEpoch { leader_id: info.leader.0, leader_epoch: info.leader_epoch.0 };
+    }
+    data
+}
+
+fn told_facts(data: &PartitionData) -> ToldFacts {
+    ToldFacts {
+        high_watermark: data.high_watermark,
+        last_stable: data.last_stable_offset,
+        log_start: data.log_start_offset,
+        is_error: data.error_code != 0,
+    }
+}
+
+fn has_records(data: &PartitionData) -> bool {
+    data.records.as_ref().is_some_and(|chunks| chunks.byte_length() != 0)
+}
+
+/// Groups neighbours of one topic; the order of partitions is the order they were read in.
+fn by_topic(answers: Vec<(FetchKey, PartitionData)>) -> Vec<FetchableTopicResponse> {
+    let mut topics: Vec<FetchableTopicResponse> = Vec::new();
+    for (key, data) in answers {
+        match topics.last_mut() {
+            Some(last) if last.topic == key.name && last.topic_id == key.id => {
+                last.partitions.push(data);
+            }
+            _ => topics.push(FetchableTopicResponse {
+                topic: key.name,
+                topic_id: key.id,
+                partitions: vec![data],
+            }),
+        }
+    }
+    topics
+}

@@ -1,0 +1,266 @@
+//! Produce (key 0): validates each batch, gives it its offsets, answers when it is durable (A1).
+//!
+//! Two steps, so that one connection can have many requests in flight: [`start`] validates and
+//! appends in request order; the future it returns waits for durability and builds the answer.
+//! Throughput of one default producer must not be one batch per storage round trip.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use partition_log::{AppendError, Appended, LogSettings, PartitionLog};
+use protocol::ErrorCode;
+use protocol::messages::produce::request::{PartitionProduceData, TopicProduceData};
+use protocol::messages::produce::response::{
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceResponse, TopicProduceResponse,
+};
+use protocol::messages::produce::{Request, Response};
+use protocol::records::{ProduceRefusal, ProduceRules, validate_produced};
+use vocabulary::{Partition, Tick, Timestamp};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+
+/// The bound of one batch once decompressed. Kafka has none; a bomb must not take the broker down.
+const RECORDS_BYTES_MAX: usize = 1 << 30;
+
+/// The first version that names topics by id (KIP-516).
+const TOPIC_ID_VERSION: i16 = 13;
+
+/// The answer once everything appended is durable. `None`: acks=0 has no answer. `Err`: acks=0
+/// failed, and closing the connection is the only way to tell.
+pub(crate) type Finish = BoxFuture<'static, Result<Option<Response>, ErrorCode>>;
+
+/// One partition's answer, as far as it is known when its batch has been appended.
+struct Started {
+    index: i32,
+    outcome: Result<Appended, Failure>,
+    log: Option<Arc<PartitionLog>>,
+}
+
+/// Why a partition's batch was not appended.
+#[derive(Debug)]
+struct Failure {
+    code: ErrorCode,
+    message: Option<String>,
+    record_errors: Vec<BatchIndexAndErrorMessage>,
+}
+
+impl From<ErrorCode> for Failure {
+    fn from(code: ErrorCode) -> Failure {
+        Failure { code, message: None, record_errors: Vec::new() }
+    }
+}
+
+impl From<ProduceRefusal> for Failure {
+    fn from(refusal: ProduceRefusal) -> Failure {
+        let row = |error: protocol::records::RecordError| BatchIndexAndErrorMessage {
+            batch_index: error.index,
+            batch_index_error_message: Some(error.message),
+        };
+        Failure {
+            code: refusal.code,
+            message: Some(refusal.message),
+            record_errors: refusal.record_errors.into_iter().map(row).collect(),
+        }
+    }
+}
+
+/// Validates and appends, in order. Awaits only backpressure and the lazy load of producer state.
+pub(crate) async fn start(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: Request,
+) -> Finish {
+    let acks = request.acks;
+    let wait = Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let refusal = refusal_of_request(&request);
+    let mut topics = Vec::with_capacity(request.topic_data.len());
+    for topic in request.topic_data {
+        let (name, id) = (topic.name.clone(), topic.topic_id);
+        let partitions = start_topic(broker, context, topic, refusal).await;
+        topics.push((name, id, partitions));
+    }
+    let broker = Arc::clone(broker);
+    Box::pin(async move {
+        let deadline = broker.environment.clock.now().plus(wait);
+        let mut responses = Vec::with_capacity(topics.len());
+        let mut first_error = None;
+        for (name, topic_id, partitions) in topics {
+            let mut rows = Vec::with_capacity(partitions.len());
+            for started in partitions {
+                let row = match acks {
+                    0 => finish_unacknowledged(started),
+                    _ => finish(&broker, started, deadline).await,
+                };
+                let code = ErrorCode::from_code(row.error_code);
+                first_error = first_error.or(code.filter(|code| *code != ErrorCode::None));
+                rows.push(row);
+            }
+            responses.push(TopicProduceResponse { name, topic_id, partition_responses: rows });
+        }
+        match (acks, first_error) {
+            (0, None) => Ok(None),
+            (0, Some(code)) => Err(code),
+            _ => Ok(Some(Response { responses, ..Default::default() })),
+        }
+    })
+}
+
+/// What is wrong with the request as a whole, before any partition is looked at.
+fn refusal_of_request(request: &Request) -> Option<ErrorCode> {
+    if request.transactional_id.is_some() {
+        // Transactions are not built yet, and InitProducerId says so; nobody gets here by accident.
+        return Some(ErrorCode::TransactionalIdAuthorizationFailed);
+    }
+    if !(-1..=1).contains(&request.acks) {
+        return Some(ErrorCode::InvalidRequiredAcks);
+    }
+    None
+}
+
+async fn start_topic(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    topic: TopicProduceData,
+    refusal: Option<ErrorCode>,
+) -> Vec<Started> {
+    let found = if TOPIC_ID_VERSION <= context.version {
+        broker.view.topic_by_id(topic.topic_id)
+    } else {
+        broker.view.topic(&topic.name)
+    };
+    let unknown = if TOPIC_ID_VERSION <= context.version {
+        ErrorCode::UnknownTopicId
+    } else {
+        ErrorCode::UnknownTopicOrPartition
+    };
+    let mut partitions = Vec::with_capacity(topic.partition_data.len());
+    for data in topic.partition_data {
+        let index = data.index;
+        let log = match (&refusal, &found) {
+            (Some(code), _) => Err(*code),
+            (None, None) => Err(unknown),
+            (None, Some(topic)) => broker.led_log(Partition { topic: topic.id, index }),
+        };
+        let outcome = match &log {
+            Ok(log) => start_partition(broker, context, log, data).await,
+            Err(code) => Err(Failure::from(*code)),
+        };
+        partitions.push(Started { index, outcome, log: log.ok() });
+    }
+    partitions
+}
+
+async fn start_partition(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    log: &Arc<PartitionLog>,
+    data: PartitionProduceData,
+) -> Result<Appended, Failure> {
+    let Some(records) = data.records else {
+        return Err(Failure {
+            code: ErrorCode::InvalidRecord,
+            message: Some("a produce request carries exactly one record batch a partition".into()),
+            record_errors: Vec::new(),
+        });
+    };
+    let rules = rules(broker, context, &log.settings());
+    let batch = validate_produced(records, &rules)?;
+    if batch.header.attributes.is_transactional() {
+        return Err(Failure::from(ErrorCode::InvalidTxnState));
+    }
+    log.append(batch, None).await.map_err(|error| Failure::from(append_error_code(&error)))
+}
+
+fn rules(broker: &Broker, context: &RequestContext, settings: &LogSettings) -> ProduceRules {
+    ProduceRules {
+        produce_version: context.version,
+        batch_bytes_max: settings.message_bytes_max,
+        keys_required: settings.cleanup.compact,
+        timestamp_type: settings.timestamp_type,
+        timestamp_before_max_ms: settings.timestamp_before_max_ms,
+        timestamp_after_max_ms: settings.timestamp_after_max_ms,
+        now: broker.environment.clock.wall(),
+        compression: settings.compression,
+        records_bytes_max: RECORDS_BYTES_MAX,
+    }
+}
+
+/// acks=0: nobody waits. Durability goes on without us; only a refused append is told.
+fn finish_unacknowledged(started: Started) -> PartitionProduceResponse {
+    match started.outcome {
+        Ok(_) => PartitionProduceResponse { index: started.index, ..Default::default() },
+        Err(failure) => failed(started.index, failure),
+    }
+}
+
+async fn finish(
+    broker: &Arc<Broker>,
+    started: Started,
+    deadline: Tick,
+) -> PartitionProduceResponse {
+    let index = started.index;
+    let appended = match started.outcome {
+        Ok(appended) => appended,
+        Err(failure) => {
+            let mut row = failed(index, failure);
+            if let Some(log) = &started.log {
+                tell_leader(broker, log, &mut row);
+            }
+            return row;
+        }
+    };
+    let Appended { base_offset, log_append_time, durable, .. } = appended;
+    let durable = tokio::select! {
+        biased;
+        durable = durable => durable.map_err(|error| append_error_code(&error)),
+        () = broker.environment.clock.sleep_until(deadline) => Err(ErrorCode::RequestTimedOut),
+    };
+    match durable {
+        Ok(()) => PartitionProduceResponse {
+            index,
+            base_offset: base_offset.0,
+            log_append_time_ms: log_append_time.0,
+            log_start_offset: started.log.map_or(-1, |log| log.offsets().log_start.0),
+            ..Default::default()
+        },
+        Err(code) => failed(index, Failure::from(code)),
+    }
+}
+
+fn failed(index: i32, failure: Failure) -> PartitionProduceResponse {
+    PartitionProduceResponse {
+        index,
+        error_code: failure.code.code(),
+        base_offset: -1,
+        log_append_time_ms: Timestamp::NONE.0,
+        log_start_offset: -1,
+        record_errors: failure.record_errors,
+        error_message: failure.message,
+        ..Default::default()
+    }
+}
+
+/// KIP-951: a client with a stale leader learns the current one from the refusal itself.
+fn tell_leader(broker: &Broker, log: &PartitionLog, row: &mut PartitionProduceResponse) {
+    let stale = [ErrorCode::NotLeaderOrFollower.code(), ErrorCode::FencedLeaderEpoch.code()];
+    if stale.contains(&row.error_code) {
+        row.current_leader =
+            LeaderIdAndEpoch { leader_id: broker.id.0, leader_epoch: log.leader_epoch().0 };
+    }
+}
+
+/// The code Kafka's clients expect for each way an append can fail.
+fn append_error_code(error: &AppendError) -> ErrorCode {
+    match error {
+        AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
+        AppendError::StaleProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        AppendError::WrongLeaderEpoch { .. } => ErrorCode::NotLeaderOrFollower,
+        AppendError::Removed => ErrorCode::UnknownTopicOrPartition,
+        AppendError::Stopping => ErrorCode::NotLeaderOrFollower,
+        AppendError::Unavailable => ErrorCode::KafkaStorageError,
+        // Maybe written: the client retries, and its sequence numbers make that safe (A5).
+        AppendError::Unknown => ErrorCode::RequestTimedOut,
+    }
+}

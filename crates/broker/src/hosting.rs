@@ -1,0 +1,113 @@
+//! Which partitions are served here: follows the metadata and opens, changes and removes logs.
+//!
+//! Both ways in are idempotent: [`host_now`] on a request's way, and the change feed behind it.
+
+use std::sync::Arc;
+
+use cluster::{Topic, TopicChange};
+use environment::TaskKind;
+use partition_log::{PartitionLog, PartitionStart};
+use protocol::ErrorCode;
+use vocabulary::{Partition, TopicId};
+
+use crate::broker::Broker;
+use crate::configs::log_settings;
+
+/// Opens every partition led here, then follows the metadata until the broker stops.
+pub(crate) fn start(broker: &Arc<Broker>) {
+    let mut changes = broker.view.changes();
+    for topic in broker.view.topics() {
+        host_topic(broker, &topic);
+    }
+    // Whatever the WAL still holds belongs to topics that were deleted.
+    broker.engine.discard_unhosted();
+    let this = Arc::clone(broker);
+    broker.environment.tasks.spawn(TaskKind::Critical, "hosting", async move {
+        loop {
+            let change = tokio::select! {
+                () = this.stop.stopped() => return,
+                change = changes.next() => change,
+            };
+            let Some(change) = change else { return };
+            follow(&this, change);
+        }
+    });
+}
+
+/// The log of one partition, opened if the metadata says that this broker leads it.
+pub(crate) fn host_now(
+    broker: &Broker,
+    partition: Partition,
+) -> Result<Arc<PartitionLog>, ErrorCode> {
+    let topic =
+        broker.view.topic_by_id(partition.topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let index = usize::try_from(partition.index).ok();
+    let info = index.and_then(|index| topic.partitions.get(index));
+    let info = info.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    if info.leader != broker.id {
+        return Err(ErrorCode::NotLeaderOrFollower);
+    }
+    // Gone between two looks: deleted.
+    let progress = broker.view.progress(partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let settings = Arc::new(log_settings(&topic.configs, &broker.config));
+    let start = PartitionStart {
+        partition,
+        leader_epoch: info.leader_epoch,
+        log_start: progress.log_start,
+        committed_end: progress.committed_end,
+        epochs: progress.epochs,
+    };
+    Ok(broker.engine.host(start, settings))
+}
+
+fn follow(broker: &Broker, change: TopicChange) {
+    match change {
+        TopicChange::Changed(topic) => {
+            host_topic(broker, &topic);
+            apply_settings(broker, &topic);
+        }
+        TopicChange::Deleted { id, .. } => remove_topic(broker, id),
+        TopicChange::Resync => {
+            tracing::warn!("metadata changes were missed; looking at every topic anew");
+            let topics = broker.view.topics();
+            for log in broker.engine.partitions() {
+                if broker.view.topic_by_id(log.partition().topic).is_none() {
+                    broker.engine.remove(log.partition());
+                }
+            }
+            for topic in topics {
+                host_topic(broker, &topic);
+                apply_settings(broker, &topic);
+            }
+        }
+    }
+}
+
+/// Config changes reach open logs; nothing is reopened.
+fn apply_settings(broker: &Broker, topic: &Topic) {
+    let settings = Arc::new(log_settings(&topic.configs, &broker.config));
+    for index in 0..topic.partitions.len() {
+        let partition = Partition { topic: topic.id, index: index as i32 };
+        if let Some(log) = broker.engine.partition(partition) {
+            log.set_settings(Arc::clone(&settings));
+        }
+    }
+}
+
+fn remove_topic(broker: &Broker, id: TopicId) {
+    for log in broker.engine.partitions() {
+        if log.partition().topic == id {
+            broker.engine.remove(log.partition());
+        }
+    }
+}
+
+fn host_topic(broker: &Broker, topic: &Topic) {
+    for index in 0..topic.partitions.len() {
+        let partition = Partition { topic: topic.id, index: index as i32 };
+        match host_now(broker, partition) {
+            Ok(_) | Err(ErrorCode::NotLeaderOrFollower) => (),
+            Err(code) => tracing::warn!(%partition, ?code, "partition not opened"),
+        }
+    }
+}

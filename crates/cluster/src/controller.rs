@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use environment::{Environment, StopToken, TaskKind};
+use environment::{Environment, StopToken, TaskHandle, TaskKind};
 use object_store::ObjectStore;
 use tokio::sync::{Notify, mpsc, oneshot};
 use vocabulary::{BrokerEpoch, BrokerId, Offset, Partition, SegmentId, TopicId};
@@ -34,6 +34,10 @@ const BATCH_COMMANDS_MAX: usize = 256;
 
 /// Runs dropped in one command: a topic of a million runs must not make one giant write.
 const DROP_RUNS_MAX: usize = 1000;
+
+/// Commits after which the store moves its log into a sorted file. Fewer: a faster restart, more
+/// requests.
+const LOG_COMMITS_MAX: u32 = 256;
 
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -136,6 +140,8 @@ impl Controller {
             store: Arc::clone(&store),
             view: view.clone(),
             environment: environment.clone(),
+            log_commits: 0,
+            shortening: None,
         };
         let stop = environment.tasks.token();
         environment.tasks.spawn(TaskKind::Critical, "controller", worker.run(jobs, stop.clone()));
@@ -398,6 +404,9 @@ struct Worker {
     store: Arc<Store>,
     view: View,
     environment: Environment,
+    /// Commits since the log was shortened last.
+    log_commits: u32,
+    shortening: Option<TaskHandle<()>>,
 }
 
 impl Worker {
@@ -451,7 +460,26 @@ impl Worker {
             () = given_up => return Err(SubmitError::Stopping),
         }
         self.view.publish(&events);
+        self.shorten_log();
         Ok(())
+    }
+
+    /// Beside the commits, which do not wait for it; one at a time.
+    fn shorten_log(&mut self) {
+        self.log_commits += 1;
+        let is_busy = self.shortening.as_ref().is_some_and(|it| !it.is_finished());
+        if self.log_commits < LOG_COMMITS_MAX || is_busy {
+            return;
+        }
+        self.log_commits = 0;
+        let store = Arc::clone(&self.store);
+        let shortened = async move {
+            if let Err(error) = store.shorten_log().await {
+                tracing::debug!(%error, "the metadata log stays long; restarts take longer");
+            }
+        };
+        let tasks = &self.environment.tasks;
+        self.shortening = Some(tasks.spawn(TaskKind::Background, "metadata-log", shortened));
     }
 
     /// Returns when the events are durable, or can never be.

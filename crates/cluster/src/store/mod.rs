@@ -20,11 +20,14 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use object_store::ObjectStore;
-use slatedb::config::{CompactorOptions, DurabilityLevel, ScanOptions};
+use slatedb::config::{CompactorOptions, DurabilityLevel, FlushOptions, FlushType, ScanOptions};
 use slatedb::{CloseReason, Db, ErrorKind, IterationOrder, KeyValue, Settings, WriteBatch};
 use vocabulary::{Offset, Partition, TopicId};
 
 use crate::state::{Event, Run, State};
+
+/// Bytes of one read while loading. Larger: fewer requests, more memory for a moment.
+const LOAD_READ_BYTES: usize = 256 * 1024;
 
 /// How the metadata database uses memory and requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,6 +128,14 @@ impl Store {
                 Err(error)
             }
         }
+    }
+
+    /// Moves what the write-ahead log holds into a sorted file: a restart reads each commit that is
+    /// still in the log as an object of its own. Waits while compaction is behind.
+    pub(crate) async fn shorten_log(&self) -> Result<(), StoreError> {
+        let options = FlushOptions { flush_type: FlushType::MemTable };
+        let flushed = self.opened().db.flush_with_options(options).await;
+        flushed.map_err(|error| classify(&error))
     }
 
     /// The run that contains `offset`, or the first above it, and those that follow.
@@ -251,8 +262,9 @@ fn classify(error: &slatedb::Error) -> StoreError {
 
 async fn load(db: &Db) -> Result<State, StoreError> {
     let mut state = State::default();
+    let options = ScanOptions { read_ahead_bytes: LOAD_READ_BYTES, ..ScanOptions::default() };
     for range in keys::all_but_runs() {
-        let found = db.scan(range).await;
+        let found = db.scan_with_options(range, &options).await;
         let mut found = found.map_err(|error| classify(&error))?;
         while let Some(entry) = found.next().await.map_err(|error| classify(&error))? {
             decoded(&entry, format::load(&mut state, &entry.key, &entry.value))?;

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use self::driver::Driver;
 use self::results::Results;
-use crate::broker::{self, Broker, Kind};
+use crate::broker::{self, Broker, Kind, Program};
 use crate::control::Shared;
 use crate::process::{self, Output};
 use crate::scenarios;
@@ -47,6 +47,9 @@ pub(crate) struct Options {
     /// Cargo profile of our binary.
     #[arg(long, default_value = "release")]
     profile: String,
+    /// Take this binary instead of building one.
+    #[arg(long)]
+    binary: Option<PathBuf>,
     /// Where the JSON goes; below the target folder unless told otherwise.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -101,7 +104,8 @@ pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
             || options.system.iter().any(|it| system.name.contains(it.as_str()))
     };
     let systems: Vec<&System> = SYSTEMS.iter().filter(chosen).collect();
-    if systems.iter().any(|system| system.kind == Kind::Aquifer) {
+    let ours = systems.iter().any(|system| system.kind == Kind::Aquifer);
+    if ours && options.binary.is_none() {
         build(options, workspace)?;
     }
     let mut driver = Driver::start(workspace)?;
@@ -111,7 +115,10 @@ pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
             println!("== round {round}: {}", system.name);
             let mut bench = Bench { system, sizes, driver: &mut driver, results: &mut results };
             let folder = workspace.installed().join("brokers").join("bench");
-            let program = scenarios::program(system.kind, workspace, &options.profile);
+            let program = match (system.kind, &options.binary) {
+                (Kind::Aquifer, Some(binary)) => Program::Aquifer(std::path::absolute(binary)?),
+                (kind, _) => scenarios::program(kind, workspace, &options.profile),
+            };
             let broker = Broker::new(program, folder, system.settings)?;
             bench.measure(&Shared::new(broker), round == 1)?;
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::broker::Kind;
+use crate::broker::{Kind, Program};
 use crate::process::{self, Output};
 use crate::report::{Report, Row};
 use crate::scenarios::{self, Scenario, Setting};
@@ -38,6 +38,9 @@ pub(crate) struct Options {
     /// Cargo profile of the binary under test.
     #[arg(long, default_value = "dev")]
     profile: String,
+    /// Take this binary for the client scenarios instead of building one.
+    #[arg(long)]
+    binary: Option<PathBuf>,
     /// Folder with Kafka's message definitions, checked against ours.
     #[arg(long)]
     against: Option<PathBuf>,
@@ -192,7 +195,7 @@ fn build_binary(workspace: &Workspace, profile: &str) -> Row {
 }
 
 fn clients(options: &Options, workspace: &Workspace, report: &mut Report) -> Result<()> {
-    if options.broker == Kind::Aquifer {
+    if options.broker == Kind::Aquifer && options.binary.is_none() {
         let row = build_binary(workspace, &options.profile);
         let failed = !row.failures.is_empty();
         report.add(row);
@@ -215,7 +218,10 @@ fn clients(options: &Options, workspace: &Workspace, report: &mut Report) -> Res
     let setting = Setting {
         workspace: workspace.clone(),
         broker: options.broker,
-        program: scenarios::program(options.broker, workspace, &options.profile),
+        program: match (options.broker, &options.binary) {
+            (Kind::Aquifer, Some(binary)) => Program::Aquifer(std::path::absolute(binary)?),
+            (kind, _) => scenarios::program(kind, workspace, &options.profile),
+        },
         tools: Tool::ALL.into_iter().filter(|tool| !missing.contains(tool)).collect(),
     };
     if options.broker == Kind::Kafka && missing.contains(&Tool::Java) {

@@ -168,7 +168,6 @@ def admin():
     """topics, configs, groups and records are administered"""
     topic, group = create("admin", 2, {"retention.ms": "1234"}), unique("admin")
     refused(errors.TopicAlreadyExistsError, lambda: ADMIN.create_topics([NewTopic(topic, 1, 1)]))
-    refused(errors.InvalidReplicationFactorError, lambda: ADMIN.create_topics([NewTopic(unique("rf"), 1, 5)]))
     resource = ConfigResource(ConfigResourceType.TOPIC, topic)
 
     def value(name):

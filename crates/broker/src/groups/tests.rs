@@ -511,27 +511,30 @@ async fn a_shard_whose_log_fails_refuses_everybody_and_is_loaded_again() {
     let machine = Machine::new();
     let life = machine.start().await;
     life.create("t").await;
-    assert_eq!(life.commit(9, "g", offsets("t", TopicId::ZERO, &[(0, 1)])).await, [0]);
     let (_, partition) = life.broker.groups.home(&life.broker, "g").await.unwrap();
+    let neighbour = |it: &String| shard_of(it, 4) == partition.index;
+    let simple = (0..100).map(|it| format!("simple-{it}")).find(neighbour).unwrap();
+    let simple = simple.as_str();
+    assert_eq!(life.commit(9, simple, offsets("t", TopicId::ZERO, &[(0, 1)])).await, [0]);
     life.broker.engine.flush_all().await;
     let waiting = life.join(1, "");
     let failing = async {
         life.broker.environment.clock.sleep(Duration::from_millis(10)).await;
         life.broker.engine.remove(partition);
-        life.commit(9, "g", offsets("t", TopicId::ZERO, &[(0, 2)])).await
+        life.commit(9, simple, offsets("t", TopicId::ZERO, &[(0, 2)])).await
     };
     let (joined, codes) = tokio::join!(waiting, failing);
     let gone = ErrorCode::NotCoordinator.code();
     assert_eq!((joined.error_code, codes), (gone, vec![gone]));
-    while life.describe(5, "g").await.error_code != 0 {
+    while life.describe(5, simple).await.error_code != 0 {
         life.broker.environment.clock.sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(
-        life.committed("g").await,
+        life.committed(simple).await,
         [("t".to_owned(), 0, 1)],
         "what was refused is not there"
     );
-    assert_eq!(life.commit(9, "g", offsets("t", TopicId::ZERO, &[(0, 3)])).await, [0]);
-    assert_eq!(life.committed("g").await, [("t".to_owned(), 0, 3)]);
+    assert_eq!(life.commit(9, simple, offsets("t", TopicId::ZERO, &[(0, 3)])).await, [0]);
+    assert_eq!(life.committed(simple).await, [("t".to_owned(), 0, 3)]);
     life.stop().await;
 }

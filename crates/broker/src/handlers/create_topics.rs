@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use cluster::CreateTopicError;
 use protocol::ErrorCode;
 use protocol::messages::create_topics::request::CreatableTopic;
 use protocol::messages::create_topics::response::{CreatableTopicConfigs, CreatableTopicResult};
@@ -40,6 +41,17 @@ pub(crate) async fn handle(
     Response { topics, ..Default::default() }
 }
 
+/// With the name that is taken, as Kafka says it.
+fn named(name: &str, error: CreateTopicError) -> Refusal {
+    match error {
+        CreateTopicError::Exists => {
+            let message = format!("Topic '{name}' already exists.");
+            Refusal::new(ErrorCode::TopicAlreadyExists, message)
+        }
+        other => other.into(),
+    }
+}
+
 /// A topic that may be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Plan {
@@ -54,7 +66,10 @@ async fn create(
     timeout_ms: i32,
 ) -> Result<(TopicId, Plan), Refusal> {
     // The name first, as Kafka does: whoever creates what exists learns that, whatever else is wrong.
-    broker.controller.check_create_topic(&topic.name, 1)?;
+    broker
+        .controller
+        .check_create_topic(&topic.name, 1)
+        .map_err(|error| named(&topic.name, error))?;
     topic_admin::refuse_internal(&topic.name, "Creation")?;
     let known: BTreeSet<BrokerId> = broker.view.brokers().iter().map(|it| it.id).collect();
     let plan = plan(topic, &broker.config, &known)?;

@@ -59,7 +59,7 @@ impl LogOptions {
             wal: WalOptions::new(broker, epoch),
             flush_bytes: ByteCount::mib(64),
             flush_age: Duration::from_secs(60),
-            segment_bytes_max: ByteCount::mib(64),
+            segment_bytes_max: ByteCount::mib(32),
             segment_batches_max: 128 * 1024,
             own_segment_bytes_min: ByteCount::mib(8),
             uploads_in_flight_max: 2,

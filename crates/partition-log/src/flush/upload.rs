@@ -13,6 +13,7 @@ use crate::engine::Shared;
 use crate::log::{BaseError, FlushPart, Piece, Seal, TailEntry};
 use crate::run_index::{RefusalReason, RunCommit, RunDescription, RunIndexError, RunRefusal};
 use crate::segment::{EncodedSegment, SegmentBuilder, SegmentName};
+use crate::wal::WalPlace;
 use bucket::{BucketError, Purpose, PutOutcome};
 use bytes::Bytes;
 use protocol::records::{BatchHeader, check_crc};
@@ -24,6 +25,9 @@ const TRIES_MAX: u32 = 8;
 
 /// A disk may misread once; twice, and the bytes are taken for lost.
 const WAL_READS_MAX: usize = 2;
+
+/// Neighbours in the WAL are read together up to this much, but always one batch.
+const WAL_READ_BYTES_MAX: u64 = 1 << 20;
 
 /// Runs looked up at once to find out what an unanswered commit has done.
 const LOOKUP_RUNS: usize = 16;
@@ -50,7 +54,7 @@ struct Draft {
 
 struct Gathered {
     part: FlushPart,
-    batches: Vec<(LeaderEpoch, BatchHeader, Bytes)>,
+    batches: Batches,
     /// As of the part's end.
     producers: Bytes,
 }
@@ -92,40 +96,77 @@ async fn gather(shared: &Arc<Shared>, part: FlushPart) -> Result<Option<Gathered
     }
     let now = shared.environment.clock.wall();
     let producers = part.producers_at_end(table, now, shared.options.producer_expiration_ms);
-    let mut batches = Vec::with_capacity(part.entries.len());
-    for entry in &part.entries {
-        let Some((header, bytes)) = bytes_of(shared, entry).await? else {
-            // Acknowledged, and gone from the disk. The others must not suffer from it.
-            let (base, sequence) = (entry.batch.base_offset, entry.sequence());
-            tracing::error!(%partition, %base, sequence, "a WAL batch is corrupt, the partition stops");
-            shared.metrics.damaged_partitions.inc();
-            part.log.seal_and_fail(Seal::Damaged);
-            return Ok(None);
-        };
-        batches.push((entry.leader_epoch, header, bytes));
-    }
+    let Some(batches) = batches_of(shared, &part.entries).await? else {
+        // Acknowledged, and gone from the disk. The others must not suffer from it.
+        let (base, end) = (part.base, part.end);
+        tracing::error!(%partition, %base, %end, "A6: a WAL batch is corrupt, the partition stops");
+        shared.metrics.damaged_partitions.inc();
+        part.log.seal_and_fail(Seal::Damaged);
+        return Ok(None);
+    };
     Ok(Some(Gathered { part, batches, producers }))
 }
 
-/// A batch as it was acknowledged. `None` if the WAL has something else in its place (A6).
-async fn bytes_of(
-    shared: &Shared,
-    entry: &TailEntry,
-) -> Result<Option<(BatchHeader, Bytes)>, FlushError> {
-    let place = match entry.piece() {
-        Piece::Memory(bytes) => {
-            let header = BatchHeader::parse(&bytes).expect("what was appended has a valid header");
-            assert_eq!(header.base_offset, entry.batch.base_offset, "A2: stamped when appended");
-            return Ok(Some((header, bytes)));
+type Batches = Vec<(LeaderEpoch, BatchHeader, Bytes)>;
+
+/// The batches as they were acknowledged. `None` if the WAL has something else in their place (A6).
+async fn batches_of(shared: &Shared, entries: &[TailEntry]) -> Result<Option<Batches>, FlushError> {
+    let mut batches = Vec::with_capacity(entries.len());
+    let mut rest = entries;
+    while let Some(first) = rest.first() {
+        match first.piece() {
+            Piece::Memory(bytes) => {
+                let header = BatchHeader::parse(&bytes).expect("what was appended has a header");
+                assert_eq!(header.base_offset, first.batch.base_offset, "A2: as stamped");
+                batches.push((first.leader_epoch, header, bytes));
+                rest = &rest[1..];
+            }
+            Piece::Wal(place) => {
+                let (place, count) = neighbours(place, &rest[1..]);
+                let Some(read) = read_back(shared, place, &rest[..count]).await? else {
+                    return Ok(None);
+                };
+                batches.extend(read);
+                rest = &rest[count..];
+            }
         }
-        Piece::Wal(place) => place,
-    };
+    }
+    Ok(Some(batches))
+}
+
+/// How far the WAL has the batches side by side, to read them at once: their place and number.
+fn neighbours(first: WalPlace, others: &[TailEntry]) -> (WalPlace, usize) {
+    let (mut place, mut count) = (first, 1);
+    for entry in others {
+        let Piece::Wal(next) = entry.piece() else { break };
+        let end = place.position + u64::from(place.length);
+        let length = u64::from(place.length) + u64::from(next.length);
+        if next.sequence != place.sequence || next.position != end || WAL_READ_BYTES_MAX < length {
+            break;
+        }
+        place.length += next.length;
+        count += 1;
+    }
+    (place, count)
+}
+
+async fn read_back(
+    shared: &Shared,
+    place: WalPlace,
+    entries: &[TailEntry],
+) -> Result<Option<Batches>, FlushError> {
     for _ in 0..WAL_READS_MAX {
-        let bytes = shared.wal.read(place).await?;
-        if let (Ok(()), Ok(header)) = (check_crc(&bytes), BatchHeader::parse(&bytes))
-            && header.base_offset == entry.batch.base_offset
-        {
-            return Ok(Some((header, bytes)));
+        let mut bytes = shared.wal.read(place).await?;
+        let split = entries.iter().map(|entry| {
+            let length = entry.batch.length as usize;
+            let batch = (length <= bytes.len()).then(|| bytes.split_to(length))?;
+            check_crc(&batch).ok()?;
+            let header = BatchHeader::parse(&batch).ok()?;
+            let is_it = header.base_offset == entry.batch.base_offset;
+            is_it.then_some((entry.leader_epoch, header, batch))
+        });
+        if let Some(batches) = split.collect() {
+            return Ok(Some(batches));
         }
         shared.metrics.corrupt_reads.inc();
     }

@@ -8,7 +8,8 @@
 //! - T1 each batch starts where the one before ends;
 //! - T2 committed batches come before durable ones, and those before the rest;
 //! - T3 what is not durable is in memory, what is durable has a place in the WAL, and of what is
-//!   committed only what memory holds is kept. Memory lets go of the oldest first.
+//!   committed only what memory holds is kept. Memory lets go of the oldest first, so what it does
+//!   not hold is at the front.
 
 use crate::segment::BatchEntry;
 use crate::wal::WalPlace;
@@ -59,6 +60,8 @@ pub(crate) struct Tail {
     committed: usize,
     /// So many at the front are durable, the committed ones among them.
     durable: usize,
+    /// So many at the front are not in memory.
+    absent: usize,
     cumulative: u64,
 }
 
@@ -92,6 +95,7 @@ impl Tail {
         assert_eq!(self.durable, self.entries.len(), "T2: recovery comes before appends");
         self.push_entry(batch, leader_epoch, Some(place), None);
         self.durable += 1;
+        self.absent += 1;
     }
 
     fn push_entry(
@@ -126,31 +130,29 @@ impl Tail {
         assert!(self.committed <= committed, "A3: the committed end moves forward");
         assert!(committed <= self.durable, "A2: only durable batches are flushed");
         self.committed = committed;
-        let in_range = self.entries.iter().take(committed);
-        let last_absent = in_range.enumerate().filter(|(_, it)| it.bytes.is_none()).last();
-        if let Some((index, _)) = last_absent {
-            self.drop_front(index + 1);
-        }
+        self.drop_front(self.absent.min(committed));
     }
 
-    /// Lets go of the bytes of the durable batch at `base`. True if there were any.
+    /// Lets go of the bytes of the durable batch at `base`, the oldest that memory holds. False if it
+    /// holds no such batch any more.
     pub(crate) fn demote(&mut self, base: Offset) -> bool {
-        let index = self.entries.partition_point(|it| it.batch.base_offset < base);
-        let Some(entry) = self.entries.get_mut(index) else { return false };
-        if entry.batch.base_offset != base || self.durable <= index {
-            return false;
-        }
-        let had = entry.bytes.take().is_some();
-        if index < self.committed {
-            self.drop_front(index + 1);
-        }
-        had
+        let oldest = self.entries.get_mut(self.absent);
+        let Some(entry) = oldest.filter(|it| it.batch.base_offset == base) else { return false };
+        assert!(self.absent < self.durable, "T3: what is not durable is in memory");
+        entry.bytes = None;
+        self.absent += 1;
+        self.drop_front(self.absent.min(self.committed));
+        true
     }
 
     fn drop_front(&mut self, count: usize) {
+        if count == 0 {
+            return;
+        }
         self.entries.drain(..count);
         self.committed -= count;
         self.durable -= count;
+        self.absent -= count;
         if self.entries.is_empty() {
             self.entries = VecDeque::new(); // An idle partition holds no room for batches.
         }
@@ -268,11 +270,6 @@ pub(crate) struct TailCosts {
 }
 
 impl TailEntry {
-    /// Of the WAL segment it is in, for messages; 0 before it is durable.
-    pub(crate) fn sequence(&self) -> u64 {
-        self.place.map_or(0, |it| it.sequence)
-    }
-
     pub(crate) fn piece(&self) -> Piece {
         match (&self.bytes, self.place) {
             (Some(bytes), _) => Piece::Memory(bytes.clone()),

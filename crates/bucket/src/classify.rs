@@ -29,14 +29,37 @@ pub(crate) fn classify(key: &Key, error: object_store::Error) -> BucketError {
         // The client's enum is open, so here a wildcard is unavoidable; unknown means transient.
         _ => {
             let reason = chain(&error);
-            if THROTTLED.iter().any(|it| reason.contains(it)) {
-                BucketError::Throttled { key, reason }
-            } else if TIMED_OUT.iter().any(|it| reason.contains(it)) {
-                BucketError::Timeout { key, waited_ms: 0 }
-            } else {
-                BucketError::Unavailable { key, reason }
+            match transient_kind_of(&reason) {
+                Transient::Throttled => BucketError::Throttled { key, reason },
+                Transient::TimedOut => BucketError::Timeout { key, waited_ms: 0 },
+                Transient::Unavailable => BucketError::Unavailable { key, reason },
             }
         }
+    }
+}
+
+enum Transient {
+    Throttled,
+    TimedOut,
+    Unavailable,
+}
+
+fn transient_kind_of(reason: &str) -> Transient {
+    if THROTTLED.iter().any(|it| reason.contains(it)) {
+        Transient::Throttled
+    } else if TIMED_OUT.iter().any(|it| reason.contains(it)) {
+        Transient::TimedOut
+    } else {
+        Transient::Unavailable
+    }
+}
+
+/// The metric label of an error that is not one of the store's answers.
+pub(crate) fn transient_kind(error: &object_store::Error) -> &'static str {
+    match transient_kind_of(&chain(error)) {
+        Transient::Throttled => "throttled",
+        Transient::TimedOut => "timeout",
+        Transient::Unavailable => "unavailable",
     }
 }
 

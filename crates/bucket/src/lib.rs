@@ -12,6 +12,7 @@
 //! - `store`: the one implementation, over `object_store`: retries, limits, metering.
 //! - `classify`: from the client's errors to the few that prescribe a next step.
 //! - `local`: what a local directory needs beyond the client: durable directories.
+//! - `metered`: the same for whoever brings its own client: the metadata database.
 //! - `metering`: requests, bytes, errors and latency per purpose.
 //! - `marker`: the object that says which cluster and which format lives here.
 //! - `probe`: start-up checks that a store keeps the promises the design rests on.
@@ -23,6 +24,7 @@ pub mod conformance;
 mod local;
 mod lying;
 mod marker;
+mod metered;
 mod metering;
 mod port;
 mod probe;

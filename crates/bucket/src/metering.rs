@@ -103,6 +103,11 @@ impl BucketMetrics {
         self.latency.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
+    /// A request whose answer comes bit by bit, so that it has no latency of its own.
+    pub(crate) fn counted(&self, purpose: Purpose, operation: Operation) {
+        self.requests.get_or_create(&request(purpose, operation)).inc();
+    }
+
     pub(crate) fn failed(&self, purpose: Purpose, operation: Operation, kind: &'static str) {
         let (purpose, operation) = (purpose.name(), operation.name());
         self.errors.get_or_create(&ErrorLabels { purpose, operation, kind }).inc();

@@ -11,6 +11,7 @@
 
 use crate::classify::{chain, classify};
 use crate::local::Directories;
+use crate::metered::MeteredStore;
 use crate::metering::{BucketMetrics, Operation};
 use crate::port::{Bucket, BucketError, Key, ObjectInfo, Purpose, PutOutcome, Suffix};
 use async_trait::async_trait;
@@ -135,9 +136,14 @@ impl StoreBucket {
         StoreBucket::new(store, StoreOptions::remote(), environment)
     }
 
-    /// The raw store, for the metadata database below `meta`, which does its own conditional writes.
+    /// The store itself, for the metadata database below `meta`, which does its own retries and
+    /// conditional writes. Its requests are metered as [`Purpose::Metadata`].
     pub fn object_store(&self) -> Arc<dyn ObjectStore> {
-        Arc::clone(&self.store)
+        Arc::new(MeteredStore {
+            store: Arc::clone(&self.store),
+            metrics: self.metrics.clone(),
+            clock: Arc::clone(&self.clock),
+        })
     }
 
     pub fn metrics(&self) -> &BucketMetrics {

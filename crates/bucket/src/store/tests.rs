@@ -87,6 +87,12 @@ async fn requests_are_metered_by_purpose() {
     let tail = Purpose::ReadTail;
     assert_eq!((metrics.requests(tail), metrics.read_bytes(tail)), (1, 3));
 
+    let raw = bucket.object_store();
+    raw.put_opts(&StorePath::from("meta/1"), "12345".into(), PutOptions::default()).await.unwrap();
+    raw.get_opts(&StorePath::from("meta/2"), GetOptions::default()).await.unwrap_err();
+    let metadata = Purpose::Metadata;
+    assert_eq!((metrics.requests(metadata), metrics.written_bytes(metadata)), (2, 5));
+
     let mut registry = prometheus_client::registry::Registry::default();
     metrics.register(&mut registry);
     let mut text = String::new();

@@ -29,6 +29,9 @@ use crate::state::{Event, Run, State};
 /// Bytes of one read while loading. Larger: fewer requests, more memory for a moment.
 const LOAD_READ_BYTES: usize = 256 * 1024;
 
+/// Sorted files that wait for compaction before the log grows instead.
+const SORTED_FILES_MAX: usize = 16;
+
 /// How the metadata database uses memory and requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreOptions {
@@ -232,6 +235,9 @@ async fn open_db(
         manifest_poll_interval: options.manifest_poll_interval,
         l0_sst_size_bytes: options.memtable_bytes,
         max_unflushed_bytes: 4 * options.memtable_bytes,
+        // A burst of commits makes small files faster than the compactor looks at them.
+        l0_max_ssts: SORTED_FILES_MAX,
+        l0_max_ssts_per_key: SORTED_FILES_MAX,
         compactor_options: Some(CompactorOptions {
             poll_interval: options.manifest_poll_interval,
             max_concurrent_compactions: 1,

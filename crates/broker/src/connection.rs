@@ -32,6 +32,13 @@ const REQUESTS_IN_FLIGHT_MAX: usize = 64;
 /// What one read takes from the socket while frames are small.
 const READ_BUFFER_BYTES: usize = 8 * 1024;
 
+/// Frames of up to this many bytes cost nothing of `request_bytes`: heartbeats and commits go on while
+/// large requests wait for memory. `max.connections` bounds them.
+const FREE_BYTES_MAX: usize = 16 * 1024;
+
+/// What is charged at a time while a larger frame arrives, in bytes.
+const CHARGE_STEP_BYTES: usize = 256 * 1024;
+
 /// A frame that has begun must end within this, or its memory is given to somebody else.
 const FRAME_STALL_MAX: Duration = Duration::from_secs(60);
 
@@ -145,7 +152,7 @@ impl Reader {
     }
 
     /// The next whole frame, without its length, and the memory it is charged to.
-    async fn next_frame(&mut self) -> Result<(BytesMut, OwnedSemaphorePermit), Ended> {
+    async fn next_frame(&mut self) -> Result<(BytesMut, Option<OwnedSemaphorePermit>), Ended> {
         let idle_max = self.broker.config.connections_idle_max;
         while self.buffer.len() < 4 {
             let idle = self.broker.environment.clock.sleep(idle_max);
@@ -180,25 +187,37 @@ impl Reader {
         }
     }
 
+    /// Charged as its bytes arrive: a frame that is announced and never sent holds no memory.
     async fn fill_frame(
         &mut self,
         length: usize,
-    ) -> Result<(BytesMut, OwnedSemaphorePermit), Ended> {
-        let charge = u32::try_from(length).unwrap_or(u32::MAX);
-        let memory = Arc::clone(&self.broker.request_bytes);
-        let permit = memory.acquire_many_owned(charge).await.map_err(|_| Ended::Stopping)?;
+    ) -> Result<(BytesMut, Option<OwnedSemaphorePermit>), Ended> {
         // An allocation of its own: record slices cut from it must not pin other requests' bytes.
+        // Pages of it that are never written to are never resident.
         let mut frame = BytesMut::with_capacity(length);
         let present = self.buffer.len().min(length);
         frame.extend_from_slice(&self.buffer[..present]);
         self.buffer.advance(present);
+        let mut charged: Option<OwnedSemaphorePermit> = None;
+        let mut free = FREE_BYTES_MAX.max(present);
         while frame.len() < length {
-            let missing = length - frame.len();
-            if self.half.read_buf(&mut (&mut frame).limit(missing)).await? == 0 {
+            if free <= frame.len() {
+                let step = (length - frame.len()).min(CHARGE_STEP_BYTES);
+                let memory = Arc::clone(&self.broker.request_bytes);
+                let permit = memory.acquire_many_owned(step as u32).await;
+                let permit = permit.map_err(|_| Ended::Stopping)?;
+                match &mut charged {
+                    Some(charged) => charged.merge(permit),
+                    None => charged = Some(permit),
+                }
+                free += step;
+            }
+            let room = length.min(free) - frame.len();
+            if self.half.read_buf(&mut (&mut frame).limit(room)).await? == 0 {
                 return Err(Ended::ByClient);
             }
         }
-        Ok((frame, permit))
+        Ok((frame, charged))
     }
 }
 

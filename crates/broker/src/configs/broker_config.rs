@@ -324,16 +324,7 @@ impl Resolver {
             hostname,
         };
         match listeners::resolve(settings) {
-            Ok(listeners) => {
-                if 1 < listeners.len() {
-                    self.remarks.push(format!(
-                        "clients of every listener are told the address of {}: answers do not \
-                         depend on the listener yet",
-                        listeners[0].name
-                    ));
-                }
-                Some(listeners)
-            }
+            Ok(listeners) => Some(listeners),
             Err(problems) => {
                 self.problems.extend(problems);
                 None

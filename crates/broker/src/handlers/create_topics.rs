@@ -195,6 +195,7 @@ fn row(
         Ok((topic_id, plan)) => CreatableTopicResult {
             name,
             topic_id,
+            error_message: None,
             num_partitions: i32::try_from(plan.partitions).unwrap_or(i32::MAX),
             replication_factor: REPLICATION_FACTOR,
             configs: Some(described(&plan.configs, config)),

@@ -17,7 +17,7 @@ const CONTROLLERS: i8 = 2;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
     if let Err(Refusal { code, message }) = check_endpoint_type(request.endpoint_type) {
@@ -28,7 +28,7 @@ pub(crate) async fn handle(
             ..Default::default()
         };
     }
-    let brokers = broker.view.brokers().into_iter().map(|it| DescribeClusterBroker {
+    let brokers = broker.endpoints(&context.listener).into_iter().map(|it| DescribeClusterBroker {
         broker_id: it.id.0,
         host: it.host,
         port: i32::from(it.port),

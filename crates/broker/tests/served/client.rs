@@ -1,0 +1,120 @@
+//! A broker on a free port, and a client that speaks any version of any API.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use broker::{Broker, BrokerConfig, BrokerHandle, BrokerParts, ClusterRunIndex, Properties};
+use bucket::StoreBucket;
+use bytes::BytesMut;
+use cluster::{Controller, RegisterBroker};
+use environment::Environment;
+use partition_log::LogEngine;
+use partition_log::volume::MemoryVolume;
+use partition_log::wal::{FileWal, FileWalOptions};
+use prometheus_client::registry::Registry;
+use protocol::messages::Api;
+use protocol::messages::header::{RequestHeader, ResponseHeader};
+use protocol::{Decoder, Encoder, Message};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use vocabulary::BrokerId;
+
+pub(crate) const BROKER_ID: i32 = 5;
+pub(crate) const CLUSTER_ID: &str = "served";
+
+/// A running broker that forgets everything.
+pub(crate) struct Served {
+    handle: BrokerHandle,
+    controller: Controller,
+    address: SocketAddr,
+}
+
+impl Served {
+    pub(crate) async fn start(settings: &[(&str, &str)]) -> Served {
+        let environment = Environment::system();
+        let id = BROKER_ID.to_string();
+        let own = [("listeners", "PLAINTEXT://127.0.0.1:0"), ("node.id", id.as_str())];
+        let pairs = own.iter().chain(settings);
+        let properties: Properties =
+            pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let config = Arc::new(BrokerConfig::resolve(&properties, None).expect("it resolves"));
+        let id = config.node_id;
+        assert_eq!(id, BrokerId(BROKER_ID));
+
+        let bucket = Arc::new(StoreBucket::memory(&environment));
+        let options = cluster::StoreOptions::default();
+        let store = bucket.object_store();
+        let name = CLUSTER_ID.to_owned();
+        let controller = Controller::open(store, "meta", name, &options, &environment).await;
+        let controller = controller.expect("an empty bucket opens");
+        let command =
+            RegisterBroker { id, host: "127.0.0.1".to_owned(), port: 0, rack: config.rack.clone() };
+        let epoch = controller.register_broker(command).await.expect("it registers");
+
+        let volume = Arc::new(MemoryVolume::new(&environment));
+        let backend = FileWal::new(volume, FileWalOptions::default(), &environment);
+        let runs = ClusterRunIndex::new(controller.clone(), id, epoch);
+        let engine = LogEngine::open(
+            config.log.options(id, epoch),
+            Arc::new(backend),
+            bucket,
+            Arc::new(runs),
+            environment.clone(),
+        );
+        let engine = engine.await.expect("an empty disk opens");
+        let parts = BrokerParts { id, config, controller: controller.clone(), engine, environment };
+        let handle = Broker::start(parts, &mut Registry::default()).await.expect("it starts");
+        let address = handle.addresses()[0];
+        Served { handle, controller, address }
+    }
+
+    pub(crate) async fn connect(&self) -> Client {
+        let stream = TcpStream::connect(self.address).await.expect("it listens");
+        Client { stream, correlation_id: 0 }
+    }
+
+    pub(crate) fn port(&self) -> i32 {
+        i32::from(self.address.port())
+    }
+
+    pub(crate) async fn stop(self) {
+        self.handle.stop().await;
+        self.controller.close().await;
+    }
+}
+
+/// One connection, one request at a time.
+pub(crate) struct Client {
+    stream: TcpStream,
+    correlation_id: i32,
+}
+
+impl Client {
+    pub(crate) async fn call<A: Api>(&mut self, version: i16, request: A::Request) -> A::Response {
+        self.correlation_id += 1;
+        let header = RequestHeader {
+            request_api_key: A::KEY as i16,
+            request_api_version: version,
+            correlation_id: self.correlation_id,
+            client_id: Some("served".to_owned()),
+        };
+        let mut sink = Encoder::new();
+        header.encode(&mut sink, A::KEY.request_header_version(version));
+        request.encode(&mut sink, version);
+        let frame = sink.finish().to_bytes();
+        let length = i32::try_from(frame.len()).expect("a small request").to_be_bytes();
+        self.stream.write_all(&length).await.expect("it reads");
+        self.stream.write_all(&frame).await.expect("it reads");
+
+        let length = self.stream.read_i32().await.expect("it answers");
+        let mut answer = BytesMut::zeroed(usize::try_from(length).expect("a length"));
+        self.stream.read_exact(&mut answer).await.expect("the whole answer comes");
+        let mut source = Decoder::new(answer);
+        let header = A::KEY.response_header_version(version);
+        let header = ResponseHeader::decode(&mut source, header).expect("a header");
+        assert_eq!(header.correlation_id, self.correlation_id);
+        let response = A::Response::decode(&mut source, version).expect("a body of that version");
+        assert_eq!(source.remaining(), 0, "nothing is left of the frame");
+        response
+    }
+}

@@ -1,0 +1,4 @@
+//! The broker as a client sees it: real sockets and frames, a bucket and a disk in memory below.
+
+mod admin;
+mod client;

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use std::fmt;
 use vocabulary::{LeaderEpoch, Offset, Partition, SegmentId, Timestamp};
 
+pub mod conformance;
 mod memory;
 pub use memory::MemoryRunIndex;
 
@@ -130,4 +131,25 @@ pub trait RunIndex: Send + Sync + fmt::Debug {
 
     /// For each segment, whether the metadata knows it, as live or as garbage.
     async fn known(&self, segments: &[SegmentId]) -> Result<Vec<bool>, RunIndexError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use environment::Environment;
+    use vocabulary::TopicId;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_memory_twin_conforms() {
+        let clock = Environment::simulated(1).clock;
+        let index = MemoryRunIndex::new(std::sync::Arc::clone(&clock));
+        let partitions = [0, 1, 2].map(|index| Partition { topic: TopicId([1; 16]), index });
+        for partition in partitions {
+            index.create(partition);
+            index.next_epoch(partition);
+        }
+        let leader_epoch = LeaderEpoch(1);
+        let fresh = conformance::Fresh { partitions, leader_epoch, now: clock.wall() };
+        conformance::conforms(&index, fresh).await;
+    }
 }

@@ -374,13 +374,17 @@ impl Reader {
         &self,
         load: impl Future<Output = Result<T, LoadError>> + Send + 'static,
     ) -> Result<T, LoadError> {
-        let task = self.environment.tasks.spawn(TaskKind::Background, "bucket read", load);
+        let tasks = &self.environment.tasks;
+        let load = async {
+            if tasks.token().is_stopped() {
+                return load.await; // The last flush of a stopping process: nothing starts any more.
+            }
+            let task = tasks.spawn(TaskKind::Background, "bucket read", load);
+            task.await.unwrap_or_else(|end| Err(LoadError::Unavailable(end.to_string())))
+        };
         tokio::select! {
             biased;
-            loaded = task => match loaded {
-                Ok(loaded) => loaded,
-                Err(end) => Err(LoadError::Unavailable(end.to_string())),
-            },
+            loaded = load => loaded,
             () = self.environment.clock.sleep(self.read_timeout) => {
                 Err(LoadError::Unavailable("the bucket is slow".to_owned()))
             }

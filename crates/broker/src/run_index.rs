@@ -25,18 +25,6 @@ impl ClusterRunIndex {
     ) -> ClusterRunIndex {
         ClusterRunIndex { controller, broker, broker_epoch }
     }
-
-    /// Runs that were committed although the log start had passed them are dropped at once.
-    async fn drop_passed_runs(&self, runs: &[RunDescription]) -> Result<(), RunIndexError> {
-        let view = self.controller.view();
-        for run in runs {
-            let Some(progress) = view.progress(run.partition) else { continue };
-            if run.end <= progress.log_start {
-                self.advance_log_start(run.partition, progress.log_start).await?;
-            }
-        }
-        Ok(())
-    }
 }
 
 #[async_trait]
@@ -62,7 +50,6 @@ impl RunIndex for ClusterRunIndex {
                 RunIndexError::Unavailable { reason: refusal.to_string() }
             }
         })?;
-        self.drop_passed_runs(&commit.runs).await?;
         let with_base = |(partition, refusal): (Partition, cluster::RunRefusal)| {
             let base = bases.iter().find(|it| it.0 == partition).map_or(Offset::ZERO, |it| it.1);
             RunRefusal { partition, base, reason: reason(refusal) }

@@ -22,6 +22,4 @@ pub mod schema;
 mod wire;
 
 pub use error_code::ErrorCode;
-pub use wire::{
-    BUDGET_BYTES_MAX, BUDGET_PER_BYTE, DecodeError, Decoder, Encoder, Frame, Message,
-};
+pub use wire::{BUDGET_BYTES_MAX, BUDGET_PER_BYTE, DecodeError, Decoder, Encoder, Frame, Message};

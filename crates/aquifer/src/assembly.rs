@@ -54,11 +54,10 @@ pub(crate) struct Assembled {
 
 /// Opens everything. `environment` is the process's own.
 pub(crate) async fn open(
-    mut config: BrokerConfig,
+    config: BrokerConfig,
     environment: &Environment,
 ) -> Result<Assembled, Failure> {
     let data = DataDirectory::open(&config.data_dir)?;
-    config.listeners.iter_mut().try_for_each(choose_port)?;
     let config = Arc::new(config);
     let readiness = Readiness::starting("opening the bucket");
     let title = concat!("aquifer ", env!("CARGO_PKG_VERSION"));
@@ -84,7 +83,7 @@ pub(crate) async fn open(
         config: Arc::clone(&config),
         controller: controller.clone(),
         engine: Arc::clone(&engine),
-        environment: environment.child("broker"),
+        environment: environment.clone(),
     };
     let broker = Broker::start(parts, &mut registry)
         .await
@@ -93,7 +92,7 @@ pub(crate) async fn open(
     readiness.enter(Stage::Serving(Arc::new(move || engine.health().problem())));
 
     let banner = Banner {
-        kafka: config.listeners.iter().map(advertised).collect(),
+        kafka: config.listeners.iter().zip(broker.addresses()).map(advertised).collect(),
         admin,
         bucket: bucket_place(&config, &data),
         wal: wal_directory(&config, &data).display().to_string(),
@@ -225,25 +224,13 @@ fn registry(bucket: &StoreBucket, engine: &LogEngine) -> Registry {
     registry
 }
 
-/// Port 0 lets the system choose, but clients are told a port before it is bound: so it is chosen
-/// here and let go again. Another process could take it in between; then the start fails and says so.
-fn choose_port(listener: &mut Listener) -> Result<(), Failure> {
-    if listener.port == 0 {
-        let host = if listener.host.is_empty() { "0.0.0.0" } else { &listener.host };
-        let free = std::net::TcpListener::bind(format!("{host}:0"));
-        let port = free.and_then(|it| it.local_addr()).map_err(|error| {
-            Failure::open(format!("no free port for the listener {}: {error}", listener.name))
-        })?;
-        listener.port = port.port();
-    }
-    if listener.advertised_port == 0 {
-        listener.advertised_port = listener.port;
-    }
-    Ok(())
-}
-
-fn advertised(listener: &Listener) -> String {
-    let Listener { advertised_host: host, advertised_port: port, .. } = listener;
+/// What clients are told, with the port that was bound where none was given.
+fn advertised((listener, bound): (&Listener, &SocketAddr)) -> String {
+    let host = &listener.advertised_host;
+    let port = match listener.advertised_port {
+        0 => bound.port(),
+        port => port,
+    };
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
@@ -272,24 +259,20 @@ fn inside(config: &BrokerConfig, data: &DataDirectory, path: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn listener(host: &str, port: u16, advertised_port: u16) -> Listener {
-        Listener {
-            name: "PLAINTEXT".to_owned(),
-            host: host.to_owned(),
-            port,
-            advertised_host: "::1".to_owned(),
-            advertised_port,
-        }
-    }
-
     #[test]
-    fn a_port_is_chosen_only_when_none_was_given() {
-        let mut free = listener("127.0.0.1", 0, 0);
-        choose_port(&mut free).expect("there is a free port");
-        assert!(free.port != 0 && free.advertised_port == free.port);
-        let mut given = listener("127.0.0.1", 9092, 19092);
-        choose_port(&mut given).expect("nothing to choose");
-        assert_eq!((given.port, given.advertised_port), (9092, 19092));
-        assert_eq!(advertised(&given), "[::1]:19092");
+    fn clients_are_told_the_port_that_was_bound_unless_another_was_given() {
+        let told = |host: &str, advertised_port| {
+            let listener = Listener {
+                name: "PLAINTEXT".to_owned(),
+                host: String::new(),
+                port: 0,
+                advertised_host: host.to_owned(),
+                advertised_port,
+            };
+            advertised((&listener, &SocketAddr::from(([0, 0, 0, 0], 4711))))
+        };
+        assert_eq!(told("well", 0), "well:4711");
+        assert_eq!(told("well", 9092), "well:9092");
+        assert_eq!(told("::1", 9092), "[::1]:9092");
     }
 }

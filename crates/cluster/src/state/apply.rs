@@ -61,18 +61,7 @@ pub(crate) fn apply(state: &mut State, event: &Event) {
             }
         }
         Event::RunDropped { run, committed_bytes, runs } => {
-            if let Some(progress) = state.progress_mut(run.partition) {
-                if run.end <= progress.runs_start {
-                    return; // Applied before.
-                }
-                assert!(
-                    run.base == progress.runs_start,
-                    "A3: run of {} starts at {}, the live runs start at {}",
-                    run.partition,
-                    run.base,
-                    progress.runs_start
-                );
-                progress.runs_start = run.end;
+            if let Some(progress) = start_moved(state, run) {
                 progress.committed_bytes = *committed_bytes;
                 progress.runs = *runs;
                 progress.check();
@@ -93,6 +82,24 @@ fn change_topic(state: &mut State, id: vocabulary::TopicId, change: impl FnOnce(
     if let Some(topic) = state.topics.get_mut(&id) {
         change(Arc::make_mut(topic));
     }
+}
+
+/// Moves the start of the live runs over `run`. `None` when it was there already, or the partition is
+/// gone.
+fn start_moved<'a>(state: &'a mut State, run: &Run) -> Option<&'a mut Progress> {
+    let progress = state.progress_mut(run.partition)?;
+    if run.end <= progress.runs_start {
+        return None; // Applied before.
+    }
+    assert!(
+        run.base == progress.runs_start,
+        "A3: run of {} starts at {}, the live runs start at {}",
+        run.partition,
+        run.base,
+        progress.runs_start
+    );
+    progress.runs_start = run.end;
+    Some(progress)
 }
 
 /// Moves the committed end over `run`. `None` when it was there already, or the partition is gone.

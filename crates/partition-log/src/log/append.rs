@@ -7,10 +7,10 @@
 //! are never copied.
 
 use super::producers::{ProducedBatch, SeenBatch, Verdict};
-use super::{BaseError, DurableWait, PartitionLog, Seal, cost};
+use super::{BaseError, DurableWait, LogState, PartitionLog, Seal, cost};
 use crate::segment::BatchEntry;
 use crate::wal::{Append, CommitListener, Reservation, WalPlace};
-use protocol::records::{Batch, TimestampType};
+use protocol::records::{Batch, BatchHeader, TimestampType};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use vocabulary::{LeaderEpoch, Offset, Timestamp};
@@ -123,24 +123,8 @@ impl PartitionLog {
         }
         let is_stamped = batch.header.attributes.timestamp_type() == TimestampType::LogAppendTime;
         let is_produced = batch.header.producer().is_some();
-        if is_produced {
-            let produced = ProducedBatch::from(&batch.header);
-            let table = state.producers.as_ref().ok_or(AppendError::Unavailable)?;
-            match table.judge(&produced) {
-                Verdict::Append => (),
-                Verdict::Duplicate(seen) => {
-                    let high_watermark = state.high_watermark;
-                    return Ok(self.answer_duplicate(&seen, high_watermark, is_stamped));
-                }
-                Verdict::StaleEpoch { current } => {
-                    let epoch = produced.epoch;
-                    return Err(AppendError::StaleProducerEpoch { epoch, current });
-                }
-                Verdict::OutOfOrder { expected } => {
-                    let sequence = produced.base_sequence;
-                    return Err(AppendError::OutOfOrderSequence { expected, sequence });
-                }
-            }
+        if is_produced && let Some(seen) = judge(&state, &batch.header)? {
+            return Ok(self.answer_duplicate(&seen, state.high_watermark, is_stamped));
         }
         let base = state.end;
         batch.stamp(base, current);
@@ -246,6 +230,23 @@ impl PartitionLog {
     fn on_lost(&self, base: Offset) {
         self.set_seal(Seal::Fenced);
         self.waits().fail_above(base, &AppendError::Unknown);
+    }
+}
+
+/// Whether a producer's batch fits behind its last ones; `Some` if it was appended before (A5).
+fn judge(state: &LogState, header: &BatchHeader) -> Result<Option<SeenBatch>, AppendError> {
+    let produced = ProducedBatch::from(header);
+    let table = state.producers.as_ref().ok_or(AppendError::Unavailable)?;
+    match table.judge(&produced) {
+        Verdict::Append => Ok(None),
+        Verdict::Duplicate(seen) => Ok(Some(seen)),
+        Verdict::StaleEpoch { current } => {
+            Err(AppendError::StaleProducerEpoch { epoch: produced.epoch, current })
+        }
+        Verdict::OutOfOrder { expected } => {
+            let sequence = produced.base_sequence;
+            Err(AppendError::OutOfOrderSequence { expected, sequence })
+        }
     }
 }
 

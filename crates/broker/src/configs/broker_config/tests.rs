@@ -1,4 +1,5 @@
 use super::*;
+use crate::configs::definition::Kind;
 
 fn resolve(pairs: &[(&str, &str)]) -> Result<BrokerConfig, ConfigProblems> {
     let given: Properties =
@@ -141,4 +142,58 @@ fn the_log_engine_gets_what_was_told_and_its_own_defaults_are_ours() {
     assert_eq!(config.log.options(BrokerId(0), epoch), LogOptions::new(BrokerId(0), epoch));
     let config = resolve(&[("aquifer.flush.bytes", "2097152")]).expect("it resolves");
     assert_eq!(config.log.options(BrokerId(0), epoch).flush_bytes, ByteCount::mib(2));
+}
+
+/// A legal value that is not the default, where one can be guessed from type and rule.
+fn another_value(definition: &Definition) -> String {
+    match (definition.name, definition.kind) {
+        ("listeners", _) => "PLAINTEXT://127.0.0.1:1".to_owned(),
+        ("advertised.listeners", _) => "PLAINTEXT://elsewhere:1".to_owned(),
+        ("listener.security.protocol.map", _) => "OTHER:PLAINTEXT".to_owned(),
+        ("controller.listener.names", _) => "PLAINTEXT".to_owned(),
+        ("aquifer.admin.listener", _) => String::new(),
+        ("aquifer.bucket", _) => "file:elsewhere".to_owned(),
+        ("aquifer.wal", _) => "file:elsewhere".to_owned(),
+        ("log.cleanup.policy", _) => "compact".to_owned(),
+        ("log.message.timestamp.type", _) => "LogAppendTime".to_owned(),
+        ("compression.type", _) => "zstd".to_owned(),
+        (_, Kind::Boolean) => (definition.default != Some("true")).to_string(),
+        (_, Kind::Int | Kind::Short | Kind::Long) => {
+            let legal = |it: &i64| definition.parse(&it.to_string()).is_ok();
+            let default: i64 = definition.default.unwrap_or("1000").parse().unwrap();
+            let near = [default.wrapping_add(1), default.wrapping_sub(1), 5];
+            near.into_iter().find(legal).expect("a number nearby is legal").to_string()
+        }
+        _ => "elsewhere".to_owned(),
+    }
+}
+
+/// What a configuration comes to, apart from the text it was made of.
+fn outcome(pairs: &[(&str, &str)]) -> String {
+    let Ok(config) = resolve(pairs) else { return "refused".to_owned() };
+    let settings = crate::configs::log_settings(&Properties::new(), &config);
+    let everything = format!("{config:?}");
+    let (resolved, _) = everything.split_once("layers: ").expect("the text comes last");
+    format!("{resolved}{settings:?}")
+}
+
+// Goal: the catalogue does not claim an effect that is not there. Method: change one config at a time
+// and look whether anything comes of it.
+#[test]
+fn every_config_said_to_act_changes_something() {
+    let level = [
+        ("compression.gzip.level", "gzip"),
+        ("compression.lz4.level", "lz4"),
+        ("compression.zstd.level", "zstd"),
+    ];
+    for definition in catalogue::broker_configs().filter(|it| it.effect == Effect::Applied) {
+        let value = another_value(definition);
+        // A level acts on its own codec only.
+        let codec = level.iter().find(|(name, _)| *name == definition.name);
+        let mut pairs: Vec<(&str, &str)> =
+            codec.map(|(_, codec)| ("compression.type", *codec)).into_iter().collect();
+        let before = outcome(&pairs);
+        pairs.push((definition.name, &value));
+        assert_ne!(outcome(&pairs), before, "{}={value}", definition.name);
+    }
 }

@@ -77,7 +77,8 @@ pub(super) const CONFIGS: &[Definition] = &[
         .rule(Rule::AtLeast(1))
         .no_effect(BUCKET_HOLDS),
     int("offsets.topic.segment.bytes", "104857600", "segment.bytes of __consumer_offsets.")
-        .rule(Rule::AtLeast(1)),
+        .rule(Rule::AtLeast(1))
+        .no_effect("runs end when the tail is flushed: see aquifer.flush.bytes"),
     int("offsets.topic.compression.codec", "0", "Codec of its batches, by number; 0 is none.")
         .no_effect("its batches are small and stored as they are"),
     int("offsets.load.buffer.size", "5242880", "Read size when a coordinator loads, in bytes.")

@@ -18,6 +18,9 @@ const GARBAGE_BATCH: usize = 256;
 /// Objects listed, and compared with the metadata, together.
 const LIST_BATCH: usize = 1000;
 
+/// Failed deletions after which one look at the garbage gives up.
+const FAILURES_MAX: usize = 8;
+
 const DATA: &str = "data";
 
 /// Where a data segment lies: `data/<first two digits>/<id in 32 hexadecimal digits>`. The ids are
@@ -59,12 +62,16 @@ async fn collect_batch(shared: &Shared) -> Option<usize> {
     let grace_ms = i64::try_from(shared.options.collection_grace.as_millis()).unwrap_or(i64::MAX);
     let cutoff = shared.environment.clock.wall().0.saturating_sub(grace_ms);
     let mut deleted = Vec::new();
+    let mut failures = 0;
     for segment in garbage.into_iter().filter(|it| it.since.0 <= cutoff) {
         match shared.bucket.delete(&segment_key(segment.segment), Purpose::Collection).await {
             Ok(()) => deleted.push(segment.segment),
             Err(error) => {
                 tracing::warn!(%error, "garbage stays for now");
-                break;
+                failures += 1;
+                if failures == FAILURES_MAX {
+                    break; // The bucket has trouble, not an object.
+                }
             }
         }
     }
@@ -104,7 +111,8 @@ async fn sweep_once(shared: &Shared) -> Result<u64, String> {
         let old: Vec<_> = listed.iter().filter_map(|it| old_segment(it, cutoff)).collect();
         let known = shared.runs.known(&old).await.map_err(|it| it.to_string())?;
         let orphans = old.iter().zip(known).filter(|(_, known)| !known).map(|(id, _)| *id);
-        for id in orphans {
+        // Age tells uploads of other brokers; our own are known, whatever the clocks say.
+        for id in orphans.filter(|id| !shared.is_uploading(*id)) {
             delete_orphan(&*shared.bucket, id).await.map_err(|it| it.to_string())?;
             shared.metrics.orphans_swept.inc();
             swept += 1;

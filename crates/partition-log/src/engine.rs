@@ -30,7 +30,7 @@ mod shared;
 
 pub use metrics::LogMetrics;
 pub use options::LogOptions;
-pub(crate) use shared::Shared;
+pub(crate) use shared::{Shared, Uploading};
 
 /// How long a stop waits for the loops to notice.
 const LOOPS_STOP_MAX: Duration = Duration::from_secs(5);
@@ -163,15 +163,19 @@ impl LogEngine {
             }
             Entry::Vacant(vacant) => vacant,
         };
-        let recovered = self.unhosted().remove(&partition).unwrap_or_default();
+        // Held until the partition is in the dirty set: a trim in between, which looks at both under
+        // this lock, would forget what neither of them claims.
+        let mut unhosted = self.unhosted();
+        let recovered = unhosted.remove(&partition).unwrap_or_default();
+        let first_sequence = recovered.first().map(|it| it.sequence);
         let log = PartitionLog::open(start, recovered, settings, Arc::clone(&self.shared));
+        match log.seal() {
+            Seal::Damaged => self.shared.hold_wal(first_sequence),
+            _ => self.shared.opened(&log),
+        }
+        drop(unhosted);
         vacant.insert(Arc::clone(&log));
         self.shared.metrics.partitions.set(partitions.len() as i64);
-        drop(partitions);
-        if log.seal() == Seal::Damaged {
-            self.shared.metrics.damaged_partitions.inc();
-        }
-        self.shared.opened(&log);
         log
     }
 

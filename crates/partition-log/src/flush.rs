@@ -130,12 +130,12 @@ impl Iterator for Drafts<'_> {
 
 /// Lets the WAL forget what neither a tail nor an unclaimed recovery needs.
 async fn trim(shared: &Shared, unhosted: &Mutex<Unhosted>) {
-    let mut needed = shared.needed_sequence();
-    {
+    let needed = {
+        // Held while looking at the tails: hosting moves batches from the one to the other under it.
         let unhosted = unhosted.lock().expect("no holder of this leaf lock panics");
         let firsts = unhosted.values().filter_map(|runs| runs.first());
-        needed = firsts.map(|it| it.sequence).fold(needed, u64::min);
-    }
+        firsts.map(|it| it.sequence).fold(shared.needed_sequence(), u64::min)
+    };
     shared.wal.trim(needed).await;
 }
 

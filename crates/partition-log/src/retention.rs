@@ -11,16 +11,22 @@ use crate::log::{DeleteRecordsError, LogSettings, PartitionLog, Seal};
 use crate::read::ReadError;
 use crate::run_index::RunDescription;
 use std::sync::Arc;
+use std::time::Duration;
 use vocabulary::{Offset, Timestamp};
+
+/// The first look comes this early, as in Kafka, so that sizes are known soon after a start.
+const FIRST_CHECK_MAX: Duration = Duration::from_secs(30);
 
 /// Run descriptions looked at per question to the metadata.
 const PAGE_RUNS: usize = 256;
 
 /// The retention loop, until it is dropped.
 pub(crate) async fn run(shared: Arc<Shared>) {
+    let interval = shared.options.retention_check_interval;
+    let mut wait = interval.min(FIRST_CHECK_MAX);
     loop {
-        let wait = shared.jittered(shared.options.retention_check_interval);
-        shared.environment.clock.sleep(wait).await;
+        shared.environment.clock.sleep(shared.jittered(wait)).await;
+        wait = interval;
         for log in shared.logs() {
             log.expire_producers(shared.environment.clock.wall());
             if let Err(error) = log.retain().await {

@@ -13,13 +13,13 @@ use crate::run_index::RunIndex;
 use crate::wal::Wal;
 use bucket::Bucket;
 use environment::Environment;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
-use vocabulary::{Offset, Partition, Tick};
+use vocabulary::{Offset, Partition, SegmentId, Tick};
 
 pub(crate) struct Shared {
     pub(crate) options: LogOptions,
@@ -41,7 +41,22 @@ pub(crate) struct Shared {
     room: Notify,
     /// The greatest sequence whose listeners were called: what is not durable yet lies there or later.
     durable_sequence: AtomicU64,
+    /// Nothing from here on is trimmed, whatever the tails need.
+    held_sequence: AtomicU64,
+    uploads: Mutex<HashSet<SegmentId>>,
     failing: Mutex<Option<(Tick, String)>>,
+}
+
+/// While it lives, its segment is known to be under way.
+pub(crate) struct Uploading<'a> {
+    shared: &'a Shared,
+    id: SegmentId,
+}
+
+impl Drop for Uploading<'_> {
+    fn drop(&mut self) {
+        self.shared.uploads().remove(&self.id);
+    }
 }
 
 /// A durable batch that memory holds, in the order in which memory lets go.
@@ -90,6 +105,8 @@ impl Shared {
             unflushed_batches: AtomicU64::new(0),
             room: Notify::new(),
             durable_sequence: AtomicU64::new(parts.durable_sequence),
+            held_sequence: AtomicU64::new(u64::MAX),
+            uploads: Mutex::default(),
             failing: Mutex::default(),
         }
     }
@@ -118,7 +135,6 @@ impl Shared {
         if let Some(log) = removed {
             let costs = log.retire();
             self.dirty().remove(&partition);
-            self.cached_bytes.fetch_sub(costs.cached, Ordering::Relaxed);
             self.flushed(costs.unflushed, costs.unflushed_batches);
         }
     }
@@ -209,9 +225,10 @@ impl Shared {
         let cached_bytes_max = self.options.tail_cache_bytes.0;
         while cached_bytes_max < self.cached_bytes.load(Ordering::Relaxed) {
             let Some(oldest) = self.cached().pop_front() else { return };
-            // What left memory in another way was taken off the budget there.
-            if oldest.log.upgrade().is_some_and(|log| log.demote(oldest.base)) {
-                self.cached_bytes.fetch_sub(oldest.cost, Ordering::Relaxed);
+            // Whether it was still there or not: what a removed partition held is let go here, too.
+            self.cached_bytes.fetch_sub(oldest.cost, Ordering::Relaxed);
+            if let Some(log) = oldest.log.upgrade() {
+                log.demote(oldest.base);
             }
         }
         self.metrics.tail_cache_bytes.set(self.cached_bytes.load(Ordering::Relaxed) as i64);
@@ -240,7 +257,27 @@ impl Shared {
         // Read first: what becomes durable while we look lies there or later.
         let durable = self.durable_sequence.load(Ordering::Acquire);
         let needed = self.dirty_logs().into_iter().filter_map(|log| log.needed_sequence());
-        needed.fold(durable, u64::min)
+        needed.fold(durable, u64::min).min(self.held_sequence.load(Ordering::Acquire))
+    }
+
+    /// Keeps the WAL from `sequence` on: a partition that was refused may need it yet.
+    pub(crate) fn hold_wal(&self, sequence: Option<u64>) {
+        self.metrics.damaged_partitions.inc();
+        self.held_sequence.fetch_min(sequence.unwrap_or(u64::MAX), Ordering::AcqRel);
+    }
+
+    /// An object that is being uploaded and committed: the sweep must not take it for an orphan.
+    pub(crate) fn uploading(&self, id: SegmentId) -> Uploading<'_> {
+        self.uploads().insert(id);
+        Uploading { shared: self, id }
+    }
+
+    pub(crate) fn is_uploading(&self, id: SegmentId) -> bool {
+        self.uploads().contains(&id)
+    }
+
+    fn uploads(&self) -> MutexGuard<'_, HashSet<SegmentId>> {
+        self.uploads.lock().expect("no holder of this leaf lock panics: set steps only")
     }
 
     pub(crate) fn set_failing(&self, reason: String) {

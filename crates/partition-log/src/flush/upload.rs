@@ -9,7 +9,7 @@
 
 use super::{BACKOFF_MAX, BACKOFF_MIN, insist_until};
 use crate::collection::segment_key;
-use crate::engine::Shared;
+use crate::engine::{Shared, Uploading};
 use crate::log::{BaseError, FlushPart, Piece, Seal, TailEntry};
 use crate::run_index::{RefusalReason, RunCommit, RunDescription, RunIndexError, RunRefusal};
 use crate::segment::{EncodedSegment, SegmentBuilder, SegmentName};
@@ -68,7 +68,7 @@ pub(super) async fn write(shared: &Arc<Shared>, parts: Vec<FlushPart>) -> Result
     if draft.parts.is_empty() {
         return Ok(());
     }
-    let (id, segment) = upload(shared, &draft).await?;
+    let (id, segment, _uploading) = upload(shared, &draft).await?;
     let uploaded_at = shared.environment.clock.now();
     let commit = describe(shared, id, &segment);
     let refusals = commit_runs(shared, &commit, uploaded_at).await?;
@@ -190,9 +190,13 @@ impl Draft {
 }
 
 /// Durable under the returned id.
-async fn upload(shared: &Shared, draft: &Draft) -> Result<(SegmentId, EncodedSegment), FlushError> {
+async fn upload<'a>(
+    shared: &'a Shared,
+    draft: &Draft,
+) -> Result<(SegmentId, EncodedSegment, Uploading<'a>), FlushError> {
     let fresh = || SegmentId(shared.environment.entropy.next_u128());
     let mut id = fresh();
+    let mut uploading = shared.uploading(id);
     let mut segment = draft.encode(id);
     let mut backoff = BACKOFF_MIN;
     let mut tries = 0;
@@ -200,11 +204,12 @@ async fn upload(shared: &Shared, draft: &Draft) -> Result<(SegmentId, EncodedSeg
         tries += 1;
         let body = segment.chunks.clone();
         match shared.bucket.put_new(&segment_key(id), body, Purpose::Flush).await {
-            Ok(PutOutcome::Created) => return Ok((id, segment)),
+            Ok(PutOutcome::Created) => return Ok((id, segment, uploading)),
             Ok(PutOutcome::AlreadyExists) => {
                 // Not our bytes, or the store cannot tell: a new name costs nothing, and what has
                 // the old one is swept if nobody wants it (A7).
                 id = fresh();
+                uploading = shared.uploading(id);
                 segment = draft.encode(id);
             }
             Err(error) if tries == TRIES_MAX => return Err(error.into()),

@@ -158,20 +158,13 @@ impl Tail {
         }
     }
 
-    /// Costs of what is in memory and durable, and of what is not yet flushed but durable.
+    /// Costs of what is durable and not yet in committed runs.
     pub(crate) fn costs(&self) -> TailCosts {
-        let mut costs = TailCosts::default();
-        for (index, entry) in self.entries.iter().take(self.durable).enumerate() {
-            let cost = cost(entry.batch.length);
-            if entry.bytes.is_some() {
-                costs.cached += cost;
-            }
-            if self.committed <= index {
-                costs.unflushed += cost;
-                costs.unflushed_batches += 1;
-            }
+        let unflushed = self.entries.range(self.committed..self.durable);
+        TailCosts {
+            unflushed: unflushed.map(|it| cost(it.batch.length)).sum(),
+            unflushed_batches: (self.durable - self.committed) as u64,
         }
-        costs
     }
 
     /// Bytes of whole batches from the one containing `from` up to `limit`.
@@ -264,7 +257,6 @@ impl Tail {
 /// What a tail weighs in the budgets of its engine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct TailCosts {
-    pub(crate) cached: u64,
     pub(crate) unflushed: u64,
     pub(crate) unflushed_batches: u64,
 }

@@ -120,7 +120,7 @@ impl PartitionLog {
         let start = start.min(self.offsets().committed_end);
         if offsets.log_start < start {
             self.advance(start).await?;
-            self.shared.metrics.records_expired_runs.inc_by(deleted);
+            self.shared.metrics.runs_expired.inc_by(deleted);
             tracing::info!(partition = %self.partition(), %start, deleted, "old runs are deleted");
         }
         Ok(())

@@ -43,7 +43,7 @@ log_metrics! {
     Counter corrupt_reads "Reads that found other bytes than were written (A6)"
     Counter segments_collected "Objects deleted because no run refers to them"
     Counter orphans_swept "Objects deleted because the metadata does not know them (A7)"
-    Counter records_expired_runs "Runs deleted by retention"
+    Counter runs_expired "Runs deleted by retention"
     Gauge damaged_partitions "Partitions refused because WAL and metadata disagree"
 }
 

@@ -219,3 +219,36 @@ async fn metadata_that_contradicts_the_wal_is_refused_loudly() {
     assert_eq!(life.engine.health().damaged, [partition(0)]);
     assert!(life.engine.health().problem().is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_has_hosted_yet_is_not_trimmed() {
+    let mut world = World::new(10);
+    world.file_bytes = vocabulary::ByteCount::kib(8);
+    let life = world.start().await;
+    let logs: Vec<_> = (0..3).map(|index| world.host(&life, partition(index))).collect();
+    let mut wanted = Vec::new();
+    for label in 0..30u64 {
+        let batch = batch(label, 1, 1000);
+        let bytes = expected(&batch);
+        let base = acked(&logs[label as usize % 3], batch).await;
+        if label % 3 == 1 {
+            wanted.push((base.0, bytes));
+        }
+    }
+    world.crash(life).await;
+    let life = world.start().await;
+    world.host(&life, partition(0));
+    life.engine.flush_all().await;
+    let unhosted = life.engine.recovered_unhosted();
+    let shown: Vec<_> = unhosted.iter().map(|it| (it.partition.index, it.end.0)).collect();
+    assert_eq!(shown, [(1, 10), (2, 10)]);
+    let log = world.host(&life, partition(1));
+    assert_eq!(read_all(&world, &log, Offset(0)).await, wanted, "A1");
+    life.engine.discard_unhosted();
+    assert_eq!(life.engine.recovered_unhosted(), []);
+    life.engine.flush_all().await;
+    life.engine.shutdown().await;
+    let life = world.start().await;
+    let left = life.engine.recovered_unhosted();
+    assert!(left.iter().all(|it| 20 < it.sequence), "the WAL was trimmed: {left:?}");
+}

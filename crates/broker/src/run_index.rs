@@ -150,3 +150,6 @@ fn from_cluster(run: Run) -> RunDescription {
         crc: run.crc,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,28 @@
+use std::collections::BTreeMap;
+
+use bucket::StoreBucket;
+use cluster::RegisterBroker;
+use environment::Environment;
+use partition_log::run_index::conformance::{Fresh, conforms};
+use vocabulary::LeaderEpoch;
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn the_cluster_keeps_the_promises_the_log_relies_on() {
+    let environment = Environment::simulated(1);
+    let store = StoreBucket::memory(&environment).object_store();
+    let options = cluster::StoreOptions::default();
+    let opened = Controller::open(store, "meta", "test".to_owned(), &options, &environment);
+    let controller = opened.await.unwrap();
+    let id = BrokerId(1);
+    let command = || RegisterBroker { id, host: "h".to_owned(), port: 9092, rack: None };
+    controller.register_broker(command()).await.unwrap();
+    let topic = controller.create_topic("t", 3, BTreeMap::new()).await.unwrap().unwrap();
+    let epoch = controller.register_broker(command()).await.unwrap(); // Raises the leader epochs.
+    let index = ClusterRunIndex::new(controller.clone(), id, epoch);
+    let partitions = [0, 1, 2].map(|index| Partition { topic: topic.id, index });
+    let now = environment.clock.wall();
+    conforms(&index, Fresh { partitions, leader_epoch: LeaderEpoch(1), now }).await;
+    controller.close().await;
+}

@@ -1,0 +1,225 @@
+//! One seed: lives on one world, each killed or stopped in its own way, then a healed end.
+
+use crate::checker;
+use crate::history::{History, Tally};
+use crate::node::{Node, NotStarted, Opening};
+use crate::shelf::Door;
+use crate::swarm::{End, Plan};
+use crate::time::{JumpingClock, Started};
+use crate::workload::Clients;
+use crate::world::World;
+use environment::{Entropy, Environment, SeededEntropy};
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+use vocabulary::Timestamp;
+
+/// In simulated time, after which a healed node that has not done all its work never will.
+const HEALED_MAX: Duration = Duration::from_secs(3600);
+
+/// Lives the seed's lives.
+///
+/// # Panics
+/// With the invariant's id when one does not hold.
+pub fn simulate(seed: u64) -> Tally {
+    let mut world = World::new(seed);
+    let history = RefCell::new(History::default());
+    history.borrow_mut().topics.resize_with(world.swarm.slots, Default::default);
+    for _ in 0..world.swarm.lives {
+        let plan = Plan::draw(&world.chance);
+        live(&mut world, &history, &plan);
+    }
+    live_last(&mut world, &history, LastLife::Settles);
+    live_last(&mut world, &history, LastLife::Waits);
+    history.into_inner().tally
+}
+
+/// Everything of a process is gone when it returns: the runtime takes all its tasks along.
+fn in_a_process<T>(life: impl Future<Output = T>) -> T {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.expect("a runtime").block_on(life)
+}
+
+fn live(world: &mut World, history: &RefCell<History>, plan: &Plan) {
+    let number = {
+        let tally = &mut history.borrow_mut().tally;
+        tally.lives += 1;
+        tally.lives
+    };
+    tracing::info!(seed = world.seed, number, ?plan, "a life starts");
+    world.disk.set_faults(plan.disk_faults.clone());
+    world.database.catch_up();
+    let (door, ended, database) = in_a_process(async {
+        let database = Started::now();
+        let clock = world.clock();
+        let environment = world.environment(&clock);
+        let door = door(world, plan, &environment);
+        let surroundings = (environment.clone(), &*clock);
+        let life = work(world, history, plan, &door, surroundings, number);
+        tokio::select! {
+            biased;
+            () = door.killed() => (),
+            () = clock.run() => (),
+            failure = environment.tasks.failed() => panic!("A9: a task panicked: {failure:?}"),
+            started = life => if let Err(NotStarted(why)) = started {
+                tracing::info!(why, "not started");
+                history.borrow_mut().tally.stillborn += 1;
+            },
+        }
+        check_panics(&environment);
+        (door, environment.clock.wall(), database.elapsed())
+    });
+    world.database.ended(database);
+    door.slam();
+    world.disk.crash();
+    world.pass_time(ended);
+}
+
+fn door(world: &World, plan: &Plan, environment: &Environment) -> Arc<Door> {
+    let requests_max = match plan.end {
+        End::AtRequest(number) => number,
+        End::After(_) | End::Stop(_) | End::Never => u64::MAX,
+    };
+    let seed = world.chance.next_u64();
+    let door = Door::new(&world.shelf, &environment.clock, seed, plan.latency_max, requests_max);
+    Arc::new(door)
+}
+
+fn check_panics(environment: &Environment) {
+    assert_eq!(environment.tasks.panics(), 0, "A9: a task panicked, see its line in the log");
+}
+
+/// One process until its end, if the plan has one that is not a count of requests.
+async fn work(
+    world: &World,
+    history: &RefCell<History>,
+    plan: &Plan,
+    door: &Arc<Door>,
+    (environment, jumping): (Environment, &JumpingClock),
+    number: u64,
+) -> Result<(), NotStarted> {
+    let node = start(world, history, plan, door, environment).await?;
+    let clients = Clients::new(&node, &world.swarm, history, number, jumping);
+    let clock = Arc::clone(&node.environment.clock);
+    let after = match plan.end {
+        End::After(wait) | End::Stop(wait) => wait,
+        End::AtRequest(_) | End::Never => HEALED_MAX,
+    };
+    let work = clients.work(world.chance.next_u64(), plan.rests);
+    let chance = SeededEntropy::new(world.chance.next_u64());
+    let late = world.shelf.land_late_writes(&*clock, &chance);
+    let all = async { futures::join!(work, late, node.follow()) };
+    tokio::select! {
+        biased;
+        () = clock.sleep(after) => (),
+        _ = all => panic!("clients work for ever"),
+    }
+    if let End::Stop(_) = plan.end {
+        node.stop().await;
+    }
+    Ok(())
+}
+
+async fn start(
+    world: &World,
+    history: &RefCell<History>,
+    plan: &Plan,
+    door: &Arc<Door>,
+    environment: Environment,
+) -> Result<Node, NotStarted> {
+    let opening = Opening::start(world, plan, door, environment).await?;
+    checker::metadata(&opening, history, &world.shelf).await;
+    let node = opening.finish(world).await?;
+    checker::logs(&node, history).await;
+    Ok(node)
+}
+
+/// The lives on a healed world, which end by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LastLife {
+    /// Everything in flight is acknowledged, then a clean stop.
+    Settles,
+    /// Until every grace is over.
+    Waits,
+}
+
+fn live_last(world: &mut World, history: &RefCell<History>, kind: LastLife) {
+    history.borrow_mut().tally.lives += 1;
+    let number = history.borrow().tally.lives;
+    let plan = Plan::healed();
+    tracing::info!(seed = world.seed, number, ?kind, "a healed life starts");
+    world.disk.set_faults(plan.disk_faults.clone());
+    world.database.catch_up();
+    let (ended, database) = in_a_process(async {
+        let database = Started::now();
+        let clock = world.clock();
+        let environment = world.environment(&clock);
+        let door = door(world, &plan, &environment);
+        let life = async {
+            let node = start(world, history, &plan, &door, environment.clone()).await;
+            let node = node.unwrap_or_else(|why| panic!("A9: a healed node starts: {why:?}"));
+            let clients = Clients::new(&node, &world.swarm, history, number, &clock);
+            let chance = SeededEntropy::new(world.chance.next_u64());
+            let late = world.shelf.land_late_writes(&*node.environment.clock, &chance);
+            let work = async {
+                match kind {
+                    LastLife::Settles => settle(&node, &clients, history).await,
+                    LastLife::Waits => wait(world, &node, history, &clock).await,
+                }
+            };
+            tokio::select! {
+                biased;
+                ((), ()) = async { futures::join!(work, late) } => (),
+                () = node.follow() => panic!("the feed lives as long as the node"),
+            }
+            node.stop().await;
+        };
+        tokio::select! {
+            biased;
+            () = clock.run() => (),
+            failure = environment.tasks.failed() => panic!("A9: a task panicked: {failure:?}"),
+            () = life => (),
+            () = environment.clock.sleep(HEALED_MAX) => panic!("A9: healed, and yet not done"),
+        }
+        check_panics(&environment);
+        (environment.clock.wall(), database.elapsed())
+    });
+    world.database.ended(database);
+    world.disk.crash(); // A clean stop leaves nothing unsynced.
+    world.wall = Timestamp(ended.0 + 1);
+}
+
+async fn settle(node: &Node, clients: &Clients<'_>, history: &RefCell<History>) {
+    let slots = history.borrow().topics.len();
+    let chance = SeededEntropy::new(2);
+    for slot in 0..slots {
+        clients.change(slot, &chance).await;
+        let is_answered = history.borrow().topics[slot].asked.is_none();
+        assert!(is_answered, "A9: healed, and yet a change is not answered");
+    }
+    clients.settle().await;
+    checker::logs(node, history).await;
+    for (partition, story) in &history.borrow().partitions {
+        let log = node.engine.partition(*partition).expect("every partition is hosted");
+        checker::nothing_more_nor_less(&log, story);
+    }
+    node.engine.flush_all().await;
+    let unflushed = node.engine.health().unflushed.0;
+    assert_eq!(unflushed, 0, "A9: healed, and yet not flushed");
+}
+
+async fn wait(world: &World, node: &Node, history: &RefCell<History>, clock: &JumpingClock) {
+    for partition in history.borrow().partitions.keys() {
+        let offsets = node.engine.partition(*partition).expect("hosted").offsets();
+        assert_eq!(offsets.committed_end, offsets.end, "a clean stop leaves nothing in the WAL");
+    }
+    let log = &world.swarm.log;
+    let graces = log.orphan_grace + log.collection_grace;
+    let looks = log.orphan_interval + log.collection_interval + log.retention_check_interval;
+    clock.hurry(true);
+    node.environment.clock.sleep(2 * (graces + 2 * looks)).await;
+    clock.hurry(false);
+    checker::no_leftovers(node, &world.shelf);
+    checker::logs(node, history).await;
+}

@@ -1,0 +1,59 @@
+//! Goal: whatever a client was told holds, whenever the process is killed, on any bad day.
+//!
+//! Method: a fixed range of seeds on each change. `SIM_SEED=n` runs one, `SIM_SEEDS=from..to` a range,
+//! `SIM_TIMES=n` each of them that often, `SIM_LOG=debug` shows what the node logs.
+
+use simulator::{Tally, simulate};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+const SEEDS: Range<u64> = 0..30;
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+}
+
+fn seeds() -> Range<u64> {
+    if let Some(seed) = number("SIM_SEED") {
+        return seed..seed + 1;
+    }
+    let Ok(range) = std::env::var("SIM_SEEDS") else { return SEEDS };
+    let (from, to) = range.split_once("..").expect("SIM_SEEDS=from..to");
+    from.parse().expect("a number")..to.parse().expect("a number")
+}
+
+fn show_logs() {
+    if let Ok(filter) = std::env::var("SIM_LOG") {
+        let shown = tracing_subscriber::fmt().with_env_filter(filter).without_time();
+        shown.with_writer(std::io::stdout).init();
+    }
+}
+
+#[test]
+fn what_clients_were_told_holds() {
+    show_logs();
+    let seeds = seeds();
+    let is_whole_range = seeds == SEEDS;
+    let mut tally = Tally::default();
+    let mut failed = Vec::new();
+    for seed in seeds {
+        for _ in 0..number("SIM_TIMES").unwrap_or(1) {
+            match catch_unwind(AssertUnwindSafe(|| simulate(seed))) {
+                Ok(more) => tally += more,
+                Err(_) => {
+                    println!("seed {seed} failed: run it alone with SIM_SEED={seed}");
+                    failed.push(seed);
+                }
+            }
+        }
+    }
+    println!("{tally:?}");
+    assert!(failed.is_empty(), "seeds {failed:?} failed: run one alone with SIM_SEED={}", failed[0]);
+    if is_whole_range {
+        let worked = [tally.acknowledged, tally.batches_read, tally.runs_checked];
+        assert!(worked.iter().all(|it| 1000 < *it), "the simulation itself works: {tally:?}");
+        let moved = [tally.retried_later, tally.topic_changes, tally.log_starts_moved];
+        assert!(moved.iter().all(|it| 50 < *it), "the simulation itself works: {tally:?}");
+    }
+}

@@ -22,14 +22,17 @@ use vocabulary::{Tick, Timestamp};
 const STEP: Duration = Duration::from_millis(1);
 
 /// Sleepers that wake within so much of each other wake together, in microseconds.
-const GRAIN: u64 = 2000;
+const GRAIN: u64 = 5000;
+
+/// The same while time is hurried along.
+const GRAIN_HURRIED: u64 = 200_000;
 
 /// One jump's length at most, in microseconds, unless time is hurried along: SlateDB's own waits are
 /// tokio's, and must not seem to take hours.
-const JUMP_MAX: u64 = 5000;
+const JUMP_MAX: u64 = 20_000;
 
 /// SlateDB waits out ten seconds by itself.
-const AHEAD_MAX: Duration = Duration::from_secs(4);
+const AHEAD_MAX: Duration = Duration::from_secs(1);
 
 /// Wall time derives from ticks and never jumps back.
 #[derive(Debug)]
@@ -74,8 +77,11 @@ impl JumpingClock {
         let mut sleepers = self.sleepers();
         sleepers.waiting.retain(|_, sleeper| !sleeper.is_closed());
         let Some(((first, _), _)) = sleepers.waiting.first_key_value() else { return };
-        let next = first.0.next_multiple_of(GRAIN).max(sleepers.now.0);
-        let jump_max = if sleepers.is_hurried { u64::MAX } else { sleepers.now.0 + JUMP_MAX };
+        let (grain, jump_max) = match sleepers.is_hurried {
+            true => (GRAIN_HURRIED, u64::MAX),
+            false => (GRAIN, sleepers.now.0 + JUMP_MAX),
+        };
+        let next = first.0.next_multiple_of(grain).max(sleepers.now.0);
         sleepers.now = Tick(next.min(jump_max));
         let due = Tick(sleepers.now.0 + 1);
         let later = sleepers.waiting.split_off(&(due, 0));
@@ -125,6 +131,7 @@ impl DatabaseTime {
         runtime.expect("a runtime").block_on(async {
             let clock = SystemClock::new();
             let ahead_ms = (self.written.0 - clock.wall().0).max(0) as u64;
+            tracing::debug!(ahead_ms, "the database's clock is ahead");
             clock.sleep(Duration::from_millis(ahead_ms).saturating_sub(AHEAD_MAX)).await;
         });
     }

@@ -424,3 +424,6 @@ impl fmt::Debug for PartitionLog {
         shown.field("offsets", &self.offsets()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

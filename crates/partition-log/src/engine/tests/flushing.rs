@@ -197,6 +197,39 @@ async fn another_leader_stops_this_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn runs_that_are_not_ours_are_never_adopted() {
+    let world = World::new(11);
+    let life = world.start().await;
+    let log = world.host(&life, partition(0));
+    let bystander = world.host(&life, partition(1));
+    acked(&log, batch(1, 2, 50)).await;
+    acked(&bystander, batch(2, 1, 50)).await;
+    let foreign = crate::run_index::RunDescription {
+        partition: partition(0),
+        leader_epoch: LeaderEpoch(1),
+        base: Offset(0),
+        end: Offset(1), // Inside of our batch.
+        max_timestamp: vocabulary::Timestamp(0),
+        segment: vocabulary::SegmentId(1),
+        position: 64,
+        length: 100,
+        crc: 0,
+    };
+    let commit = crate::run_index::RunCommit {
+        segment: foreign.segment,
+        segment_bytes: 200,
+        created: vocabulary::Timestamp(0),
+        runs: vec![foreign],
+    };
+    world.runs.commit(commit).await.unwrap();
+    life.engine.flush_all().await;
+    assert_eq!(life.engine.health().damaged, [partition(0)], "A3");
+    assert_eq!(bystander.offsets().committed_end, Offset(1), "the others go on");
+    assert_eq!(log.append(batch(3, 1, 50), None).await.unwrap_err(), AppendError::Unavailable);
+    assert_eq!(life.engine.health().unflushed.0, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn metadata_that_contradicts_the_wal_is_refused_loudly() {
     let world = World::new(9);
     let life = world.start().await;

@@ -6,7 +6,7 @@ use crate::read::{ReadError, TimestampedOffset};
 use bucket::{Bucket, Faults, Purpose};
 use bytes::Bytes;
 use std::time::Duration;
-use vocabulary::{LeaderEpoch, Offset, Timestamp};
+use vocabulary::{ByteCount, LeaderEpoch, Offset, Timestamp};
 
 const HIGH: ReadLimit = ReadLimit::HighWatermark;
 
@@ -185,4 +185,37 @@ async fn many_readers_of_one_place_cost_one_request() {
     let metrics = life.engine.metrics();
     assert_eq!(metrics.read_failures.get(), 0);
     assert!(fetched[0].as_ref().unwrap().chunks.len() <= 2, "spans are shared slices");
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_runs_are_read_span_by_span_and_ahead() {
+    let mut world = World::new(8);
+    world.options.tail_cache_bytes.0 = 0;
+    world.options.flush_bytes = ByteCount::mib(64);
+    world.options.unflushed_bytes_max = ByteCount::mib(64);
+    world.options.segment_bytes_max = ByteCount::mib(16);
+    world.file_bytes = ByteCount::mib(1);
+    let life = world.start().await;
+    let log = world.host(&life, partition(0));
+    let mut batches = Vec::new();
+    for label in 0..60u64 {
+        let batch = batch(label, 2, 50_000);
+        let bytes = expected(&batch);
+        let base = acked(&log, batch).await;
+        batches.push((base.0, bytes));
+    }
+    life.engine.flush_all().await;
+    assert_eq!(world.runs.runs(partition(0)).len(), 1);
+    // From the middle, one batch at a time: each span is asked for once.
+    for (base, bytes) in &batches[30..] {
+        let fetched = log.read(Offset(*base + 1), 1, true, HIGH).await.unwrap();
+        assert_eq!(fetched.chunks[0].slice(16..), bytes);
+        world.sleep(Duration::from_millis(1)).await; // Read-ahead gets its turn.
+    }
+    let metrics = life.engine.metrics();
+    assert_eq!(metrics.span_misses.get(), 1, "what follows was read ahead");
+    assert_eq!(read_all(&world, &log, Offset(0)).await, batches);
+    let all = log.read(Offset(0), usize::MAX, true, HIGH).await.unwrap();
+    assert!((4..=7).contains(&all.chunks.len()), "about 1 MiB each: {}", all.chunks.len());
+    assert_eq!(metrics.corrupt_reads.get(), 0);
 }

@@ -109,9 +109,12 @@ def group():
     def member(number):
         reader = consumer(group)
         try:
+            # kafka-python 3.0.12 can lose the answer to its SyncGroup when a poll ends in the middle of a
+            # rebalance that a first look at the topic set off: so look first, and poll for long enough.
+            reader.partitions_for_topic(topic)
             reader.subscribe([topic])
             while not stop.is_set():
-                for batch in reader.poll(100).values():
+                for batch in reader.poll(1000).values():
                     seen.update({(r.partition, r.offset): r.value for r in batch})
                     reader.commit()
                 owned[number] = {p.partition for p in reader.assignment()}

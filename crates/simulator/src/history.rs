@@ -37,6 +37,8 @@ pub struct Tally {
     pub topic_changes: u64,
     pub runs_checked: u64,
     pub log_starts_moved: u64,
+    /// Producers that were told of a gap where there was none.
+    pub given_up: u64,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -49,6 +51,7 @@ impl std::ops::AddAssign for Tally {
         self.topic_changes += other.topic_changes;
         self.runs_checked += other.runs_checked;
         self.log_starts_moved += other.log_starts_moved;
+        self.given_up += other.given_up;
     }
 }
 
@@ -97,6 +100,7 @@ pub(crate) struct Sent {
     offset: Option<i64>,
     epoch: Option<i32>,
     is_acknowledged: bool,
+    is_given_up: bool,
 }
 
 fn facts(topic: &Topic) -> TopicFacts {
@@ -169,15 +173,34 @@ impl PartitionStory {
     /// A producer's batches without an acknowledgement, in order.
     pub(crate) fn in_flight(&self, producer: i64) -> Vec<(i64, i32)> {
         let own = self.sent.range((producer, 0)..(producer + 1, 0));
-        own.filter(|(_, sent)| !sent.is_acknowledged).map(|(key, _)| *key).collect()
+        own.filter(|(_, sent)| !sent.is_acknowledged && !sent.is_given_up)
+            .map(|(key, _)| *key)
+            .collect()
     }
 
-    pub(crate) fn records_sent(&self) -> i64 {
-        self.sent.values().map(|it| i64::from(it.count)).sum()
+    /// A producer gives up, and begins anew with another id. Only after records were deleted (P3).
+    pub(crate) fn give_up(&mut self, producer: usize) -> bool {
+        if self.log_start == 0 {
+            return false;
+        }
+        if let Some((id, _)) = self.producers.remove(&producer) {
+            for (_, sent) in self.sent.range_mut((id, 0)..(id + 1, 0)) {
+                sent.is_given_up = !sent.is_acknowledged;
+            }
+        }
+        true
     }
 
-    pub(crate) fn known_batches(&self) -> usize {
-        self.places.len()
+    /// Everything that was ever sent is acknowledged: so many records were taken.
+    pub(crate) fn is_all_in(&self, end: Offset) {
+        let kept = || self.sent.values().filter(|it| !it.is_given_up);
+        let sent: i64 = kept().map(|it| i64::from(it.count)).sum();
+        let count = kept().count();
+        assert!(kept().all(|it| it.is_acknowledged), "A9: healed, yet not answered");
+        assert!(sent <= end.0, "A1: {count} batches hold {sent} records, the log ends at {end}");
+        // With deleted ones in it, P3 again.
+        let is_exact = self.log_start > 0 || sent == end.0;
+        assert!(is_exact, "A5: {count} batches hold {sent} records, the log ends at {end}");
     }
 
     /// True if this is news.
@@ -197,14 +220,22 @@ impl PartitionStory {
         };
         let is_same = bytes.slice(STAMPED_BYTES..) == sent.bytes;
         assert!(is_same, "A1: batch {key:?} at {} has other bytes", header.base_offset);
+        self.place(key, header.base_offset);
+        let sent = self.sent.get_mut(&key).expect("it has a place");
         let epoch = *sent.epoch.get_or_insert(header.leader_epoch);
         assert_eq!(epoch, header.leader_epoch, "A2: the epoch of batch {key:?} has changed");
-        self.place(key, header.base_offset);
         self.high_watermark = self.high_watermark.max(header.end_offset().0);
     }
 
     fn place(&mut self, key: (i64, i32), offset: Offset) {
         let sent = self.sent.get_mut(&key).expect("only what was sent has a place");
+        let passed = sent.offset.filter(|it| it + i64::from(sent.count) <= self.log_start);
+        if let Some(before) = passed.filter(|it| *it != offset.0 && !sent.is_acknowledged) {
+            // P3 of `partition_log`: with its last run a partition forgets its producers, so that a
+            // retry of what was deleted meanwhile is taken for new.
+            self.places.remove(&before);
+            (sent.offset, sent.epoch) = (None, None);
+        }
         let known = *sent.offset.get_or_insert(offset.0);
         assert_eq!(known, offset.0, "A5: batch {key:?} is at {known} and at {offset}");
         let other = *self.places.entry(offset.0).or_insert(key);
@@ -212,7 +243,12 @@ impl PartitionStory {
     }
 
     /// A node's offsets, as clients could have asked for them. True if the log start has moved.
-    pub(crate) fn offsets(&mut self, log_start: Offset, high_watermark: Offset, now: Timestamp) -> bool {
+    pub(crate) fn offsets(
+        &mut self,
+        log_start: Offset,
+        high_watermark: Offset,
+        now: Timestamp,
+    ) -> bool {
         let (before, end) = (self.log_start, self.high_watermark);
         assert!(before <= log_start.0, "the log start went back from {before} to {log_start}");
         assert!(end <= high_watermark.0, "A2: up to {end} was durable, now up to {high_watermark}");
@@ -260,6 +296,7 @@ impl Sent {
             offset: None,
             epoch: None,
             is_acknowledged: false,
+            is_given_up: false,
         }
     }
 }

@@ -29,8 +29,11 @@ pub fn simulate(seed: u64) -> Tally {
         let plan = Plan::draw(&world.chance);
         live(&mut world, &history, &plan);
     }
-    live_last(&mut world, &history, LastLife::Settles);
-    live_last(&mut world, &history, LastLife::Waits);
+    for kind in [LastLife::Settles, LastLife::Waits] {
+        if let Err(NotStarted(why)) = live_last(&mut world, &history, kind) {
+            panic!("A9: a healed node starts: {why}");
+        }
+    }
     history.into_inner().tally
 }
 
@@ -144,21 +147,24 @@ enum LastLife {
     Waits,
 }
 
-fn live_last(world: &mut World, history: &RefCell<History>, kind: LastLife) {
+fn live_last(
+    world: &mut World,
+    history: &RefCell<History>,
+    kind: LastLife,
+) -> Result<(), NotStarted> {
     history.borrow_mut().tally.lives += 1;
     let number = history.borrow().tally.lives;
     let plan = Plan::healed();
     tracing::info!(seed = world.seed, number, ?kind, "a healed life starts");
     world.disk.set_faults(plan.disk_faults.clone());
     world.database.catch_up();
-    let (ended, database) = in_a_process(async {
+    let (ended, database, done) = in_a_process(async {
         let database = Started::now();
         let clock = world.clock();
         let environment = world.environment(&clock);
         let door = door(world, &plan, &environment);
         let life = async {
-            let node = start(world, history, &plan, &door, environment.clone()).await;
-            let node = node.unwrap_or_else(|why| panic!("A9: a healed node starts: {why:?}"));
+            let node = start(world, history, &plan, &door, environment.clone()).await?;
             let clients = Clients::new(&node, &world.swarm, history, number, &clock);
             let chance = SeededEntropy::new(world.chance.next_u64());
             let late = world.shelf.land_late_writes(&*node.environment.clock, &chance);
@@ -174,20 +180,22 @@ fn live_last(world: &mut World, history: &RefCell<History>, kind: LastLife) {
                 () = node.follow() => panic!("the feed lives as long as the node"),
             }
             node.stop().await;
+            Ok(())
         };
-        tokio::select! {
+        let done = tokio::select! {
             biased;
-            () = clock.run() => (),
+            () = clock.run() => Ok(()),
             failure = environment.tasks.failed() => panic!("A9: a task panicked: {failure:?}"),
-            () = life => (),
+            done = life => done,
             () = environment.clock.sleep(HEALED_MAX) => panic!("A9: healed, and yet not done"),
-        }
+        };
         check_panics(&environment);
-        (environment.clock.wall(), database.elapsed())
+        (environment.clock.wall(), database.elapsed(), done)
     });
     world.database.ended(database);
     world.disk.crash(); // A clean stop leaves nothing unsynced.
     world.wall = Timestamp(ended.0 + 1);
+    done
 }
 
 async fn settle(node: &Node, clients: &Clients<'_>, history: &RefCell<History>) {
@@ -202,7 +210,7 @@ async fn settle(node: &Node, clients: &Clients<'_>, history: &RefCell<History>) 
     checker::logs(node, history).await;
     for (partition, story) in &history.borrow().partitions {
         let log = node.engine.partition(*partition).expect("every partition is hosted");
-        checker::nothing_more_nor_less(&log, story);
+        story.is_all_in(log.offsets().end);
     }
     node.engine.flush_all().await;
     let unflushed = node.engine.health().unflushed.0;

@@ -32,6 +32,9 @@ pub(crate) struct Swarm {
     pub(crate) admin_pause_max: Duration,
     /// Of a hundred administrators' steps, how many delete the topic.
     pub(crate) deletions_per_cent: u64,
+    pub(crate) deletes_records: bool,
+    /// Retention by time is short at times.
+    pub(crate) expires_records: bool,
     pub(crate) delete_records_pause_max: Duration,
     pub(crate) log: LogOptions,
     pub(crate) wal: FileWalOptions,
@@ -86,6 +89,8 @@ impl Swarm {
             pause_max: ms(chance, 0, 60),
             admin_pause_max: ms(chance, 200, 3000),
             deletions_per_cent: [0, 5, 25][chance.below(3) as usize],
+            deletes_records: chance.below(2) == 0,
+            expires_records: chance.below(2) == 0,
             delete_records_pause_max: ms(chance, 100, 4000),
             log: log_options(chance),
             wal,

@@ -3,11 +3,12 @@
 //! Owns: a clock that jumps to the next sleeper once every task waits; how far SlateDB's clock is
 //! ahead. Does not own: when processes live.
 //!
-//! SlateDB reads the machine's clock when it opens, lets it run with tokio's, and refuses all writes
-//! when a later process opens it more than ten seconds before the last write. In tokio's paused time
-//! minutes pass within milliseconds of the machine's, and every second life would be refused. So one
-//! jump here, however long, costs tokio's clock a millisecond, and [`DatabaseTime`] waits for the
-//! machine's clock in the rare case that even this is too much.
+//! SlateDB reads the machine's clock when it opens, lets it run with tokio's, and refuses to write
+//! sorted files, or to open at all, once a clock is behind what it has written. In tokio's paused time
+//! minutes pass within milliseconds of the machine's, and most lives would be refused. So one jump
+//! here, however long, costs tokio's clock a millisecond, and [`DatabaseTime`] waits between two lives
+//! until the machine's clock is where SlateDB has been. Once the metadata store takes its clock from
+//! the environment, all of this can go.
 
 use environment::{Clock, SystemClock};
 use futures::FutureExt;
@@ -30,9 +31,6 @@ const GRAIN_HURRIED: u64 = 200_000;
 /// One jump's length at most, in microseconds, unless time is hurried along: SlateDB's own waits are
 /// tokio's, and must not seem to take hours.
 const JUMP_MAX: u64 = 20_000;
-
-/// SlateDB waits out ten seconds by itself.
-const AHEAD_MAX: Duration = Duration::from_secs(1);
 
 /// Wall time derives from ticks and never jumps back.
 #[derive(Debug)]
@@ -125,14 +123,14 @@ impl DatabaseTime {
         self.written = self.written.max(at);
     }
 
-    /// Waits until the next life's clock is not too far behind.
+    /// Waits until the next life's clock is not behind.
     pub(crate) fn catch_up(&self) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         runtime.expect("a runtime").block_on(async {
             let clock = SystemClock::new();
             let ahead_ms = (self.written.0 - clock.wall().0).max(0) as u64;
             tracing::debug!(ahead_ms, "the database's clock is ahead");
-            clock.sleep(Duration::from_millis(ahead_ms).saturating_sub(AHEAD_MAX)).await;
+            clock.sleep(Duration::from_millis(ahead_ms)).await;
         });
     }
 }

@@ -68,7 +68,9 @@ impl<'a> Clients<'a> {
             all.push(self.administer(slot, chance()).boxed_local());
             for index in 0..self.swarm.partitions_max as i32 {
                 all.push(self.read(slot, index, chance()).boxed_local());
-                all.push(self.delete_records(slot, index, chance()).boxed_local());
+                if self.swarm.deletes_records {
+                    all.push(self.delete_records(slot, index, chance()).boxed_local());
+                }
                 for producer in 0..self.swarm.producers {
                     all.push(self.produce(slot, index, producer, chance()).boxed_local());
                 }
@@ -136,7 +138,7 @@ impl<'a> Clients<'a> {
                         }
                     }
                 };
-                match self.append(&log, key).await {
+                match self.append(&log, producer, key).await {
                     Some(appended) => waiting.push_back((key, appended)),
                     None => return Turn::Again,
                 }
@@ -144,7 +146,7 @@ impl<'a> Clients<'a> {
             let Some((key, appended)) = waiting.pop_front() else { return Turn::Done };
             let offset = appended.base_offset;
             match appended.durable.await {
-                Ok(()) => self.acknowledged(partition, key, offset),
+                Ok(()) => self.acknowledged(&log, key, offset),
                 Err(error) => {
                     tracing::debug!(%partition, ?key, %error, "not acknowledged");
                     return Turn::Again;
@@ -211,7 +213,12 @@ impl<'a> Clients<'a> {
     }
 
     /// `None` when it was refused for good in this life, or by this log.
-    async fn append(&self, log: &PartitionLog, key: (i64, i32)) -> Option<Appended> {
+    async fn append(
+        &self,
+        log: &PartitionLog,
+        producer: usize,
+        key: (i64, i32),
+    ) -> Option<Appended> {
         let mut refusals = 0;
         loop {
             let sent = self.with(log.partition(), |it| {
@@ -233,14 +240,22 @@ impl<'a> Clients<'a> {
                 Err(AppendError::Stopping | AppendError::Removed | AppendError::Unknown) => {
                     return None;
                 }
-                Err(error) => panic!("A5: batch {key:?} of {}: {error}", log.partition()),
+                Err(error) => {
+                    checker::look(&self.node.environment, log, &mut self.history.borrow_mut());
+                    let is_excused = matches!(error, AppendError::OutOfOrderSequence { .. })
+                        && self.with(log.partition(), |it| it.give_up(producer))?;
+                    assert!(is_excused, "A5: batch {key:?} of {}: {error}", log.partition());
+                    self.history.borrow_mut().tally.given_up += 1;
+                    return None;
+                }
             }
         }
     }
 
-    fn acknowledged(&self, partition: Partition, key: (i64, i32), offset: Offset) {
+    fn acknowledged(&self, log: &PartitionLog, key: (i64, i32), offset: Offset) {
         let mut history = self.history.borrow_mut();
-        let Some(story) = history.partition(partition) else { return };
+        checker::look(&self.node.environment, log, &mut history);
+        let Some(story) = history.partition(log.partition()) else { return };
         let is_later = story.sent(key).is_some_and(|it| it.life < self.life);
         if story.acknowledged(key, offset) {
             history.tally.acknowledged += 1;
@@ -277,7 +292,9 @@ impl<'a> Clients<'a> {
             };
             for _ in 0..1 + chance.below(5) {
                 let bytes_max = 1 + chance.below(8 * 1024) as usize;
-                match checker::read(&log, next, bytes_max, self.history).await {
+                match checker::read(&self.node.environment, &log, next, bytes_max, self.history)
+                    .await
+                {
                     Ok(read) => next = read.end,
                     Err(ReadError::Unavailable) => self.sleep(WAIT).await,
                     Err(ReadError::OffsetOutOfRange { log_start, .. }) if next < log_start => break,
@@ -379,7 +396,11 @@ impl<'a> Clients<'a> {
         self.history.borrow_mut().topics[slot].asked = Some(facts);
     }
 
-    async fn create(&self, slot: usize, chance: &SeededEntropy) -> Option<Option<vocabulary::TopicId>> {
+    async fn create(
+        &self,
+        slot: usize,
+        chance: &SeededEntropy,
+    ) -> Option<Option<vocabulary::TopicId>> {
         let partitions = 1 + chance.below(u64::from(self.swarm.partitions_max)) as u32;
         let configs = BTreeMap::new();
         self.ask(slot, Some(TopicFacts { id: None, partitions, configs: configs.clone() }));
@@ -411,7 +432,11 @@ impl<'a> Clients<'a> {
         mut facts: TopicFacts,
         chance: &SeededEntropy,
     ) -> Option<Option<vocabulary::TopicId>> {
-        let retention_ms = [-1, 2000, 20_000, 120_000][chance.below(4) as usize];
+        let choices: &[i64] = match self.swarm.expires_records {
+            true => &[-1, 2000, 20_000, 120_000],
+            false => &[-1, 604_800_000],
+        };
+        let retention_ms = choices[chance.below(choices.len() as u64) as usize];
         let value = (chance.below(5) != 0).then(|| retention_ms.to_string());
         match &value {
             Some(value) => drop(facts.configs.insert(RETENTION_MS.into(), value.clone())),

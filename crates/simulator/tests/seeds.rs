@@ -11,7 +11,7 @@ use std::sync::Mutex;
 const SEEDS: Range<u64> = 0..40;
 
 /// Seeds at once, each with a world of its own: most of a seed's time is waiting, see `time`.
-const WORKERS: usize = 16;
+const WORKERS: usize = 24;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -62,7 +62,11 @@ fn what_clients_were_told_holds() {
     });
     let (tally, failed) = outcome.into_inner().expect("nobody panics with the outcome");
     println!("{tally:?}");
-    assert!(failed.is_empty(), "seeds {failed:?} failed: run one alone with SIM_SEED={}", failed[0]);
+    assert!(
+        failed.is_empty(),
+        "seeds {failed:?} failed: run one alone with SIM_SEED={}",
+        failed[0]
+    );
     if is_whole_range {
         let worked = [tally.acknowledged, tally.batches_read, tally.runs_checked];
         assert!(worked.iter().all(|it| 1000 < *it), "the simulation itself works: {tally:?}");

@@ -10,7 +10,7 @@ use protocol::records::batches;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use vocabulary::{Offset, Partition, SegmentId};
+use vocabulary::{Offset, Partition, SegmentId, Timestamp};
 
 /// Between two tries of what storage trouble has refused.
 const RETRY: Duration = Duration::from_millis(100);
@@ -174,15 +174,20 @@ pub(crate) async fn read(
     Ok(read)
 }
 
-/// A7: what metadata does not need is not there any more.
-pub(crate) fn no_leftovers(node: &Node, shelf: &Shelf) {
+/// A7: what the metadata does not need is not there any more, unless that is as new as `grace`.
+pub(crate) fn no_leftovers(node: &Node, shelf: &Shelf, grace: Duration) {
     let view = node.controller.view();
-    let garbage = view.garbage(usize::MAX);
-    assert!(garbage.is_empty(), "A7: garbage is not collected: {garbage:?}");
+    let now = node.environment.clock.wall();
+    let is_new = |since: Timestamp| now.0 - since.0 <= grace.as_millis() as i64;
+    for (id, segment) in view.garbage(usize::MAX) {
+        let since = segment.garbage_since.expect("garbage has no live runs");
+        assert!(is_new(since), "A7: garbage is not collected: {id} {segment:?}");
+    }
     for path in shelf.objects("data") {
         let name = path.rsplit('/').next().expect("a path has parts");
         let id = u128::from_str_radix(name, 16).expect("a data object is named by its segment");
-        let live = view.segment(SegmentId(id)).map_or(0, |it| it.live_runs);
-        assert!(0 < live, "A7: nothing refers to {path}");
+        let known = view.segment(SegmentId(id));
+        let is_needed = known.is_some_and(|it| it.garbage_since.is_none_or(is_new));
+        assert!(is_needed, "A7: nothing refers to {path}");
     }
 }

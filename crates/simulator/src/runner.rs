@@ -228,6 +228,7 @@ async fn wait(world: &World, node: &Node, history: &RefCell<History>, clock: &Ju
     clock.hurry(true);
     node.environment.clock.sleep(2 * (graces + 2 * looks)).await;
     clock.hurry(false);
-    checker::no_leftovers(node, &world.shelf);
+    let young = log.collection_grace + 4 * log.collection_interval;
+    checker::no_leftovers(node, &world.shelf, young);
     checker::logs(node, history).await;
 }

@@ -57,7 +57,13 @@ pub(crate) fn host_now(
         committed_end: progress.committed_end,
         epochs: progress.epochs,
     };
-    Ok(broker.engine.host(start, settings))
+    let log = broker.engine.host(start, settings);
+    // Deleted between the look and the opening: the change feed has passed, so nobody else would close it.
+    if broker.view.topic_by_id(partition.topic).is_none() {
+        broker.engine.remove(partition);
+        return Err(ErrorCode::UnknownTopicOrPartition);
+    }
+    Ok(log)
 }
 
 fn follow(broker: &Broker, change: TopicChange) {

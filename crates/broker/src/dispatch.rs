@@ -94,7 +94,7 @@ fn unsupported_api_versions(frame: &[u8]) -> Outcome {
     let mut sink = Encoder::new();
     let header = ResponseHeader { correlation_id: i32::from_be_bytes(correlation_id) };
     header.encode(&mut sink, 0);
-    handlers::api_versions::encode_v0(&handlers::api_versions::unsupported_version(), &mut sink);
+    handlers::api_versions::unsupported_version().encode(&mut sink, 0);
     Outcome::Reply(Gathered::frame(sink.finish().chunks))
 }
 

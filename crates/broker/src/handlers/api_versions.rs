@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
+use protocol::ErrorCode;
 use protocol::messages::ApiKey;
 use protocol::messages::api_versions::response::ApiVersion;
 use protocol::messages::api_versions::{Request, Response};
-use protocol::{ErrorCode, Message};
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
@@ -70,11 +70,6 @@ fn is_software_name(name: &str) -> bool {
     let inside = |it: char| it.is_ascii_alphanumeric() || it == '-' || it == '.';
     let at_end = |it: Option<char>| it.is_some_and(|it| it.is_ascii_alphanumeric());
     name.chars().all(inside) && at_end(name.chars().next()) && at_end(name.chars().last())
-}
-
-/// Encodes `response` as version 0, which every client can read.
-pub(crate) fn encode_v0(response: &Response, sink: &mut protocol::Encoder) {
-    response.encode(sink, 0);
 }
 
 #[cfg(test)]

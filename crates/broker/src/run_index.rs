@@ -7,7 +7,7 @@ use cluster::{CommitRefusal, CommitRuns, Controller, Run, SubmitError};
 use partition_log::run_index::{
     GarbageSegment, RefusalReason, RunCommit, RunDescription, RunIndex, RunIndexError, RunRefusal,
 };
-use vocabulary::{BrokerEpoch, BrokerId, Offset, Partition, SegmentId};
+use vocabulary::{BrokerEpoch, BrokerId, Offset, Partition, SegmentName};
 
 /// One broker's access to the runs, in the epoch it registered with.
 #[derive(Debug)]
@@ -94,11 +94,11 @@ impl RunIndex for ClusterRunIndex {
         Ok(garbage)
     }
 
-    async fn forget(&self, segments: &[SegmentId]) -> Result<(), RunIndexError> {
+    async fn forget(&self, segments: &[SegmentName]) -> Result<(), RunIndexError> {
         self.controller.forget_segments(segments.to_vec()).await.map_err(unanswered)
     }
 
-    async fn known(&self, segments: &[SegmentId]) -> Result<Vec<bool>, RunIndexError> {
+    async fn known(&self, segments: &[SegmentName]) -> Result<Vec<bool>, RunIndexError> {
         let view = self.controller.view();
         Ok(segments.iter().map(|id| view.segment(*id).is_some()).collect())
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use environment::{Environment, StopToken, TaskHandle, TaskKind};
 use object_store::ObjectStore;
 use tokio::sync::{Notify, mpsc, oneshot};
-use vocabulary::{BrokerEpoch, BrokerId, Offset, Partition, SegmentId, TopicId};
+use vocabulary::{BrokerEpoch, BrokerId, Offset, Partition, SegmentName, TopicId};
 
 use crate::state::{
     CommitRefusal, CommitRuns, CreatePartitionsError, CreateTopicError, Event, LogStartError,
@@ -280,7 +280,7 @@ impl Controller {
     }
 
     /// Strikes segments whose objects have been deleted. Those with live runs stay (A6).
-    pub async fn forget_segments(&self, segments: Vec<SegmentId>) -> Result<(), SubmitError> {
+    pub async fn forget_segments(&self, segments: Vec<SegmentName>) -> Result<(), SubmitError> {
         self.submit(move |state| (decide::forget_segments(state, &segments), ())).await
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::broadcast;
-use vocabulary::{BrokerId, Partition, SegmentId, TopicId};
+use vocabulary::{BrokerId, Partition, SegmentName, TopicId};
 
 use crate::state::{Broker, Event, Progress, Segment, State, Topic, apply};
 
@@ -98,12 +98,12 @@ impl View {
     }
 
     /// The data segment of that name, referenced or garbage. `None`: metadata knows no such segment.
-    pub fn segment(&self, id: SegmentId) -> Option<Segment> {
+    pub fn segment(&self, id: SegmentName) -> Option<Segment> {
         self.read().segments.get(&id).copied()
     }
 
     /// At most `count_max` segments without live runs, the longest dead first.
-    pub fn garbage(&self, count_max: usize) -> Vec<(SegmentId, Segment)> {
+    pub fn garbage(&self, count_max: usize) -> Vec<(SegmentName, Segment)> {
         let state = self.read();
         let dead = state.garbage.iter().take(count_max);
         dead.filter_map(|(_, id)| Some((*id, *state.segments.get(id)?))).collect()

@@ -8,9 +8,10 @@
 //! flush stops insisting on a commit long before (see `LogOptions::orphan_grace`).
 
 use crate::engine::Shared;
+use crate::segment::{DATA_PREFIX, segment_key, segment_of};
 use bucket::{Bucket, BucketError, Key, ObjectInfo, Purpose};
 use std::sync::Arc;
-use vocabulary::{SegmentId, Timestamp};
+use vocabulary::{SegmentName, Timestamp};
 
 /// Segments asked for, deleted and forgotten together.
 const GARBAGE_BATCH: usize = 256;
@@ -20,22 +21,6 @@ const LIST_BATCH: usize = 1000;
 
 /// Failed deletions after which one look at the garbage gives up.
 const FAILURES_MAX: usize = 8;
-
-const DATA: &str = "data";
-
-/// Where a data segment lies: `data/<first two digits>/<id in 32 hexadecimal digits>`. The ids are
-/// random, so keys spread evenly over what the store partitions by.
-pub fn segment_key(id: SegmentId) -> Key {
-    let name = id.to_string();
-    Key::new(format!("{DATA}/{}/{name}", &name[..2]))
-}
-
-/// The segment whose key this is.
-fn segment_of(key: &Key) -> Option<SegmentId> {
-    let name = key.as_str().rsplit('/').next()?;
-    let id = SegmentId(u128::from_str_radix(name, 16).ok()?);
-    (segment_key(id) == *key).then_some(id)
-}
 
 /// The collection loop, until it is dropped.
 pub(crate) async fn collect(shared: Arc<Shared>) {
@@ -102,7 +87,7 @@ pub(crate) async fn sweep(shared: Arc<Shared>) {
 async fn sweep_once(shared: &Shared) -> Result<u64, String> {
     let grace_ms = i64::try_from(shared.options.orphan_grace.as_millis()).unwrap_or(i64::MAX);
     let cutoff = Timestamp(shared.environment.clock.wall().0.saturating_sub(grace_ms));
-    let prefix = Key::new(DATA);
+    let prefix = Key::new(DATA_PREFIX);
     let mut after: Option<Key> = None;
     let mut swept = 0;
     loop {
@@ -126,27 +111,11 @@ async fn sweep_once(shared: &Shared) -> Result<u64, String> {
 }
 
 /// A data segment's object that is older than the grace period allows for uploads under way.
-fn old_segment(object: &ObjectInfo, cutoff: Timestamp) -> Option<SegmentId> {
+fn old_segment(object: &ObjectInfo, cutoff: Timestamp) -> Option<SegmentName> {
     segment_of(&object.key).filter(|_| object.modified < cutoff)
 }
 
-async fn delete_orphan(bucket: &dyn Bucket, id: SegmentId) -> Result<(), BucketError> {
+async fn delete_orphan(bucket: &dyn Bucket, id: SegmentName) -> Result<(), BucketError> {
     tracing::debug!(segment = %id, "an orphan is deleted");
     bucket.delete(&segment_key(id), Purpose::Collection).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_spread_by_the_first_digits_and_read_back() {
-        let id = SegmentId(0xab00_0000_0000_0000_0000_0000_0000_0007);
-        let key = segment_key(id);
-        assert_eq!(key.as_str(), "data/ab/ab000000000000000000000000000007");
-        assert_eq!(segment_of(&key), Some(id));
-        for other in ["data/ab/7", "data/ac/ab000000000000000000000000000007", "data/ab/xyz"] {
-            assert_eq!(segment_of(&Key::new(other)), None, "{other}");
-        }
-    }
 }

@@ -38,10 +38,10 @@ mod log;
 mod read;
 mod retention;
 
-pub use collection::segment_key;
 pub use engine::{EngineHealth, LogEngine, LogMetrics, LogOptions, OpenError, UnhostedRun};
 pub use log::{
     Aftermath, AppendError, Appended, Cleanup, DeleteRecordsError, DurableWait, FetchWaiter,
     LogOffsets, LogSettings, PartitionLog, PartitionStart, ProducerState, ReadLimit, WatchGuard,
 };
 pub use read::{Fetched, ReadError, TimestampedOffset};
+pub use segment::segment_key;

@@ -168,7 +168,7 @@ impl PartitionLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vocabulary::{LeaderEpoch, Partition, SegmentId};
+    use vocabulary::{LeaderEpoch, Partition, SegmentName};
 
     fn run(length: u64, max_timestamp: i64) -> RunDescription {
         RunDescription {
@@ -177,7 +177,7 @@ mod tests {
             base: Offset(0),
             end: Offset(1),
             max_timestamp: Timestamp(max_timestamp),
-            segment: SegmentId(1),
+            segment: SegmentName::data(1),
             position: 0,
             length,
             crc: 0,

@@ -13,7 +13,7 @@
 
 use async_trait::async_trait;
 use std::fmt;
-use vocabulary::{LeaderEpoch, Offset, Partition, SegmentId, Timestamp};
+use vocabulary::{LeaderEpoch, Offset, Partition, SegmentName, Timestamp};
 
 pub mod conformance;
 mod memory;
@@ -30,7 +30,7 @@ pub struct RunDescription {
     pub end: Offset,
     /// The largest record timestamp of the run.
     pub max_timestamp: Timestamp,
-    pub segment: SegmentId,
+    pub segment: SegmentName,
     /// Of the run's first byte in the segment.
     pub position: u64,
     /// In bytes.
@@ -42,7 +42,7 @@ pub struct RunDescription {
 /// One data segment and its runs, in the order of the segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunCommit {
-    pub segment: SegmentId,
+    pub segment: SegmentName,
     /// The whole object's length.
     pub segment_bytes: u64,
     pub created: Timestamp,
@@ -83,7 +83,7 @@ impl fmt::Display for RefusalReason {
 /// A segment without live runs. Its object may be deleted once the grace period is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GarbageSegment {
-    pub segment: SegmentId,
+    pub segment: SegmentName,
     /// When its last run was dropped.
     pub since: Timestamp,
 }
@@ -127,10 +127,10 @@ pub trait RunIndex: Send + Sync + fmt::Debug {
     async fn garbage(&self, count_max: usize) -> Result<Vec<GarbageSegment>, RunIndexError>;
 
     /// After their objects are deleted.
-    async fn forget(&self, segments: &[SegmentId]) -> Result<(), RunIndexError>;
+    async fn forget(&self, segments: &[SegmentName]) -> Result<(), RunIndexError>;
 
     /// For each segment, whether the metadata knows it, as live or as garbage.
-    async fn known(&self, segments: &[SegmentId]) -> Result<Vec<bool>, RunIndexError>;
+    async fn known(&self, segments: &[SegmentName]) -> Result<Vec<bool>, RunIndexError>;
 }
 
 #[cfg(test)]

@@ -85,13 +85,15 @@ mod cursor;
 mod entry;
 mod frame;
 mod index;
+mod keys;
 
 pub use builder::{EncodedSegment, SegmentBuilder, Slot};
-pub use entry::{BatchEntry, BlockEntry, RunEntry, SegmentIndex, SegmentName};
+pub use entry::{BatchEntry, BlockEntry, RunEntry, SegmentIndex};
 pub use frame::{
     FOOTER_LEN, HEADER_LEN, SEGMENT_LENGTH_MIN, SegmentError, SegmentHeader, SegmentPart,
 };
 pub use index::{IndexRead, read_index};
+pub use keys::{DATA_PREFIX, WAL_PREFIX, segment_key, segment_of, wal_prefix};
 
 /// A block of the block table is closed by the first batch that reaches this many bytes.
 pub const BLOCK_BYTES: u64 = 256 * 1024;

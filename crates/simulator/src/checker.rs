@@ -10,7 +10,7 @@ use protocol::records::batches;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use vocabulary::{Offset, Partition, SegmentId, Timestamp};
+use vocabulary::{Offset, Partition, SegmentName, Timestamp};
 
 /// Between two tries of what storage trouble has refused.
 const RETRY: Duration = Duration::from_millis(100);
@@ -34,7 +34,7 @@ pub(crate) async fn metadata(opening: &Opening, history: &RefCell<History>, shel
         }
         history.follow_topics();
     }
-    let mut live_runs: BTreeMap<SegmentId, u32> = BTreeMap::new();
+    let mut live_runs: BTreeMap<SegmentName, u32> = BTreeMap::new();
     for topic in view.topics() {
         for (index, info) in topic.partitions.iter().enumerate() {
             let partition = Partition { topic: topic.id, index: index as i32 };
@@ -186,7 +186,7 @@ pub(crate) fn no_leftovers(node: &Node, shelf: &Shelf, grace: Duration) {
     for path in shelf.objects("data") {
         let name = path.rsplit('/').next().expect("a path has parts");
         let id = u128::from_str_radix(name, 16).expect("a data object is named by its segment");
-        let known = view.segment(SegmentId(id));
+        let known = view.segment(SegmentName::data(id));
         let is_needed = known.is_some_and(|it| it.garbage_since.is_none_or(is_new));
         assert!(is_needed, "A7: nothing refers to {path}");
     }

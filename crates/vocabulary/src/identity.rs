@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::BrokerEpoch;
+
 /// Kafka's `node.id`: which broker, across its restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct BrokerId(pub i32);
@@ -27,6 +29,33 @@ pub struct ProducerId(pub i64);
 /// two writers ever choose the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct SegmentId(pub u128);
+
+/// Which segment this is. Never reused: a broker epoch is issued once, ids are random.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SegmentName {
+    /// One durable write of a broker's write-ahead log.
+    Wal { broker: BrokerId, epoch: BrokerEpoch, sequence: u64 },
+    /// An object that holds flushed or merged runs.
+    Data(SegmentId),
+}
+
+impl SegmentName {
+    /// The data segment with this id.
+    pub const fn data(id: u128) -> SegmentName {
+        SegmentName::Data(SegmentId(id))
+    }
+}
+
+impl fmt::Display for SegmentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SegmentName::Wal { broker, epoch, sequence } => {
+                write!(f, "WAL segment {sequence} of broker {broker} in epoch {epoch}")
+            }
+            SegmentName::Data(id) => write!(f, "data segment {id}"),
+        }
+    }
+}
 
 impl TopicId {
     /// All zero: Kafka's way to say "no topic id".

@@ -37,7 +37,9 @@ mod quantity;
 mod time;
 
 pub use epoch::{BrokerEpoch, LeaderEpoch};
-pub use identity::{BrokerId, ParseTopicIdError, Partition, ProducerId, SegmentId, TopicId};
+pub use identity::{
+    BrokerId, ParseTopicIdError, Partition, ProducerId, SegmentId, SegmentName, TopicId,
+};
 pub use offset::Offset;
 pub use quantity::ByteCount;
 pub use time::{Tick, Timestamp};

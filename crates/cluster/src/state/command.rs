@@ -3,7 +3,7 @@
 //! A refusal leaves nothing behind. Each command has its own reasons, so that a caller handles
 //! exactly those that can happen.
 
-use vocabulary::{BrokerEpoch, BrokerId, Offset, SegmentId, Timestamp};
+use vocabulary::{BrokerEpoch, BrokerId, Offset, SegmentName, Timestamp};
 
 use super::Run;
 use super::topic::TopicNameError;
@@ -24,7 +24,7 @@ pub struct RegisterBroker {
 pub struct CommitRuns {
     pub broker: BrokerId,
     pub broker_epoch: BrokerEpoch,
-    pub segment: SegmentId,
+    pub segment: SegmentName,
     pub segment_bytes: u64,
     pub created: Timestamp,
     pub runs: Vec<Run>,
@@ -67,7 +67,7 @@ pub enum CommitRefusal {
     #[error("A4: broker {broker} commits in epoch {stale}, it was registered anew in {current:?}")]
     StaleBroker { broker: BrokerId, stale: BrokerEpoch, current: Option<BrokerEpoch> },
     #[error("segment {0} was committed before with other runs")]
-    SegmentReused(SegmentId),
+    SegmentReused(SegmentName),
 }
 
 /// One run is refused; the caller drops it or finds out what became of its partition.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use vocabulary::{
-    BrokerEpoch, BrokerId, LeaderEpoch, Offset, Partition, SegmentId, Timestamp, TopicId,
+    BrokerEpoch, BrokerId, LeaderEpoch, Offset, Partition, SegmentName, Timestamp, TopicId,
 };
 
 use super::apply::with_next_epochs;
@@ -296,11 +296,11 @@ pub(crate) fn drop_runs(
 
 /// The segments of `dropped`, each with its lower count of live runs.
 fn released(state: &State, dropped: &[Run], now: Timestamp) -> Vec<Event> {
-    let mut counts: BTreeMap<SegmentId, u32> = BTreeMap::new();
+    let mut counts: BTreeMap<SegmentName, u32> = BTreeMap::new();
     for run in dropped {
         *counts.entry(run.segment).or_default() += 1;
     }
-    let change = |(id, count): (SegmentId, u32)| {
+    let change = |(id, count): (SegmentName, u32)| {
         let segment = *state.segments.get(&id)?;
         let live_runs = segment.live_runs.saturating_sub(count);
         let garbage_since = Event::garbage_since(now, live_runs);
@@ -311,9 +311,9 @@ fn released(state: &State, dropped: &[Run], now: Timestamp) -> Vec<Event> {
 }
 
 /// Only garbage is forgotten: what is referenced keeps its place in the index (A6).
-pub(crate) fn forget_segments(state: &State, segments: &[SegmentId]) -> Vec<Event> {
+pub(crate) fn forget_segments(state: &State, segments: &[SegmentName]) -> Vec<Event> {
     let is_garbage =
-        |id: &&SegmentId| state.segments.get(*id).is_some_and(|it| it.garbage_since.is_some());
+        |id: &&SegmentName| state.segments.get(*id).is_some_and(|it| it.garbage_since.is_some());
     segments.iter().filter(is_garbage).map(|id| Event::SegmentForgotten { id: *id }).collect()
 }
 

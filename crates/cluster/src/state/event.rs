@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use vocabulary::{BrokerId, Offset, Partition, SegmentId, Timestamp, TopicId};
+use vocabulary::{BrokerId, Offset, Partition, SegmentName, Timestamp, TopicId};
 
 use super::topic::PartitionInfo;
 use super::{Broker, Run, Segment, Topic};
@@ -53,12 +53,12 @@ pub(crate) enum Event {
         runs: u64,
     },
     SegmentChanged {
-        id: SegmentId,
+        id: SegmentName,
         segment: Segment,
     },
     /// The object is deleted; nothing is left of the segment.
     SegmentForgotten {
-        id: SegmentId,
+        id: SegmentName,
     },
     /// Every run of a deleted topic is dropped.
     TopicDropped {

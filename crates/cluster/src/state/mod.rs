@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use vocabulary::{
-    BrokerEpoch, BrokerId, LeaderEpoch, Offset, Partition, SegmentId, Timestamp, TopicId,
+    BrokerEpoch, BrokerId, LeaderEpoch, Offset, Partition, SegmentName, Timestamp, TopicId,
 };
 
 /// A registered broker, as clients and other brokers reach it.
@@ -51,7 +51,7 @@ pub struct Run {
     /// Exclusive.
     pub end: Offset,
     pub max_timestamp: Timestamp,
-    pub segment: SegmentId,
+    pub segment: SegmentName,
     /// Where the run starts in the segment, and how long it is, in bytes.
     pub position: u64,
     pub length: u64,
@@ -79,9 +79,9 @@ pub(crate) struct State {
     pub(crate) progress: BTreeMap<TopicId, Vec<Progress>>,
     /// Deleted topics whose runs are still being dropped, and how many partitions they had.
     pub(crate) dropping: BTreeMap<TopicId, u32>,
-    pub(crate) segments: BTreeMap<SegmentId, Segment>,
+    pub(crate) segments: BTreeMap<SegmentName, Segment>,
     /// The segments without live runs, the longest dead first. Follows from `segments`.
-    pub(crate) garbage: BTreeSet<(Timestamp, SegmentId)>,
+    pub(crate) garbage: BTreeSet<(Timestamp, SegmentName)>,
     /// Dynamic broker configs: of one broker, or of all (`None`).
     pub(crate) broker_configs: BTreeMap<Option<BrokerId>, BTreeMap<String, String>>,
     pub(crate) producer_id_next: i64,
@@ -99,7 +99,7 @@ impl State {
     }
 
     /// The only way a segment changes, so that the index of garbage is always right.
-    pub(crate) fn set_segment(&mut self, id: SegmentId, segment: Option<Segment>) {
+    pub(crate) fn set_segment(&mut self, id: SegmentName, segment: Option<Segment>) {
         let before = match segment {
             Some(segment) => self.segments.insert(id, segment),
             None => self.segments.remove(&id),
@@ -137,7 +137,7 @@ impl State {
             let is_garbage = segment.garbage_since.is_some();
             assert_eq!(segment.live_runs == 0, is_garbage, "A6: {id} is live or garbage");
         }
-        let dead = |(id, it): (&SegmentId, &Segment)| it.garbage_since.map(|since| (since, *id));
+        let dead = |(id, it): (&SegmentName, &Segment)| it.garbage_since.map(|since| (since, *id));
         let garbage: BTreeSet<_> = self.segments.iter().filter_map(dead).collect();
         assert_eq!(self.garbage, garbage, "A7: garbage is found");
     }

@@ -47,7 +47,7 @@ fn run(index: i32, base: i64, end: i64, segment: u128) -> Run {
         base: Offset(base),
         end: Offset(end),
         max_timestamp: Timestamp(1),
-        segment: SegmentId(segment),
+        segment: SegmentName::data(segment),
         position: 0,
         length: 100,
         crc: 0,
@@ -58,7 +58,7 @@ fn commit(segment: u128, runs: Vec<Run>) -> CommitRuns {
     CommitRuns {
         broker: BrokerId(1),
         broker_epoch: EPOCH,
-        segment: SegmentId(segment),
+        segment: SegmentName::data(segment),
         segment_bytes: 1000,
         created: Timestamp(5),
         runs,
@@ -109,7 +109,7 @@ fn runs_are_committed_only_where_the_last_one_ended() {
     assert_eq!(state.progress_of(partition(1)).unwrap().committed_end, Offset(4));
     let unknown = RunRefusal::UnknownPartition;
     assert_eq!(committed(&mut state, &commit(3, vec![run(9, 0, 1, 3)])), [unknown]);
-    assert!(state.segments[&SegmentId(3)].garbage_since.is_some(), "nothing of it is live");
+    assert!(state.segments[&SegmentName::data(3)].garbage_since.is_some(), "nothing of it is live");
 }
 
 #[test]
@@ -147,11 +147,11 @@ fn a_segment_is_garbage_when_its_last_run_goes() {
         assert_eq!(again.0, [], "A6: the same run is not dropped twice");
     };
     advance(&mut state, runs[0]);
-    assert_eq!(state.segments[&SegmentId(1)].live_runs, 1);
-    assert_eq!(decide::forget_segments(&state, &[SegmentId(1)]), [], "A6");
+    assert_eq!(state.segments[&SegmentName::data(1)].live_runs, 1);
+    assert_eq!(decide::forget_segments(&state, &[SegmentName::data(1)]), [], "A6");
     advance(&mut state, runs[1]);
-    assert_eq!(state.segments[&SegmentId(1)].garbage_since, Some(Timestamp(9)));
-    assert_eq!(decide::forget_segments(&state, &[SegmentId(1)]).len(), 1);
+    assert_eq!(state.segments[&SegmentName::data(1)].garbage_since, Some(Timestamp(9)));
+    assert_eq!(decide::forget_segments(&state, &[SegmentName::data(1)]).len(), 1);
 }
 
 #[test]
@@ -167,7 +167,10 @@ fn a_run_that_the_log_start_has_passed_is_not_kept() {
     let progress = state.progress_of(partition(0)).unwrap();
     assert_eq!((progress.runs_start, progress.committed_end), (Offset(5), Offset(5)));
     assert_eq!((progress.runs, progress.committed_bytes), (0, 0));
-    assert!(state.segments[&SegmentId(1)].garbage_since.is_some(), "A7: nothing of it is live");
+    assert!(
+        state.segments[&SegmentName::data(1)].garbage_since.is_some(),
+        "A7: nothing of it is live"
+    );
     assert_eq!(committed(&mut state, &commit(2, vec![run(0, 5, 8, 2)])), []);
     assert_eq!(state.progress_of(partition(0)).unwrap().runs, 1, "8 lies above the log start");
 
@@ -186,15 +189,15 @@ fn runs_refused_at_first_may_follow_while_the_segment_lives() {
     assert_eq!(committed(&mut state, &commit(2, vec![run(1, 0, 4, 2)])), []);
     let known = RunRefusal::NotContiguous { committed_end: Offset(5) };
     assert_eq!(committed(&mut state, &both), [known]);
-    assert_eq!(state.segments[&SegmentId(1)].live_runs, 2);
+    assert_eq!(state.segments[&SegmentName::data(1)].live_runs, 2);
 
     let other_bytes = CommitRuns { segment_bytes: 7, ..both };
-    let reused = Err(CommitRefusal::SegmentReused(SegmentId(1)));
+    let reused = Err(CommitRefusal::SegmentReused(SegmentName::data(1)));
     assert_eq!(decide::commit_runs(&state, &other_bytes), reused);
     // Garbage may be on its way out already (A6).
     committed(&mut state, &commit(3, vec![run(1, 99, 100, 3)]));
     let revived = decide::commit_runs(&state, &commit(3, vec![run(1, 9, 12, 3)]));
-    assert_eq!(revived, Err(CommitRefusal::SegmentReused(SegmentId(3))));
+    assert_eq!(revived, Err(CommitRefusal::SegmentReused(SegmentName::data(3))));
 }
 
 #[test]
@@ -230,7 +233,7 @@ fn a_deleted_topic_leaves_its_runs_to_be_dropped() {
     let events = decide::drop_runs(TOPIC, &state, &[run(0, 0, 5, 1)], true, Timestamp(3));
     apply_all(&mut state, &events);
     assert!(state.dropping.is_empty());
-    assert_eq!(state.segments[&SegmentId(1)].live_runs, 0);
+    assert_eq!(state.segments[&SegmentName::data(1)].live_runs, 0);
     assert!(decide::delete_topic(&state, TOPIC).is_err());
 }
 
@@ -348,7 +351,7 @@ proptest! {
                 }
                 prop_assert_eq!(runs.len() as u64, progress.runs);
             }
-            let live_of = |id: &SegmentId| live.iter().filter(|it| it.segment == *id).count();
+            let live_of = |id: &SegmentName| live.iter().filter(|it| it.segment == *id).count();
             for (id, segment) in &state.segments {
                 prop_assert_eq!(segment.live_runs as usize, live_of(id), "A6");
             }

@@ -7,14 +7,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use vocabulary::{
-    BrokerEpoch, BrokerId, LeaderEpoch, Offset, Partition, SegmentId, Timestamp, TopicId,
+    BrokerEpoch, BrokerId, LeaderEpoch, Offset, Partition, SegmentName, Timestamp, TopicId,
 };
 
 use super::keys;
 use crate::state::{Broker, Event, PartitionInfo, Progress, Run, Segment, State, Topic};
 
-/// The version of every kind of value written today.
+/// The version of every kind of value written today, but for the runs that lie in a WAL segment.
 const VERSION: u8 = 1;
+
+/// A run that lies in a WAL segment: a broker, its epoch and a sequence instead of a segment's id.
+const VERSION_RUN_IN_WAL: u8 = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FormatError {
@@ -118,8 +121,11 @@ pub(super) fn load(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), Fo
         }
         keys::PRODUCER_ID => state.producer_id_next = value.i64()?,
         keys::SEGMENT => {
-            let id = SegmentId(u128::from_be_bytes(key.array()?));
+            let id = SegmentName::data(u128::from_be_bytes(key.array()?));
             state.set_segment(id, Some(decode_segment(&mut value)?));
+        }
+        keys::WAL_SEGMENT => {
+            state.set_segment(decode_place(&mut key)?, Some(decode_segment(&mut value)?));
         }
         _ => return Err(FormatError::Key),
     }
@@ -141,14 +147,19 @@ pub(super) fn run(key: &[u8], value: &[u8]) -> Result<Run, FormatError> {
     if kind != keys::RUN || key.end().is_err() {
         return Err(FormatError::Key);
     }
-    let mut value = Reader::value(value)?;
+    let mut value = Reader::of(value);
+    let version = value.u8()?;
     let run = Run {
         partition,
         leader_epoch: LeaderEpoch(value.i32()?),
         base: Offset(value.i64()?),
         end,
         max_timestamp: Timestamp(value.i64()?),
-        segment: SegmentId(u128::from_be_bytes(value.array()?)),
+        segment: match version {
+            VERSION => SegmentName::data(u128::from_be_bytes(value.array()?)),
+            VERSION_RUN_IN_WAL => decode_place(&mut value)?,
+            version => return Err(FormatError::Version(version)),
+        },
         position: value.u64()?,
         length: value.u64()?,
         crc: value.u32()?,
@@ -157,16 +168,29 @@ pub(super) fn run(key: &[u8], value: &[u8]) -> Result<Run, FormatError> {
     Ok(run)
 }
 
+/// Where a WAL segment lies.
+fn decode_place(fields: &mut Reader<'_>) -> Result<SegmentName, FormatError> {
+    Ok(SegmentName::Wal {
+        broker: BrokerId(fields.i32()?),
+        epoch: BrokerEpoch(fields.u64()?),
+        sequence: fields.u64()?,
+    })
+}
+
 fn encode_run(run: &Run) -> Vec<u8> {
-    Writer::new()
-        .i32(run.leader_epoch.0)
-        .i64(run.base.0)
-        .i64(run.max_timestamp.0)
-        .bytes(&run.segment.0.to_be_bytes())
-        .u64(run.position)
-        .u64(run.length)
-        .u32(run.crc)
-        .finish()
+    let version = match run.segment {
+        SegmentName::Data(_) => VERSION,
+        SegmentName::Wal { .. } => VERSION_RUN_IN_WAL,
+    };
+    let writer =
+        Writer::of(version).i32(run.leader_epoch.0).i64(run.base.0).i64(run.max_timestamp.0);
+    let writer = match run.segment {
+        SegmentName::Data(id) => writer.bytes(&id.0.to_be_bytes()),
+        SegmentName::Wal { broker, epoch, sequence } => {
+            writer.i32(broker.0).u64(epoch.0).u64(sequence)
+        }
+    };
+    writer.u64(run.position).u64(run.length).u32(run.crc).finish()
 }
 
 fn encode_broker(broker: &Broker) -> Vec<u8> {
@@ -263,7 +287,11 @@ struct Writer(Vec<u8>);
 
 impl Writer {
     fn new() -> Writer {
-        Writer(vec![VERSION])
+        Writer::of(VERSION)
+    }
+
+    fn of(version: u8) -> Writer {
+        Writer(vec![version])
     }
 
     fn bytes(mut self, bytes: &[u8]) -> Writer {

@@ -10,13 +10,14 @@
 //! | `p` topic 16 B, index u32 | a partition's progress; absent while nothing is committed |
 //! | `s` segment u128 | a data segment |
 //! | `t` topic 16 B | a topic: name, partitions' leaders, configs |
+//! | `w` broker i32, epoch u64, sequence u64 | a WAL segment that committed runs lie in |
 //! | `r` topic 16 B, index u32, end u64 | a run; the end is exclusive |
 //!
 //! Runs come last: there may be millions, and loading leaves them out.
 
 use std::ops::Range;
 
-use vocabulary::{BrokerId, Offset, Partition, SegmentId, TopicId};
+use vocabulary::{BrokerId, Offset, Partition, SegmentName, TopicId};
 
 pub(super) const BROKER: u8 = b'b';
 pub(super) const CONFIGS: u8 = b'c';
@@ -26,6 +27,7 @@ pub(super) const PROGRESS: u8 = b'p';
 pub(super) const RUN: u8 = b'r';
 pub(super) const SEGMENT: u8 = b's';
 pub(super) const TOPIC: u8 = b't';
+pub(super) const WAL_SEGMENT: u8 = b'w';
 
 pub(super) fn broker(id: BrokerId) -> Vec<u8> {
     joined(BROKER, &[&id.0.to_be_bytes()])
@@ -50,8 +52,14 @@ pub(super) fn progress(partition: Partition) -> Vec<u8> {
     joined(PROGRESS, &[&partition.topic.0, &partition.index.to_be_bytes()])
 }
 
-pub(super) fn segment(id: SegmentId) -> Vec<u8> {
-    joined(SEGMENT, &[&id.0.to_be_bytes()])
+pub(super) fn segment(name: SegmentName) -> Vec<u8> {
+    match name {
+        SegmentName::Data(id) => joined(SEGMENT, &[&id.0.to_be_bytes()]),
+        SegmentName::Wal { broker, epoch, sequence } => {
+            let (broker, epoch) = (broker.0.to_be_bytes(), epoch.0.to_be_bytes());
+            joined(WAL_SEGMENT, &[&broker, &epoch, &sequence.to_be_bytes()])
+        }
+    }
 }
 
 pub(super) fn topic(id: TopicId) -> Vec<u8> {
@@ -76,7 +84,7 @@ pub(super) fn runs_of_topic(id: TopicId) -> Range<Vec<u8>> {
 /// The ranges that hold everything but the runs: topics before what refers to them.
 pub(super) fn all_but_runs() -> Vec<Range<Vec<u8>>> {
     let of = |kind: u8| vec![kind]..vec![kind + 1];
-    [TOPIC, PROGRESS, BROKER, CONFIGS, DROPPING, PRODUCER_ID, SEGMENT].map(of).to_vec()
+    [TOPIC, PROGRESS, BROKER, CONFIGS, DROPPING, PRODUCER_ID, SEGMENT, WAL_SEGMENT].map(of).to_vec()
 }
 
 /// For errors: the kind as a letter, the rest in hex.

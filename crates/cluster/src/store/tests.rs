@@ -6,7 +6,7 @@ use std::sync::Arc;
 use environment::Environment;
 use object_store::memory::InMemory;
 use vocabulary::{
-    BrokerEpoch, BrokerId, LeaderEpoch, Offset, Partition, SegmentId, Timestamp, TopicId,
+    BrokerEpoch, BrokerId, LeaderEpoch, Offset, Partition, SegmentName, Timestamp, TopicId,
 };
 
 use super::*;
@@ -24,7 +24,7 @@ fn register() -> RegisterBroker {
 }
 
 fn commit(epoch: BrokerEpoch, partition: Partition, base: i64, end: i64) -> CommitRuns {
-    let segment = SegmentId(end as u128);
+    let segment = SegmentName::data(end as u128);
     let run = Run {
         partition,
         leader_epoch: LeaderEpoch(0),

@@ -14,7 +14,7 @@ use object_store::memory::InMemory;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
-use vocabulary::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, Partition, SegmentId, Timestamp};
+use vocabulary::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, Partition, SegmentName, Timestamp};
 
 const WORKERS: usize = 3;
 const PARTITIONS: u32 = 2;
@@ -36,7 +36,7 @@ struct Promises {
     topics: BTreeMap<usize, Vec<Expected>>,
     /// A creation or deletion of the worker's topic was not answered.
     unknown: BTreeSet<usize>,
-    segments: BTreeSet<SegmentId>,
+    segments: BTreeSet<SegmentName>,
     producer_ids: Vec<Range<i64>>,
     epoch: BrokerEpoch,
     answers: u64,
@@ -64,7 +64,7 @@ async fn work(controller: Controller, worker: usize, seed: u64, epoch: BrokerEpo
             }
             2 => {
                 let dead = controller.view().garbage(3);
-                let dead: Vec<SegmentId> = dead.into_iter().map(|it| it.0).collect();
+                let dead: Vec<SegmentName> = dead.into_iter().map(|it| it.0).collect();
                 controller.forget_segments(dead).await.expect("answered");
             }
             3..6 => advance(&controller, worker, &random, &told).await,
@@ -100,7 +100,7 @@ async fn commit(
     told: &Shared,
 ) {
     let Some(topic) = controller.view().topic(&name(worker)) else { return };
-    let segment = SegmentId(random.next_u128());
+    let segment = SegmentName::data(random.next_u128());
     let mut runs = Vec::new();
     for index in 0..1 + random.below(u64::from(PARTITIONS)) as i32 {
         let partition = Partition { topic: topic.id, index };
@@ -182,7 +182,7 @@ async fn look(controller: &Controller) -> Found {
 async fn check(controller: &Controller, told: &Shared) {
     let found = look(controller).await;
     let mut told = lock(told);
-    let mut live: BTreeMap<SegmentId, u32> = BTreeMap::new();
+    let mut live: BTreeMap<SegmentName, u32> = BTreeMap::new();
     for (worker, found) in found.into_iter().enumerate() {
         if told.unknown.remove(&worker) {
             let fresh = vec![Expected::default(); PARTITIONS as usize];

@@ -145,7 +145,7 @@ async fn a_caller_that_went_away_does_not_drop_runs_twice() {
     register(&controller).await.expect("answered");
     let topic = controller.create_topic("t", 2, BTreeMap::new()).await;
     let topic = topic.expect("answered").expect("created");
-    let segment = vocabulary::SegmentId(1);
+    let segment = vocabulary::SegmentName::data(1);
     let run = |index, base, end| cluster::Run {
         partition: Partition { topic: topic.id, index },
         leader_epoch: vocabulary::LeaderEpoch(0),

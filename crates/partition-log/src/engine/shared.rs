@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
-use vocabulary::{Offset, Partition, SegmentId, Tick};
+use vocabulary::{Offset, Partition, SegmentName, Tick};
 
 pub(crate) struct Shared {
     pub(crate) options: LogOptions,
@@ -43,14 +43,14 @@ pub(crate) struct Shared {
     durable_sequence: AtomicU64,
     /// Nothing from here on is trimmed, whatever the tails need.
     held_sequence: AtomicU64,
-    uploads: Mutex<HashSet<SegmentId>>,
+    uploads: Mutex<HashSet<SegmentName>>,
     failing: Mutex<Option<(Tick, String)>>,
 }
 
 /// While it lives, its segment is known to be under way.
 pub(crate) struct Uploading<'a> {
     shared: &'a Shared,
-    id: SegmentId,
+    id: SegmentName,
 }
 
 impl Drop for Uploading<'_> {
@@ -267,16 +267,16 @@ impl Shared {
     }
 
     /// An object that is being uploaded and committed: the sweep must not take it for an orphan.
-    pub(crate) fn uploading(&self, id: SegmentId) -> Uploading<'_> {
+    pub(crate) fn uploading(&self, id: SegmentName) -> Uploading<'_> {
         self.uploads().insert(id);
         Uploading { shared: self, id }
     }
 
-    pub(crate) fn is_uploading(&self, id: SegmentId) -> bool {
+    pub(crate) fn is_uploading(&self, id: SegmentName) -> bool {
         self.uploads().contains(&id)
     }
 
-    fn uploads(&self) -> MutexGuard<'_, HashSet<SegmentId>> {
+    fn uploads(&self) -> MutexGuard<'_, HashSet<SegmentName>> {
         self.uploads.lock().expect("no holder of this leaf lock panics: set steps only")
     }
 

@@ -8,17 +8,16 @@
 //! then refused because the committed end is ahead is looked up before it counts as done.
 
 use super::{BACKOFF_MAX, BACKOFF_MIN, insist_until};
-use crate::collection::segment_key;
 use crate::engine::{Shared, Uploading};
 use crate::log::{BaseError, FlushPart, Piece, Seal, TailEntry};
 use crate::run_index::{RefusalReason, RunCommit, RunDescription, RunIndexError, RunRefusal};
-use crate::segment::{EncodedSegment, SegmentBuilder, SegmentName};
+use crate::segment::{EncodedSegment, SegmentBuilder, segment_key};
 use crate::wal::WalPlace;
 use bucket::{BucketError, Purpose, PutOutcome};
 use bytes::Bytes;
 use protocol::records::{BatchHeader, check_crc};
 use std::sync::Arc;
-use vocabulary::{LeaderEpoch, Offset, SegmentId, Tick};
+use vocabulary::{LeaderEpoch, Offset, SegmentName, Tick};
 
 /// Tries of one upload or commit before the flush starts over (and says so in its health).
 const TRIES_MAX: u32 = 8;
@@ -174,8 +173,8 @@ async fn read_back(
 }
 
 impl Draft {
-    fn encode(&self, id: SegmentId) -> EncodedSegment {
-        let mut builder = SegmentBuilder::new(SegmentName::Data(id));
+    fn encode(&self, id: SegmentName) -> EncodedSegment {
+        let mut builder = SegmentBuilder::new(id);
         for gathered in &self.parts {
             let partition = gathered.part.log.partition();
             for (epoch, header, bytes) in &gathered.batches {
@@ -193,8 +192,8 @@ impl Draft {
 async fn upload<'a>(
     shared: &'a Shared,
     draft: &Draft,
-) -> Result<(SegmentId, EncodedSegment, Uploading<'a>), FlushError> {
-    let fresh = || SegmentId(shared.environment.entropy.next_u128());
+) -> Result<(SegmentName, EncodedSegment, Uploading<'a>), FlushError> {
+    let fresh = || SegmentName::data(shared.environment.entropy.next_u128());
     let mut id = fresh();
     let mut uploading = shared.uploading(id);
     let mut segment = draft.encode(id);
@@ -225,7 +224,7 @@ async fn upload<'a>(
     }
 }
 
-fn describe(shared: &Shared, id: SegmentId, segment: &EncodedSegment) -> RunCommit {
+fn describe(shared: &Shared, id: SegmentName, segment: &EncodedSegment) -> RunCommit {
     let runs = segment.index.runs.iter().map(|run| RunDescription {
         partition: run.partition,
         leader_epoch: run.leader_epoch,

@@ -8,10 +8,9 @@
 //! slow bucket was about to deliver.
 
 use super::{ReadError, verify};
-use crate::collection::segment_key;
 use crate::engine::LogMetrics;
 use crate::run_index::{RunDescription, RunIndex};
-use crate::segment::{IndexRead, RunEntry, SegmentIndex, SegmentName, read_index};
+use crate::segment::{IndexRead, RunEntry, SegmentIndex, read_index, segment_key};
 use bucket::{Bucket, BucketError, Purpose};
 use bytes::Bytes;
 use environment::{Environment, TaskKind};
@@ -22,7 +21,7 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use vocabulary::{Offset, Partition, SegmentId};
+use vocabulary::{Offset, Partition, SegmentName};
 
 /// Blocks of a span: 4 of about 256 KiB. Larger: fewer requests, more read in vain by point reads.
 const SPAN_BLOCKS: usize = 4;
@@ -65,14 +64,14 @@ pub(crate) struct Reader {
     metrics: LogMetrics,
     read_timeout: Duration,
     windows: Cache<Partition, Window>,
-    indexes: Cache<SegmentId, Arc<SegmentIndex>, IndexWeight>,
+    indexes: Cache<SegmentName, Arc<SegmentIndex>, IndexWeight>,
     spans: Cache<SpanKey, Bytes, SpanWeight>,
     loads: Semaphore,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct SpanKey {
-    segment: SegmentId,
+    segment: SegmentName,
     /// Of the run in the segment.
     run: u64,
     number: u32,
@@ -90,8 +89,8 @@ impl quick_cache::Weighter<SpanKey, Bytes> for SpanWeight {
 #[derive(Clone)]
 struct IndexWeight;
 
-impl quick_cache::Weighter<SegmentId, Arc<SegmentIndex>> for IndexWeight {
-    fn weight(&self, _: &SegmentId, index: &Arc<SegmentIndex>) -> u64 {
+impl quick_cache::Weighter<SegmentName, Arc<SegmentIndex>> for IndexWeight {
+    fn weight(&self, _: &SegmentName, index: &Arc<SegmentIndex>) -> u64 {
         let of_run = |run: &RunEntry| {
             let snapshot = run.producers.as_ref().map_or(0, Bytes::len);
             size_of::<RunEntry>()
@@ -236,7 +235,7 @@ impl Reader {
     }
 
     /// Makes the index of a segment that was just written known without reading it back.
-    pub(crate) fn learn(&self, id: SegmentId, index: SegmentIndex) {
+    pub(crate) fn learn(&self, id: SegmentName, index: SegmentIndex) {
         self.indexes.insert(id, Arc::new(index));
     }
 
@@ -286,7 +285,7 @@ impl Reader {
     /// A span from the cache or the bucket; `None` if the segment is gone.
     async fn span(
         self: &Arc<Self>,
-        segment: SegmentId,
+        segment: SegmentName,
         entry: &RunHandle,
         number: u32,
         purpose: Purpose,
@@ -302,7 +301,7 @@ impl Reader {
         self.told(segment, loaded)
     }
 
-    fn read_ahead(self: &Arc<Self>, segment: SegmentId, entry: &RunHandle, number: u32) {
+    fn read_ahead(self: &Arc<Self>, segment: SegmentName, entry: &RunHandle, number: u32) {
         let spans = entry.blocks.len().div_ceil(SPAN_BLOCKS);
         for ahead in 1..=READ_AHEAD_SPANS {
             let number = number + ahead as u32;
@@ -341,7 +340,7 @@ impl Reader {
         self.spans.get_or_insert_async(&key, load).await
     }
 
-    async fn load_index(&self, id: SegmentId) -> Result<Arc<SegmentIndex>, LoadError> {
+    async fn load_index(&self, id: SegmentName) -> Result<Arc<SegmentIndex>, LoadError> {
         let load = async {
             let _permit = self.loads.acquire().await;
             let object = segment_key(id);
@@ -355,7 +354,7 @@ impl Reader {
                 };
                 match read_index(&suffix.bytes, object_length) {
                     Ok(IndexRead::NeedSuffix { suffix }) => length = suffix,
-                    Ok(IndexRead::Index(index)) if index.name == SegmentName::Data(id) => {
+                    Ok(IndexRead::Index(index)) if index.name == id => {
                         return Ok(Arc::new(index));
                     }
                     Ok(IndexRead::Index(index)) => {
@@ -392,7 +391,11 @@ impl Reader {
     }
 
     /// Counts and translates what a load said; `None` if the object is gone.
-    fn told<T>(&self, id: SegmentId, loaded: Result<T, LoadError>) -> Result<Option<T>, ReadError> {
+    fn told<T>(
+        &self,
+        id: SegmentName,
+        loaded: Result<T, LoadError>,
+    ) -> Result<Option<T>, ReadError> {
         match loaded {
             Ok(value) => Ok(Some(value)),
             Err(LoadError::Gone) => Ok(None),

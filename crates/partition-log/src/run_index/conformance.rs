@@ -4,7 +4,7 @@
 //! belongs to, and runs [`conforms`] on them. It panics at the first promise that is not kept.
 
 use super::{RefusalReason, RunCommit, RunDescription, RunIndex, RunRefusal};
-use vocabulary::{LeaderEpoch, Offset, Partition, SegmentId, Timestamp, TopicId};
+use vocabulary::{LeaderEpoch, Offset, Partition, SegmentName, Timestamp, TopicId};
 
 /// Three partitions without a run, and their leader epoch, at least 1.
 #[derive(Debug, Clone, Copy)]
@@ -27,8 +27,8 @@ pub async fn conforms(index: &dyn RunIndex, fresh: Fresh) {
     what_is_committed_below_the_log_start_is_dropped(index, fresh).await;
 }
 
-fn id(number: u128) -> SegmentId {
-    SegmentId(0xc0f0_0000_0000_0000 + number)
+fn id(number: u128) -> SegmentName {
+    SegmentName::data(0xc0f0_0000_0000_0000 + number)
 }
 
 fn run(fresh: Fresh, at: usize, segment: u128, base: i64, end: i64) -> RunDescription {

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use environment::Clock;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use vocabulary::{LeaderEpoch, Offset, Partition, SegmentId, Timestamp};
+use vocabulary::{LeaderEpoch, Offset, Partition, SegmentName, Timestamp};
 
 /// The whole state behind one lock, which no call holds across an await.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct MemoryRunIndex {
 #[derive(Debug, Default)]
 struct State {
     partitions: BTreeMap<Partition, PartitionRuns>,
-    segments: BTreeMap<SegmentId, Segment>,
+    segments: BTreeMap<SegmentName, Segment>,
     answers_to_lose: usize,
     calls_to_refuse: usize,
 }
@@ -112,7 +112,7 @@ impl MemoryRunIndex {
     }
 
     /// Every known segment, live or garbage.
-    pub fn segments(&self) -> Vec<SegmentId> {
+    pub fn segments(&self) -> Vec<SegmentName> {
         self.state().segments.keys().copied().collect()
     }
 
@@ -140,7 +140,7 @@ impl State {
         Err(RunIndexError::Unavailable { reason: "the test loses this answer".into() })
     }
 
-    fn release(&mut self, id: SegmentId, now: Timestamp) {
+    fn release(&mut self, id: SegmentName, now: Timestamp) {
         if let Some(segment) = self.segments.get_mut(&id) {
             segment.live_runs = segment.live_runs.saturating_sub(1);
             if segment.live_runs == 0 {
@@ -283,7 +283,7 @@ impl RunIndex for MemoryRunIndex {
         Ok(garbage)
     }
 
-    async fn forget(&self, segments: &[SegmentId]) -> Result<(), RunIndexError> {
+    async fn forget(&self, segments: &[SegmentName]) -> Result<(), RunIndexError> {
         let mut state = self.call()?;
         for id in segments {
             let segment = state.segments.remove(id);
@@ -292,7 +292,7 @@ impl RunIndex for MemoryRunIndex {
         state.answer(())
     }
 
-    async fn known(&self, segments: &[SegmentId]) -> Result<Vec<bool>, RunIndexError> {
+    async fn known(&self, segments: &[SegmentName]) -> Result<Vec<bool>, RunIndexError> {
         let state = self.call()?;
         Ok(segments.iter().map(|it| state.segments.contains_key(it)).collect())
     }

@@ -7,14 +7,14 @@
 //! appends under the partition's lock; anything else would break A3). Runs keep the order in which
 //! their first batches came.
 
-use super::entry::{BatchEntry, BlockEntry, RunEntry, SegmentIndex, SegmentName};
+use super::entry::{BatchEntry, BlockEntry, RunEntry, SegmentIndex};
 use super::frame::{FOOTER_LEN, Footer, HEADER_LEN, RunCrc, SegmentHeader};
 use super::{BLOCK_BYTES, index};
 use bytes::Bytes;
 use crc_fast::crc32_iscsi;
 use protocol::records::BatchHeader;
 use std::collections::HashMap;
-use vocabulary::{LeaderEpoch, Offset, Partition, Timestamp};
+use vocabulary::{LeaderEpoch, Offset, Partition, SegmentName, Timestamp};
 
 /// A segment ready to be written: the chunks, one behind the other, are its bytes.
 #[derive(Debug, Clone)]

@@ -12,28 +12,7 @@
 use super::SegmentError;
 use bytes::Bytes;
 use protocol::records::{Attributes, BatchHeader};
-use std::fmt;
-use vocabulary::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, Partition, SegmentId, Timestamp};
-
-/// Which segment this is. Never reused: a broker epoch is issued once, ids are random.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SegmentName {
-    /// One group commit of a broker's write-ahead log.
-    Wal { broker: BrokerId, epoch: BrokerEpoch, sequence: u64 },
-    /// An object that holds flushed or merged runs.
-    Data(SegmentId),
-}
-
-impl fmt::Display for SegmentName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SegmentName::Wal { broker, epoch, sequence } => {
-                write!(f, "WAL segment {sequence} of broker {broker} in epoch {epoch}")
-            }
-            SegmentName::Data(id) => write!(f, "data segment {id}"),
-        }
-    }
-}
+use vocabulary::{LeaderEpoch, Offset, Partition, SegmentName, Timestamp};
 
 /// The header of one record batch, without the parts that only its reader needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

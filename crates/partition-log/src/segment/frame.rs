@@ -5,10 +5,10 @@
 //! Both are checked whole before any field of them is believed, and a length is believed only after
 //! it fits in what is there.
 
-use super::{FORMAT_VERSION, RunEntry, SegmentName};
+use super::{FORMAT_VERSION, RunEntry};
 use crc_fast::{CrcAlgorithm, Digest, crc32_iscsi};
 use std::fmt;
-use vocabulary::{BrokerEpoch, BrokerId, SegmentId};
+use vocabulary::{BrokerEpoch, BrokerId, SegmentId, SegmentName};
 
 /// Bytes of a segment's header.
 pub const HEADER_LEN: usize = 64;

@@ -12,10 +12,10 @@ use super::frame::{
     FOOTER_LEN, Footer, HEADER_LEN, NAME_LEN, SEGMENT_LENGTH_MIN, check_crc, check_version,
     decode_name, encode_name, malformed, u16_at,
 };
-use super::{FORMAT_VERSION, SegmentError, SegmentName, SegmentPart};
+use super::{FORMAT_VERSION, SegmentError, SegmentPart};
 use bytes::Bytes;
 use protocol::records::Attributes;
-use vocabulary::{LeaderEpoch, Offset, Partition, Timestamp, TopicId};
+use vocabulary::{LeaderEpoch, Offset, Partition, SegmentName, Timestamp, TopicId};
 
 const PART: SegmentPart = SegmentPart::Index;
 

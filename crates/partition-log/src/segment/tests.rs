@@ -7,7 +7,8 @@ use environment::{Entropy, SeededEntropy};
 use proptest::prelude::*;
 use protocol::records::{Attributes, BATCH_HEADER_LEN, BatchHeader};
 use vocabulary::{
-    BrokerEpoch, BrokerId, LeaderEpoch, Offset, Partition, SegmentId, Timestamp, TopicId,
+    BrokerEpoch, BrokerId, LeaderEpoch, Offset, Partition, SegmentId, SegmentName, Timestamp,
+    TopicId,
 };
 
 /// What a test says about a batch; the rest follows from the one before.
@@ -188,19 +189,30 @@ fn check_forged(index: &[u8]) {
     }
 }
 
+/// The input as an index, and behind a good start, so that the fuzzer need not find version and name.
+fn decode_anything(input: &[u8]) {
+    check_forged(input);
+    let mut index = 1u16.to_le_bytes().to_vec();
+    index.extend(frame::encode_name(wal_name()));
+    index.extend_from_slice(input);
+    check_forged(&index);
+    let _ = SegmentHeader::parse(input);
+    let _ = read_index(input, input.len() as u64);
+    let _ = read_index(input, u64::MAX);
+}
+
+// A fuzz target: the same inputs in every run of `cargo test` (`docs/testing.md` says how to have others).
 #[test]
 fn fuzz_index() {
-    bolero::check!().with_iterations(20_000).with_max_len(600).for_each(|input: &[u8]| {
-        check_forged(input);
-        // Behind a good start, so that the fuzzer need not find version and name.
-        let mut index = 1u16.to_le_bytes().to_vec();
-        index.extend(frame::encode_name(wal_name()));
-        index.extend_from_slice(input);
-        check_forged(&index);
-        let _ = SegmentHeader::parse(input);
-        let _ = read_index(input, input.len() as u64);
-        let _ = read_index(input, u64::MAX);
-    });
+    const CASES: u32 = 20_000;
+    const BYTES_MAX: usize = 600;
+    if cfg!(fuzzing) {
+        return bolero::check!().with_max_len(BYTES_MAX).for_each(decode_anything);
+    }
+    let asked = ProptestConfig::default(); // PROPTEST_CASES may ask for more.
+    let config = ProptestConfig { cases: asked.cases.max(CASES), ..asked };
+    let bytes = proptest::collection::vec(any::<u8>(), 0..BYTES_MAX);
+    proptest!(config, |(input in bytes)| decode_anything(&input));
 }
 
 // Goal: no single changed byte goes unnoticed, no cut is taken for a segment.

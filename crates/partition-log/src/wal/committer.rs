@@ -10,7 +10,7 @@
 use super::metrics::WalMetrics;
 use super::queue::{CommitQueue, QueueLimits, Released, Written};
 use super::{RecoveredSegment, WalBackend, WalError, WalHealth};
-use crate::segment::{SegmentBuilder, SegmentName};
+use crate::segment::SegmentBuilder;
 use bytes::Bytes;
 use environment::{Clock, Environment, StopToken, TaskKind};
 use futures::StreamExt;
@@ -23,7 +23,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use vocabulary::{BrokerEpoch, BrokerId, ByteCount, LeaderEpoch, Offset, Partition, Tick};
+use vocabulary::{
+    BrokerEpoch, BrokerId, ByteCount, LeaderEpoch, Offset, Partition, SegmentName, Tick,
+};
 
 /// What an append costs beside its bytes: its entries in queue, index and tail.
 const APPEND_OVERHEAD_BYTES: usize = 256;

@@ -11,12 +11,13 @@ use super::WalError;
 use super::chain::{FileName, FileSummary};
 use super::file::FRAME_BYTES;
 use crate::segment::{
-    FOOTER_LEN, HEADER_LEN, IndexRead, SegmentError, SegmentHeader, SegmentIndex, SegmentName,
-    SegmentPart, read_index,
+    FOOTER_LEN, HEADER_LEN, IndexRead, SegmentError, SegmentHeader, SegmentIndex, SegmentPart,
+    read_index,
 };
 use crate::volume::{VolumeError, VolumeFile};
 use bytes::Bytes;
 use std::sync::Arc;
+use vocabulary::SegmentName;
 
 /// One read while walking: small segments come many at once, large ones are stepped over.
 const WALK_BYTES: usize = 256 * 1024;

@@ -18,7 +18,7 @@ fn golden_run() {
         base: Offset(10),
         end: Offset(20),
         max_timestamp: Timestamp(1000),
-        segment: SegmentId(0xbeef),
+        segment: SegmentName::data(0xbeef),
         position: 64,
         length: 128,
         crc: 0xdead,
@@ -30,6 +30,35 @@ fn golden_run() {
          000000000000004000000000000000800000dead"
     );
     assert_eq!(run(&keys::run(partition(), Offset(20)), &bytes), Ok(run_value));
+}
+
+#[test]
+fn golden_run_in_a_wal_segment() {
+    let segment =
+        SegmentName::Wal { broker: BrokerId(7), epoch: BrokerEpoch(0x11), sequence: 0x22 };
+    let in_wal = Run {
+        partition: partition(),
+        leader_epoch: LeaderEpoch(3),
+        base: Offset(10),
+        end: Offset(20),
+        max_timestamp: Timestamp(1000),
+        segment,
+        position: 64,
+        length: 128,
+        crc: 0xdead,
+    };
+    let bytes = encode_run(&in_wal);
+    assert_eq!(
+        hex(&bytes),
+        "0200000003000000000000000a00000000000003e8000000070000000000000011000000000000002200000000\
+         0000004000000000000000800000dead"
+    );
+    assert_eq!(run(&keys::run(partition(), Offset(20)), &bytes), Ok(in_wal));
+
+    let of_segment = Segment { bytes: 5, created: Timestamp(6), live_runs: 1, garbage_since: None };
+    let mut state = State::default();
+    load(&mut state, &keys::segment(segment), &encode_segment(&of_segment)).expect("it is read");
+    assert_eq!(state.segments.get(&segment), Some(&of_segment));
 }
 
 #[test]

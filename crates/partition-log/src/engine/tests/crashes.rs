@@ -19,7 +19,7 @@ use protocol::records::Batch;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use vocabulary::{Offset, Partition, SegmentId};
+use vocabulary::{Offset, Partition, SegmentName};
 
 const PARTITIONS: i32 = 3;
 const LIVES: usize = 5;
@@ -92,13 +92,13 @@ impl RunIndex for Dawdling {
         self.answer(self.inner.garbage(count_max).await)
     }
 
-    async fn forget(&self, segments: &[SegmentId]) -> Result<(), RunIndexError> {
+    async fn forget(&self, segments: &[SegmentName]) -> Result<(), RunIndexError> {
         self.dawdle().await;
         let answer = self.inner.forget(segments).await;
         self.answer(answer)
     }
 
-    async fn known(&self, segments: &[SegmentId]) -> Result<Vec<bool>, RunIndexError> {
+    async fn known(&self, segments: &[SegmentName]) -> Result<Vec<bool>, RunIndexError> {
         self.dawdle().await;
         self.answer(self.inner.known(segments).await)
     }

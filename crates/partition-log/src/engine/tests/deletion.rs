@@ -7,7 +7,7 @@ use bucket::{Bucket, Key, Purpose};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
-use vocabulary::{Offset, SegmentId, Timestamp};
+use vocabulary::{Offset, SegmentName, Timestamp};
 
 async fn objects(world: &World) -> usize {
     world.bucket.list(&Key::new("data"), None, 10_000).await.unwrap().len()
@@ -135,7 +135,7 @@ async fn the_sweep_takes_old_orphans_and_nothing_else() {
     let log = world.host(&life, partition(0));
     acked(&log, batch_of(None, 1, 1, 50, 7_000_000_000_000)).await;
     life.engine.flush_all().await;
-    let orphan = crate::segment_key(SegmentId(0xdead));
+    let orphan = crate::segment_key(SegmentName::data(0xdead));
     let foreign = Key::new("data/notes/readme");
     for key in [&orphan, &foreign] {
         world.bucket.put_new(key, vec![Bytes::from_static(b"x")], Purpose::Flush).await.unwrap();
@@ -153,7 +153,7 @@ async fn the_sweep_takes_old_orphans_and_nothing_else() {
 async fn young_orphans_may_be_uploads_under_way() {
     let world = World::new(7); // Behind the machine's time: every object is young.
     let _life = world.start().await;
-    let orphan = crate::segment_key(SegmentId(0xdead));
+    let orphan = crate::segment_key(SegmentName::data(0xdead));
     world.bucket.put_new(&orphan, vec![Bytes::from_static(b"x")], Purpose::Flush).await.unwrap();
     world.sleep(Duration::from_secs(7200)).await;
     assert_eq!(objects(&world).await, 1);

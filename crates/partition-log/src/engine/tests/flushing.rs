@@ -179,7 +179,7 @@ async fn another_leader_stops_this_one() {
         base: Offset(0),
         end: Offset(5),
         max_timestamp: vocabulary::Timestamp(0),
-        segment: vocabulary::SegmentId(1),
+        segment: vocabulary::SegmentName::data(1),
         position: 64,
         length: 100,
         crc: 0,
@@ -210,7 +210,7 @@ async fn runs_that_are_not_ours_are_never_adopted() {
         base: Offset(0),
         end: Offset(1), // Inside of our batch.
         max_timestamp: vocabulary::Timestamp(0),
-        segment: vocabulary::SegmentId(1),
+        segment: vocabulary::SegmentName::data(1),
         position: 64,
         length: 100,
         crc: 0,

@@ -1,9 +1,10 @@
 //! Files: what a process finds of the one before it, what it refuses, how it outlives a bad disk.
 
 use super::*;
-use crate::segment::{SegmentBuilder, SegmentName};
+use crate::segment::SegmentBuilder;
 use crate::volume::{LocalVolume, MemoryFaults, Volume};
 use environment::{Entropy, SeededEntropy, TaskKind};
+use vocabulary::SegmentName;
 
 const KIB: u64 = 1024;
 

@@ -1,6 +1,7 @@
 //! Kafka's error codes: what an answer says went wrong.
 //!
-//! Owns: the numbers, Kafka's names, whether a client's library retries. As of Kafka 4.3.
+//! Owns: the numbers, Kafka's names, whether a client's library retries. Up to 133 they are those of the
+//! enum `Errors` of Kafka 4.3.1; the three above are of Kafka 4.4 (KIP-1331, KAFKA-20395).
 //! Does not own: which situation gets which code (the handlers), the messages beside them.
 
 macro_rules! error_codes {
@@ -20,7 +21,7 @@ macro_rules! error_codes {
             /// Every code, by number.
             pub const ALL: &[ErrorCode] = &[$(ErrorCode::$variant),*];
 
-            /// `None` for a number Kafka 4.3 does not use.
+            /// `None` for a number Kafka 4.4 does not use.
             pub fn from_code(code: i16) -> Option<ErrorCode> {
                 match code {
                     $($code => Some(ErrorCode::$variant),)*
@@ -181,6 +182,9 @@ error_codes! {
     131 StreamsInvalidTopologyEpoch "STREAMS_INVALID_TOPOLOGY_EPOCH" false,
     132 StreamsTopologyFenced "STREAMS_TOPOLOGY_FENCED" false,
     133 ShareSessionLimitReached "SHARE_SESSION_LIMIT_REACHED" true,
+    134 GroupDeletionFailed "GROUP_DELETION_FAILED" false,
+    135 StreamsTopologyDescriptionUpdateFailed "STREAMS_TOPOLOGY_DESCRIPTION_UPDATE_FAILED" false,
+    136 ControllerIdNotRegistered "CONTROLLER_ID_NOT_REGISTERED" false,
 }
 
 impl ErrorCode {
@@ -206,7 +210,7 @@ mod tests {
             assert_eq!(expected.code(), code);
             assert_eq!(ErrorCode::from_code(code), Some(*expected));
         }
-        assert_eq!(ErrorCode::from_code(134), None);
+        assert_eq!(ErrorCode::from_code(137), None);
         assert_eq!(ErrorCode::default(), ErrorCode::None);
     }
 

@@ -18,6 +18,11 @@ use vocabulary::{LeaderEpoch, Offset, ProducerId, Timestamp};
 
 const NOW: i64 = 1_700_000_000_000;
 const LIMIT: usize = 1 << 20;
+
+/// Inputs of each fuzz target under `cargo test`, and what they are cut to.
+const FUZZ_CASES: u32 = 3000;
+const FUZZ_BYTES_MAX: usize = 2000;
+
 const CODECS: [Compression; 5] = [
     Compression::None,
     Compression::Gzip,
@@ -424,40 +429,58 @@ proptest! {
     }
 }
 
+/// The input as a batch, and as the end of a batch whose start holds.
+fn endure_anything(input: &[u8]) {
+    endure(input);
+    let [attributes, count, rest @ ..] = input else { return };
+    let batch = build(Compression::None, true, &sample()[..1]);
+    let mut bytes = BytesMut::from(&batch.bytes()[..BATCH_HEADER_LEN]);
+    bytes[22] = *attributes;
+    bytes[26] = count.wrapping_sub(1);
+    bytes[60] = *count;
+    bytes.extend_from_slice(rest);
+    endure(&signed(bytes));
+}
+
+/// Records that are well compressed but arbitrary inside; then the input in the place of the records.
+fn iterate_anything(input: &[u8]) {
+    let [id, rest @ ..] = input else { return };
+    let compression = CODECS[usize::from(*id) % CODECS.len()];
+    let mut builder = BatchBuilder::new(compression, None);
+    let (key, value) = rest.split_at(rest.len() / 2);
+    builder.push(Timestamp(NOW), Some(key), Some(value), &[(key, Some(value))]);
+    let (header, batch) = builder.build().freeze();
+    let mut iter = records(&batch, LIMIT).unwrap();
+    assert_eq!(iter.header(), &header);
+    let record = iter.next().unwrap().unwrap();
+    assert_eq!((record.key.as_deref(), record.value.as_deref()), (Some(key), Some(value)));
+    assert!(iter.next().is_none());
+    let mut bytes = BytesMut::from(&batch[..BATCH_HEADER_LEN]);
+    bytes.extend_from_slice(rest);
+    endure(&signed(bytes));
+}
+
+/// Fuzz targets: the same inputs in every run of `cargo test` (`docs/testing.md` says how to have others).
+/// PROPTEST_CASES may ask for more of them.
+fn fuzz_config() -> ProptestConfig {
+    let asked = ProptestConfig::default();
+    ProptestConfig { cases: asked.cases.max(FUZZ_CASES), ..asked }
+}
+
 #[test]
 fn fuzz_batch_validation() {
-    check!().with_iterations(3000).with_max_len(2000).for_each(|input: &[u8]| {
-        endure(input);
-        // The input as the end of a batch whose start holds.
-        let [attributes, count, rest @ ..] = input else { return };
-        let batch = build(Compression::None, true, &sample()[..1]);
-        let mut bytes = BytesMut::from(&batch.bytes()[..BATCH_HEADER_LEN]);
-        bytes[22] = *attributes;
-        bytes[26] = count.wrapping_sub(1);
-        bytes[60] = *count;
-        bytes.extend_from_slice(rest);
-        endure(&signed(bytes));
-    });
+    if cfg!(fuzzing) {
+        return check!().with_max_len(FUZZ_BYTES_MAX).for_each(endure_anything);
+    }
+    let bytes = prop::collection::vec(any::<u8>(), 0..FUZZ_BYTES_MAX);
+    proptest!(fuzz_config(), |(input in bytes)| endure_anything(&input));
 }
 
 #[test]
 fn fuzz_record_iteration() {
-    check!().with_iterations(3000).with_max_len(2000).for_each(|input: &[u8]| {
-        let [id, rest @ ..] = input else { return };
-        // Records that are well compressed but arbitrary inside.
-        let compression = CODECS[usize::from(*id) % CODECS.len()];
-        let mut builder = BatchBuilder::new(compression, None);
-        let (key, value) = rest.split_at(rest.len() / 2);
-        builder.push(Timestamp(NOW), Some(key), Some(value), &[(key, Some(value))]);
-        let (header, batch) = builder.build().freeze();
-        let mut iter = records(&batch, LIMIT).unwrap();
-        assert_eq!(iter.header(), &header);
-        let record = iter.next().unwrap().unwrap();
-        assert_eq!((record.key.as_deref(), record.value.as_deref()), (Some(key), Some(value)));
-        assert!(iter.next().is_none());
-        // And the raw input in the place of the records.
-        let mut bytes = BytesMut::from(&batch[..BATCH_HEADER_LEN]);
-        bytes.extend_from_slice(rest);
-        endure(&signed(bytes));
-    });
+    if cfg!(fuzzing) {
+        return check!().with_max_len(FUZZ_BYTES_MAX).for_each(iterate_anything);
+    }
+    let bytes = prop::collection::vec(any::<u8>(), 0..FUZZ_BYTES_MAX);
+    proptest!(fuzz_config(), |(input in bytes)| iterate_anything(&input));
 }

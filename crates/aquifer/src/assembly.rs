@@ -89,7 +89,9 @@ pub(crate) async fn open(
         .await
         .map_err(|error| Failure::open(error.to_string()))?;
     pages.show_metrics(registry);
-    readiness.enter(Stage::Serving(Arc::new(move || engine.health().problem())));
+    let metadata = controller.clone();
+    let problem = move || engine.health().problem().or_else(|| metadata.health().problem());
+    readiness.enter(Stage::Serving(Arc::new(problem)));
 
     let banner = Banner {
         kafka: config.listeners.iter().zip(broker.addresses()).map(advertised).collect(),

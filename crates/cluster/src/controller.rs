@@ -1,13 +1,21 @@
 //! The controller: the one task that changes the metadata.
 //!
 //! Owns: the working state, the order of changes, their durability, dropping deleted topics' runs.
-//! Does not own: the rules (`state`), the bytes in the bucket (`store`), what readers see (`view`).
+//! Does not own: the rules (`state`), the bytes in the bucket (`store`), what readers see (`view`),
+//! what operators see of it (`health`).
 //!
 //! One turn: take what is queued, decide each on the working state, apply its events to it, write
 //! all events as one atomic batch, wait until that is durable, show it to readers, reply. Nothing is
 //! visible or answered before it is durable. A store that does not answer is tried again with the
 //! same batch until it does or the process stops (A9); a store that belongs to another controller now
 //! ends this one: every later command is answered [`SubmitError::Fenced`].
+//!
+//! A database that ends itself is opened anew by whoever notices first: the commit at hand, or, while
+//! nothing changes, a task that waits for it. That task also notices a takeover of an idle controller,
+//! after [`StoreOptions::manifest_poll_interval`] at most.
+
+mod health;
+mod runs;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,6 +27,8 @@ use object_store::ObjectStore;
 use tokio::sync::{Notify, mpsc, oneshot};
 use vocabulary::{BrokerEpoch, BrokerId, Offset, Partition, SegmentName, TopicId};
 
+pub use self::health::ControllerHealth;
+use self::health::Vitals;
 use crate::state::{
     CommitRefusal, CommitRuns, CreatePartitionsError, CreateTopicError, Event, LogStartError,
     RegisterBroker, Run, RunRefusal, State, Topic, UnknownTopic, apply, decide,
@@ -77,6 +87,7 @@ pub struct Controller {
     view: View,
     environment: Environment,
     dropping: Arc<Notify>,
+    vitals: Arc<Vitals>,
 }
 
 /// A command on its way, whatever its reply type.
@@ -131,33 +142,50 @@ impl Controller {
         environment: &Environment,
     ) -> Result<Controller, OpenError> {
         let environment = environment.child("controller");
-        let (store, state) = Store::open(object_store, path, options).await?;
+        let (store, state) = Store::open(object_store, path, options, &environment).await?;
         let store = Arc::new(store);
         let view = View::new(cluster_id, state.clone());
         let (queue, jobs) = mpsc::channel(QUEUE_COMMANDS_MAX);
+        let vitals = Arc::new(Vitals::new(Arc::clone(&environment.clock)));
         let worker = Worker {
             working: state,
             store: Arc::clone(&store),
             view: view.clone(),
             environment: environment.clone(),
+            vitals: Arc::clone(&vitals),
             log_commits: 0,
             shortening: None,
         };
         let stop = environment.tasks.token();
         environment.tasks.spawn(TaskKind::Critical, "controller", worker.run(jobs, stop.clone()));
-        let controller = Controller { queue, store, view, environment, dropping: Arc::default() };
+        let dropping = Arc::default();
+        let controller = Controller { queue, store, view, environment, dropping, vitals };
         let dropper = controller.clone();
         controller.environment.tasks.spawn(
             TaskKind::Background,
             "topic-dropper",
-            dropper.drop_deleted_topics(stop),
+            dropper.drop_deleted_topics(stop.clone()),
         );
+        let guard = controller.clone().keep_open(stop);
+        controller.environment.tasks.spawn(TaskKind::Background, "metadata-guard", guard);
         controller.dropping.notify_one(); // What a former controller left unfinished.
         Ok(controller)
     }
 
     pub fn view(&self) -> View {
         self.view.clone()
+    }
+
+    /// Whether changes get through now, and since when not.
+    pub fn health(&self) -> ControllerHealth {
+        self.vitals.health()
+    }
+
+    /// Stops when another process has opened the metadata: from then on this controller changes
+    /// nothing and answers [`SubmitError::Fenced`]. While nothing changes, it is noticed within
+    /// [`StoreOptions::manifest_poll_interval`].
+    pub fn fenced(&self) -> StopToken {
+        self.vitals.fenced_token()
     }
 
     /// A new epoch for this broker and the partitions it leads.
@@ -241,66 +269,9 @@ impl Controller {
         self.submit(move |state| (decide::alter_broker_configs(state, broker, &changes), ())).await
     }
 
-    /// Commits what can be; the runs that cannot are listed with the reason.
-    pub async fn commit_runs(
-        &self,
-        command: CommitRuns,
-    ) -> Result<Result<Vec<(Partition, RunRefusal)>, CommitRefusal>, SubmitError> {
-        self.submit(move |state| either(decide::commit_runs(state, &command))).await
-    }
-
-    /// Moves a partition's log start, never back, and drops the runs wholly below it. Of very many
-    /// runs, some at a time: the log start never lies above a run that is not being dropped with it,
-    /// so that whoever stops half-way leaves nothing behind.
-    pub async fn advance_log_start(
-        &self,
-        partition: Partition,
-        log_start: Offset,
-    ) -> Result<Result<(), LogStartError>, SubmitError> {
-        loop {
-            let after = self.view.progress(partition).map_or(Offset::ZERO, |it| it.runs_start);
-            let below = self.store.runs_between(partition, after, log_start, DROP_RUNS_MAX).await;
-            let below = below.map_err(unavailable)?;
-            let step = match below.last() {
-                Some(last) if below.len() == DROP_RUNS_MAX => last.end,
-                _ => log_start,
-            };
-            // Runs committed meanwhile are found by another look.
-            let is_done = below.is_empty();
-            let now = self.environment.clock.wall();
-            let advanced = self
-                .submit(move |state| {
-                    either(decide::advance_log_start(state, partition, step, &below, now))
-                })
-                .await?;
-            if is_done || advanced.is_err() {
-                return Ok(advanced);
-            }
-        }
-    }
-
-    /// Strikes segments whose objects have been deleted. Those with live runs stay (A6).
-    pub async fn forget_segments(&self, segments: Vec<SegmentName>) -> Result<(), SubmitError> {
-        self.submit(move |state| (decide::forget_segments(state, &segments), ())).await
-    }
-
     /// A block of producer ids that nobody else gets.
     pub async fn allocate_producer_ids(&self, count: u32) -> Result<Range<i64>, SubmitError> {
         self.submit(move |state| decide::allocate_producer_ids(state, count)).await
-    }
-
-    /// At most `count_max` runs: the one that contains `offset`, and those after it.
-    pub async fn runs_from(
-        &self,
-        partition: Partition,
-        offset: Offset,
-        count_max: usize,
-    ) -> Result<Vec<Run>, SubmitError> {
-        self.store.runs_from(partition, offset, count_max).await.map_err(unavailable)
-    }
-
-    pub async fn last_run(&self, partition: Partition) -> Result<Option<Run>, SubmitError> {
-        self.store.last_run(partition).await.map_err(unavailable)
     }
 
     /// Stops the task and closes the store. What was answered is durable either way.
@@ -340,6 +311,39 @@ impl Controller {
             let printed = TopicId(id).to_string();
             if !printed.starts_with('-') && u128::from_be_bytes(id) > 100 {
                 return TopicId(id);
+            }
+        }
+    }
+
+    /// Opens the database anew when it has ended itself while nobody changes anything: readers need
+    /// it too.
+    async fn keep_open(self, stop: StopToken) {
+        let mut wait = RETRY_FIRST;
+        loop {
+            let since = self.environment.clock.now();
+            tokio::select! {
+                biased;
+                () = stop.stopped() => return,
+                () = self.store.ended() => (),
+            }
+            if since.plus(RETRY_MAX) < self.environment.clock.now() {
+                wait = RETRY_FIRST; // It had been open for a while.
+            }
+            match self.store.revive().await {
+                Ok(()) => self.vitals.is_well(),
+                Err(StoreError::Fenced) => {
+                    tracing::error!("another process has opened the metadata: this one is fenced");
+                    return self.vitals.is_fenced();
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the metadata cannot be opened anew yet; trying again");
+                    self.vitals.is_failing(&error);
+                }
+            }
+            tokio::select! {
+                biased;
+                () = stop.stopped() => return,
+                () = self.environment.clock.sleep(wait) => wait = (2 * wait).min(RETRY_MAX),
             }
         }
     }
@@ -404,6 +408,7 @@ struct Worker {
     store: Arc<Store>,
     view: View,
     environment: Environment,
+    vitals: Arc<Vitals>,
     /// Commits since the log was shortened last.
     log_commits: u32,
     shortening: Option<TaskHandle<()>>,
@@ -485,12 +490,20 @@ impl Worker {
     /// Returns when the events are durable, or can never be.
     async fn commit(&self, events: &[Event]) -> Result<(), SubmitError> {
         let mut wait = RETRY_FIRST;
+        self.vitals.commit_begins();
         loop {
             match self.store.commit(&self.working, events).await {
-                Ok(()) => return Ok(()),
-                Err(StoreError::Fenced) => return Err(SubmitError::Fenced),
+                Ok(()) => {
+                    self.vitals.is_well();
+                    return Ok(());
+                }
+                Err(StoreError::Fenced) => {
+                    self.vitals.is_fenced();
+                    return Err(SubmitError::Fenced);
+                }
                 Err(error) => {
                     tracing::warn!(%error, "metadata commit failed; trying again with the same batch");
+                    self.vitals.is_failing(&error);
                 }
             }
             self.environment.clock.sleep(wait).await;

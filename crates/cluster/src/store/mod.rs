@@ -1,7 +1,8 @@
 //! Where the metadata lives: SlateDB, an LSM database on the bucket itself.
 //!
 //! Owns: which keys an event writes, and loading the state from them.
-//! Does not own: the rules (`state`), the order of changes (`controller`).
+//! Does not own: the rules (`state`), the order of changes (`controller`), the time SlateDB sees
+//! (`clock`).
 //!
 //! One commit is one atomic write and one flush. Writing the same events again writes the same keys
 //! with the same values, so a commit of unknown outcome is simply repeated. Opening the database
@@ -10,8 +11,10 @@
 //! SlateDB ends itself on errors it cannot undo. It also takes its own write for another's when a
 //! store without object attributes, such as a local directory, has written it and lost the answer.
 //! So the database is then opened anew, but only if nobody else has opened it in between: the writer
-//! epoch decides, and only that is fencing.
+//! epoch decides, and only that is fencing. A refusal of the time is one of those errors; what is
+//! opened anew gets a later time (`clock`).
 
+mod clock;
 mod format;
 mod keys;
 
@@ -19,18 +22,26 @@ use std::ops::Range;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use environment::Environment;
 use object_store::ObjectStore;
-use slatedb::config::{CompactorOptions, DurabilityLevel, FlushOptions, FlushType, ScanOptions};
+use slatedb::config::{
+    CompactorOptions, DurabilityLevel, FlushOptions, FlushType, ReadOptions, ScanOptions,
+};
 use slatedb::{CloseReason, Db, ErrorKind, IterationOrder, KeyValue, Settings, WriteBatch};
-use vocabulary::{Offset, Partition, TopicId};
+use vocabulary::{Offset, Partition, Timestamp, TopicId};
 
-use crate::state::{Event, Run, State};
+use self::clock::DatabaseClock;
+use crate::state::{Event, KeptProducers, Run, State};
 
 /// Bytes of one read while loading. Larger: fewer requests, more memory for a moment.
 const LOAD_READ_BYTES: usize = 256 * 1024;
 
 /// Sorted files that wait for compaction before the log grows instead.
 const SORTED_FILES_MAX: usize = 16;
+
+/// How often a start tries again after the time was refused. Four kinds of stamps are compared with
+/// it (rows, sorted files, compactions, their output), and each refusal settles one.
+const OPENS_MAX: u32 = 5;
 
 /// How the metadata database uses memory and requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,8 +80,12 @@ pub(crate) struct Store {
     object_store: Arc<dyn ObjectStore>,
     path: String,
     options: StoreOptions,
+    environment: Environment,
+    clock: Arc<DatabaseClock>,
     /// Replaced when SlateDB has given up after an error. A leaf lock, held to clone the handle.
     db: RwLock<Opened>,
+    /// Held while the database is opened anew: two at once would fence each other.
+    reviving: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone)]
@@ -92,14 +107,29 @@ impl Store {
         object_store: Arc<dyn ObjectStore>,
         path: &str,
         options: &StoreOptions,
+        environment: &Environment,
     ) -> Result<(Store, State), StoreError> {
-        let db = open_db(&object_store, path, options, None).await?;
-        let state = load(&db.db).await?;
+        let clock = Arc::new(DatabaseClock::new(Arc::clone(&environment.clock)));
+        let mut attempt = 1;
+        let (db, state) = loop {
+            let refusals = clock.refusals();
+            let opening = Opening { object_store: &object_store, path, options, environment };
+            match opening.open_and_load(&clock).await {
+                Ok(opened) => break opened,
+                Err(error) if attempt == OPENS_MAX || clock.refusals() == refusals => {
+                    return Err(error);
+                }
+                Err(_) => attempt += 1, // The clock has told why.
+            }
+        };
         let store = Store {
             object_store,
             path: path.to_owned(),
             options: options.clone(),
+            environment: environment.clone(),
+            clock,
             db: RwLock::new(db),
+            reviving: tokio::sync::Mutex::new(()),
         };
         Ok((store, state))
     }
@@ -120,17 +150,41 @@ impl Store {
             Ok(_) => opened.db.flush().await,
             Err(error) => Err(error),
         };
-        match written.map_err(|error| (classify(&error), error)) {
-            Ok(()) => Ok(()),
-            Err((error, cause)) => {
-                if let ErrorKind::Closed(_) = cause.kind() {
-                    tracing::warn!(%cause, "the metadata database has ended itself; opening it anew");
-                    self.reopen(opened.writer_epoch).await?;
-                    return Err(StoreError::Unavailable(cause.to_string()));
-                }
-                Err(error)
-            }
+        let Err(cause) = written else { return Ok(()) };
+        self.clock.heed(&cause);
+        if opened.has_ended() {
+            self.revive().await?;
+            return Err(StoreError::Unavailable(cause.to_string()));
         }
+        Err(classify(&cause))
+    }
+
+    /// Returns when the database has ended itself, after an error or because it is fenced.
+    pub(crate) async fn ended(&self) {
+        let mut status = self.opened().db.subscribe();
+        // An error means that the database is gone altogether.
+        let _ = status.wait_for(|it| it.close_reason.is_some()).await;
+    }
+
+    /// Opens the database anew if it has ended itself. What had become durable is there again;
+    /// [`StoreError::Fenced`] if another process has opened it since.
+    pub(crate) async fn revive(&self) -> Result<(), StoreError> {
+        let _one_at_a_time = self.reviving.lock().await;
+        let opened = self.opened();
+        if !opened.has_ended() {
+            return Ok(()); // Somebody else was faster.
+        }
+        // The error it ended with is still told, and may be about the time.
+        if let Err(cause) = opened.db.flush().await {
+            self.clock.heed(&cause);
+            tracing::warn!(%cause, "the metadata database has ended itself; opening it anew");
+        }
+        self.clock.raise(watermark(&opened.db));
+        let Store { object_store, path, options, environment, .. } = self;
+        let opening = Opening { object_store, path, options, environment };
+        let db = opening.open(&self.clock, Some(opened.writer_epoch)).await?;
+        *self.db.write().expect("no holder of this leaf lock panics: it only clones") = db;
+        Ok(())
     }
 
     /// Moves what the write-ahead log holds into a sorted file: a restart reads each commit that is
@@ -184,6 +238,18 @@ impl Store {
         self.runs(keys::runs_of_topic(topic), count_max, IterationOrder::Ascending).await
     }
 
+    /// The producers kept for a partition, as of its durable committed end.
+    pub(crate) async fn kept_producers(
+        &self,
+        partition: Partition,
+    ) -> Result<Option<KeptProducers>, StoreError> {
+        let key = keys::kept(partition);
+        let options = ReadOptions::default().with_durability_filter(DurabilityLevel::Remote);
+        let found = self.opened().db.get_with_options(&key, &options).await;
+        let Some(value) = found.map_err(|error| classify(&error))? else { return Ok(None) };
+        readable(&key, format::kept(partition, &value)).map(Some)
+    }
+
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
         self.opened().db.close().await.map_err(|error| classify(&error))
     }
@@ -214,46 +280,88 @@ impl Store {
     fn opened(&self) -> Opened {
         self.db.read().expect("no holder of this leaf lock panics: it only clones").clone()
     }
+}
 
-    /// What had become durable is there again; [`StoreError::Fenced`] if another has opened it.
-    async fn reopen(&self, writer_epoch: u64) -> Result<(), StoreError> {
-        let db = open_db(&self.object_store, &self.path, &self.options, Some(writer_epoch)).await?;
-        *self.db.write().expect("no holder of this leaf lock panics: it only clones") = db;
-        Ok(())
+impl Opened {
+    /// After an error that it cannot undo. It answers every request with that error from then on.
+    fn has_ended(&self) -> bool {
+        self.db.status().close_reason.is_some()
     }
 }
 
-async fn open_db(
-    object_store: &Arc<dyn ObjectStore>,
-    path: &str,
-    options: &StoreOptions,
-    expected_epoch: Option<u64>,
-) -> Result<Opened, StoreError> {
-    let settings = Settings {
-        // Every commit flushes by itself: a timer would only wake an idle broker.
-        flush_interval: None,
-        manifest_poll_interval: options.manifest_poll_interval,
-        l0_sst_size_bytes: options.memtable_bytes,
-        max_unflushed_bytes: 4 * options.memtable_bytes,
-        // A burst of commits makes small files faster than the compactor looks at them.
-        l0_max_ssts: SORTED_FILES_MAX,
-        l0_max_ssts_per_key: SORTED_FILES_MAX,
-        compactor_options: Some(CompactorOptions {
-            poll_interval: options.manifest_poll_interval,
-            max_concurrent_compactions: 1,
-            ..CompactorOptions::default()
-        }),
-        ..Settings::default()
-    };
-    let mut builder = Db::builder(path, Arc::clone(object_store))
-        .with_settings(settings)
-        .with_db_cache_disabled();
-    if let Some(epoch) = expected_epoch {
-        builder = builder.with_expected_epoch(epoch);
+/// What it takes to open the database.
+struct Opening<'a> {
+    object_store: &'a Arc<dyn ObjectStore>,
+    path: &'a str,
+    options: &'a StoreOptions,
+    environment: &'a Environment,
+}
+
+impl Opening<'_> {
+    async fn open_and_load(
+        &self,
+        clock: &Arc<DatabaseClock>,
+    ) -> Result<(Opened, State), StoreError> {
+        let opened = self.open(clock, None).await?;
+        let loaded = load(&opened.db).await;
+        let (state, written) = loaded.map_err(|error| match error {
+            LoadError::Database(error) => {
+                clock.heed(&error);
+                classify(&error)
+            }
+            LoadError::Corrupt(error) => error,
+        })?;
+        clock.raise(written);
+        Ok((opened, state))
     }
-    let db = builder.build().await.map_err(|error| classify(&error))?;
-    let writer_epoch = db.manifest().writer_epoch();
-    Ok(Opened { db, writer_epoch })
+
+    async fn open(
+        &self,
+        clock: &Arc<DatabaseClock>,
+        expected_epoch: Option<u64>,
+    ) -> Result<Opened, StoreError> {
+        let options = self.options;
+        let settings = Settings {
+            // Every commit flushes by itself: a timer would only wake an idle broker.
+            flush_interval: None,
+            manifest_poll_interval: options.manifest_poll_interval,
+            l0_sst_size_bytes: options.memtable_bytes,
+            max_unflushed_bytes: 4 * options.memtable_bytes,
+            // A burst of commits makes small files faster than the compactor looks at them.
+            l0_max_ssts: SORTED_FILES_MAX,
+            l0_max_ssts_per_key: SORTED_FILES_MAX,
+            compactor_options: Some(CompactorOptions {
+                poll_interval: options.manifest_poll_interval,
+                max_concurrent_compactions: 1,
+                ..CompactorOptions::default()
+            }),
+            ..Settings::default()
+        };
+        let mut builder = Db::builder(self.path, Arc::clone(self.object_store))
+            .with_settings(settings)
+            .with_db_cache_disabled()
+            .with_system_clock(Arc::<DatabaseClock>::clone(clock))
+            .with_seed(self.environment.entropy.next_u64());
+        if let Some(epoch) = expected_epoch {
+            builder = builder.with_expected_epoch(epoch);
+        }
+        let db = builder.build().await.map_err(|error| {
+            clock.heed(&error);
+            classify(&error)
+        })?;
+        clock.raise(watermark(&db));
+        let writer_epoch = db.manifest().writer_epoch();
+        Ok(Opened { db, writer_epoch })
+    }
+}
+
+/// The latest time that the database's manifest names: of a row, or of a sorted file.
+fn watermark(db: &Db) -> Timestamp {
+    let manifest = db.manifest();
+    let files = manifest.all_sst_views().map(|view| view.sst.id.value().timestamp_ms());
+    let compacted = manifest.last_compacted_l0_sst_id().map(|id| id.timestamp_ms());
+    let latest = files.chain(compacted).max().unwrap_or(0);
+    Timestamp(i64::try_from(latest).unwrap_or(i64::MAX).max(manifest.last_l0_clock_tick()))
 }
 
 fn classify(error: &slatedb::Error) -> StoreError {
@@ -266,23 +374,36 @@ fn classify(error: &slatedb::Error) -> StoreError {
     }
 }
 
-async fn load(db: &Db) -> Result<State, StoreError> {
+enum LoadError {
+    Database(slatedb::Error),
+    Corrupt(StoreError),
+}
+
+/// The state, and when the latest of what is in it was written.
+async fn load(db: &Db) -> Result<(State, Timestamp), LoadError> {
     let mut state = State::default();
+    let mut written = Timestamp(0);
     let options = ScanOptions { read_ahead_bytes: LOAD_READ_BYTES, ..ScanOptions::default() };
     for range in keys::all_but_runs() {
         let found = db.scan_with_options(range, &options).await;
-        let mut found = found.map_err(|error| classify(&error))?;
-        while let Some(entry) = found.next().await.map_err(|error| classify(&error))? {
-            decoded(&entry, format::load(&mut state, &entry.key, &entry.value))?;
+        let mut found = found.map_err(LoadError::Database)?;
+        while let Some(entry) = found.next().await.map_err(LoadError::Database)? {
+            written = written.max(Timestamp(entry.create_ts));
+            decoded(&entry, format::load(&mut state, &entry.key, &entry.value))
+                .map_err(LoadError::Corrupt)?;
         }
     }
     format::complete(&mut state);
-    Ok(state)
+    Ok((state, written))
 }
 
 fn decoded<T>(entry: &KeyValue, value: Result<T, format::FormatError>) -> Result<T, StoreError> {
+    readable(&entry.key, value)
+}
+
+fn readable<T>(key: &[u8], value: Result<T, format::FormatError>) -> Result<T, StoreError> {
     value.map_err(|error| StoreError::Corrupt {
-        key: keys::printable(&entry.key),
+        key: keys::printable(key),
         reason: error.to_string(),
     })
 }

@@ -14,6 +14,7 @@
 //! - V4 bytes never written, preallocated or in a hole, read as anything; below the length they are
 //!   readable, beyond it a read is short.
 
+mod direct;
 mod local;
 mod memory;
 
@@ -30,6 +31,10 @@ use std::sync::Arc;
 /// Bytes to write, gathered: the pieces are never copied together. Shared, so that a retry costs
 /// nothing.
 pub type Chunks = Arc<Vec<Bytes>>;
+
+/// A synced write that starts at a multiple of this may put zeros behind its bytes, up to the next
+/// multiple, where the file is that long.
+pub const WRITE_ALIGNMENT_BYTES: u64 = 4096;
 
 /// One file of a [`Volume::list`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +78,8 @@ pub trait VolumeFile: Send + Sync + fmt::Debug {
     /// Makes the bytes written before durable, with the length needed to read them.
     async fn sync(&self) -> Result<(), VolumeError>;
 
-    /// As [`VolumeFile::write_at`] and then [`VolumeFile::sync`], for the price of one call.
+    /// As [`VolumeFile::write_at`] and then [`VolumeFile::sync`], for the price of one call. May put
+    /// zeros behind the bytes, see [`WRITE_ALIGNMENT_BYTES`].
     async fn write_synced(&self, position: u64, chunks: Chunks) -> Result<(), VolumeError> {
         self.write_at(position, chunks).await?;
         self.sync().await

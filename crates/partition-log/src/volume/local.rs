@@ -1,7 +1,8 @@
 //! The real disk: plain files in one directory, positional vectored writes, `fdatasync`.
 //!
 //! Owns: system calls on the runtime's blocking threads, the directory lock, preallocation, spares.
-//! Does not own: file names and what is in the files (`wal`), retries.
+//! Does not own: file names and what is in the files (`wal`), retries, writes past the page cache
+//! (`direct`).
 //!
 //! The lock is an advisory `flock` on `.lock`, held as long as the volume lives; the kernel drops it
 //! with the process, so a stale file never needs cleaning up. The process id inside is for people.
@@ -12,6 +13,7 @@
 //! allows it: what was never written to a file may read as anything. A spare that somebody still
 //! reads waits, so that open handles keep seeing their own bytes.
 
+use super::direct::DirectWrites;
 use super::{Chunks, FileInfo, Volume, VolumeError, VolumeFile};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -41,6 +43,7 @@ pub struct LocalVolume {
     directory: Arc<PathBuf>,
     /// Leaf lock: map operations only, never across an await or a system call.
     reuse: Arc<Mutex<Reuse>>,
+    direct: Arc<DirectWrites>,
     /// Held for its lock.
     _lock: File,
 }
@@ -98,7 +101,7 @@ impl LocalVolume {
         })
         .await?;
         let reuse = Arc::new(Mutex::new(Reuse { spares, ..Reuse::default() }));
-        Ok(LocalVolume { directory, reuse, _lock: lock })
+        Ok(LocalVolume { directory, reuse, direct: Arc::default(), _lock: lock })
     }
 
     pub fn directory(&self) -> &Path {
@@ -121,10 +124,11 @@ impl LocalVolume {
         .await
     }
 
-    fn file(&self, name: &str, file: File) -> Arc<dyn VolumeFile> {
-        let file = Arc::new(file);
+    fn file(&self, name: &str, opened: Handles) -> Arc<dyn VolumeFile> {
+        let file = Arc::new(opened.file);
         lock(&self.reuse).open.entry(name.to_owned()).or_default().push(Arc::downgrade(&file));
-        Arc::new(LocalFile { name: Arc::from(name), file })
+        let direct = opened.direct.map(|file| Direct { file, writes: Arc::clone(&self.direct) });
+        Arc::new(LocalFile { name: Arc::from(name), file, direct: direct.map(Arc::new) })
     }
 }
 
@@ -161,10 +165,11 @@ impl Volume for LocalVolume {
     ) -> Result<Arc<dyn VolumeFile>, VolumeError> {
         let spare = lock(&self.reuse).take(preallocate_bytes);
         let directory = Arc::clone(&self.directory);
+        let writes = Arc::clone(&self.direct);
         let create = move |path: &Path| {
             if let Some(spare) = spare {
                 match reuse_spare(&directory.join(&spare.name), path) {
-                    Ok(file) => return Ok(file),
+                    Ok(file) => return Ok(Handles { file, direct: writes.open(path) }),
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                         return Err(error);
                     }
@@ -174,7 +179,9 @@ impl Volume for LocalVolume {
             }
             let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
             match preallocate(&file, preallocate_bytes) {
-                Ok(()) => Ok(file),
+                // Without room there is nothing that a direct write may fill.
+                Ok(()) if preallocate_bytes == 0 => Ok(Handles { file, direct: None }),
+                Ok(()) => Ok(Handles { file, direct: writes.open(path) }),
                 Err(error) => {
                     // The cause is what the caller needs; an empty file left behind is harmless.
                     let _ = fs::remove_file(path);
@@ -186,7 +193,10 @@ impl Volume for LocalVolume {
     }
 
     async fn open(&self, name: &str) -> Result<Arc<dyn VolumeFile>, VolumeError> {
-        let open = |path: &Path| OpenOptions::new().read(true).write(true).open(path);
+        let open = |path: &Path| {
+            let file = OpenOptions::new().read(true).write(true).open(path)?;
+            Ok(Handles { file, direct: None }) // Opened to be read.
+        };
         Ok(self.file(name, self.run("open", name, open).await?))
     }
 
@@ -217,10 +227,24 @@ impl Volume for LocalVolume {
     }
 }
 
+/// What a file is opened as.
+struct Handles {
+    file: File,
+    /// For writes past the page cache, where they are to be had.
+    direct: Option<File>,
+}
+
+#[derive(Debug)]
+struct Direct {
+    file: File,
+    writes: Arc<DirectWrites>,
+}
+
 #[derive(Debug)]
 struct LocalFile {
     name: Arc<str>,
     file: Arc<File>,
+    direct: Option<Arc<Direct>>,
 }
 
 impl LocalFile {
@@ -248,7 +272,16 @@ impl VolumeFile for LocalFile {
     }
 
     async fn write_synced(&self, position: u64, chunks: Chunks) -> Result<(), VolumeError> {
+        let direct = self.direct.clone();
         self.run("write", move |file| {
+            if let Some(direct) = direct {
+                let length = chunks.iter().map(|it| it.len() as u64).sum();
+                if DirectWrites::takes(position, length, file.metadata()?.len())
+                    && direct.writes.write(&direct.file, position, &chunks)?
+                {
+                    return Ok(());
+                }
+            }
             write_all(file, position, &chunks)?;
             Ok(fdatasync(file)?)
         })

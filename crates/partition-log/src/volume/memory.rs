@@ -7,7 +7,7 @@
 //! sectors and directory changes; a failed sync drops dirty bytes for good, yet leaves them readable
 //! until the crash; preallocated room may hold the bytes of a deleted file.
 
-use super::{Chunks, FileInfo, Volume, VolumeError, VolumeFile};
+use super::{Chunks, FileInfo, Volume, VolumeError, VolumeFile, WRITE_ALIGNMENT_BYTES};
 use async_trait::async_trait;
 use bytes::Bytes;
 use environment::{Clock, Entropy, Environment};
@@ -412,6 +412,20 @@ impl VolumeFile for MemoryFile {
 
     async fn sync(&self) -> Result<(), VolumeError> {
         self.step("sync", |volume, file, room| self.sync(volume, file, room)).await
+    }
+
+    async fn write_synced(&self, position: u64, chunks: Chunks) -> Result<(), VolumeError> {
+        let length = chunks.iter().map(|it| it.len() as u64).sum::<u64>();
+        let padded = length.next_multiple_of(WRITE_ALIGNMENT_BYTES);
+        let fits = position.saturating_add(padded) <= VolumeFile::length(self).await?;
+        let mut chunks = chunks;
+        if fits && position.is_multiple_of(WRITE_ALIGNMENT_BYTES) {
+            // As a disk that takes whole blocks only; whoever relies on what was there must notice.
+            let padding = usize::try_from(padded - length).unwrap_or_default();
+            Arc::make_mut(&mut chunks).push(Bytes::from(vec![0; padding]));
+        }
+        VolumeFile::write_at(self, position, chunks).await?;
+        VolumeFile::sync(self).await
     }
 
     async fn read_at(&self, position: u64, length: usize) -> Result<Bytes, VolumeError> {

@@ -20,7 +20,7 @@ use super::chain::{self, FileName};
 use super::recovery::{self, FileScan};
 use super::{RecoveredSegment, WalBackend, WalError, WalHealth};
 use crate::segment::EncodedSegment;
-use crate::volume::{Chunks, Volume, VolumeError, VolumeFile};
+use crate::volume::{Chunks, Volume, VolumeError, VolumeFile, WRITE_ALIGNMENT_BYTES};
 use async_trait::async_trait;
 use bytes::Bytes;
 use environment::{Clock, Environment, StopToken};
@@ -32,7 +32,7 @@ use std::time::Duration;
 use vocabulary::{ByteCount, Tick};
 
 /// Segments start at multiples of this: the page of the kernel and of most disks.
-pub(super) const FRAME_BYTES: u64 = 4096;
+pub(super) const FRAME_BYTES: u64 = WRITE_ALIGNMENT_BYTES;
 
 /// How a log lies in files.
 #[derive(Debug, Clone, PartialEq, Eq)]

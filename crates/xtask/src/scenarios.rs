@@ -24,13 +24,14 @@ use crate::workspace::Workspace;
 
 /// Settings of every broker: Kafka's own default makes each first member of a group wait three seconds.
 const SETTINGS: [(&str, &str); 1] = [("group.initial.rebalance.delay.ms", "0")];
-const CROSS_WRITERS: [(Tool, &str); 6] = [
+const CROSS_WRITERS: [(Tool, &str); 7] = [
     (Tool::Kcat, "kcat"),
     (Tool::Python, "librdkafka"),
     (Tool::Python, "kafka-python"),
     (Tool::Node, "kafkajs"),
     (Tool::Java, "java"),
     (Tool::Rust, "rust-rdkafka"),
+    (Tool::Go, "franz-go"),
 ];
 
 /// Who is protected, and how.
@@ -74,7 +75,11 @@ pub(crate) fn all() -> Vec<Scenario> {
         }),
         programs("kafkajs", &[Tool::Node], minutes(3), |it| vec![it.node(&["scenarios"])]),
         programs("java tools", &[Tool::Java], minutes(4), |it| vec![it.java(&["scenarios"])]),
+        programs("streams and connect", &[Tool::Java], minutes(4), |it| {
+            vec![it.java(&["frameworks"])]
+        }),
         programs("rust-rdkafka", &[Tool::Rust], minutes(3), |it| vec![it.rust(&["scenarios"])]),
+        programs("franz-go and sarama", &[Tool::Go], minutes(3), |it| vec![it.go(&["scenarios"])]),
         programs("cross-client codecs", &[], minutes(5), Setting::cross),
         Scenario { name: "hostile frames", needs: &[], limit: minutes(3), body: Body::Frames },
         programs("kill -9", &[Tool::Python], minutes(6), |it| vec![it.python("kill_nine.py", &[])]),
@@ -116,6 +121,12 @@ impl Setting {
         command
     }
 
+    fn go(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.workspace.installed().join("go").join("go-client"));
+        command.args(arguments);
+        command
+    }
+
     /// Every client writes with every codec; then every client reads what all of them wrote.
     fn cross(&self) -> Vec<Command> {
         let ready = CROSS_WRITERS.iter().filter(|(tool, _)| self.tools.contains(tool));
@@ -126,6 +137,7 @@ impl Setting {
             "kafka-python" => self.python("kafka_python_client.py", arguments),
             "kafkajs" => self.node(arguments),
             "java" => self.java(arguments),
+            "franz-go" => self.go(arguments),
             _ => self.rust(arguments),
         };
         let reading: Vec<&str> = std::iter::once("cross-read").chain(names.clone()).collect();

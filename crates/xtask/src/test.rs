@@ -20,6 +20,8 @@ use crate::tools::{self, Tool};
 use crate::workspace::Workspace;
 use crate::{messages, tidy};
 
+mod stores;
+
 const FORMAT_LIMIT: Duration = Duration::from_secs(120);
 const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
 const UNIT_LIMIT: Duration = Duration::from_secs(20 * 60);
@@ -52,6 +54,8 @@ enum Part {
     Static,
     /// `cargo test`: unit, property, simulation and fuzz-smoke tests.
     Unit,
+    /// The bucket's conformance suite against servers of object storage: MinIO, versitygw, our fake.
+    Stores,
     /// Client scenarios against the real binary.
     Clients,
 }
@@ -71,6 +75,9 @@ pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
     }
     if wanted(Part::Unit) {
         report.add(cargo_test(workspace, &logs));
+    }
+    if wanted(Part::Stores) {
+        stores::run(workspace, &logs, &mut report);
     }
     if wanted(Part::Clients) {
         clients(options, workspace, &mut report)?;

@@ -1,7 +1,7 @@
 //! Installs what the client programs need, below `target/clients`, and says plainly what is missing.
 //!
 //! Owns: a Python virtual environment, npm packages, Kafka's jars and our compiled Java programs, kcat,
-//! the Rust client. Exact versions stand in the files of `tests/clients`.
+//! the Rust client, the Go client. Exact versions stand in the files of `tests/clients`.
 //! Does not own: running the programs.
 //!
 //! Invariants:
@@ -28,11 +28,12 @@ pub(crate) enum Tool {
     Node,
     Java,
     Rust,
+    Go,
 }
 
 impl Tool {
-    pub(crate) const ALL: [Tool; 5] =
-        [Tool::Kcat, Tool::Python, Tool::Node, Tool::Java, Tool::Rust];
+    pub(crate) const ALL: [Tool; 6] =
+        [Tool::Kcat, Tool::Python, Tool::Node, Tool::Java, Tool::Rust, Tool::Go];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -41,6 +42,7 @@ impl Tool {
             Tool::Node => "node",
             Tool::Java => "java",
             Tool::Rust => "rust",
+            Tool::Go => "go",
         }
     }
 }
@@ -56,6 +58,7 @@ pub(crate) fn prepare(tool: Tool, workspace: &Workspace) -> Result<()> {
         Tool::Node => place.node(),
         Tool::Java => place.java(),
         Tool::Rust => place.rust(),
+        Tool::Go => place.go(),
     }
 }
 
@@ -172,6 +175,15 @@ impl Place {
         build.arg(self.clients.join("rust").join("Cargo.toml"));
         build.arg("--target-dir").arg(self.installed.join("rust"));
         process::must(&mut build, &self.log, RUST_BUILD_LIMIT)
+    }
+
+    /// Debian's Go may be older than the client libraries ask for; it then says so, and that is a skip.
+    fn go(&self) -> Result<()> {
+        self.need("go", "version", &["golang-go"])?;
+        let mut build = Command::new("go");
+        build.current_dir(self.clients.join("go")).args(["build", "-mod=readonly", "-o"]);
+        build.arg(self.installed.join("go").join("go-client")).arg(".");
+        process::must(&mut build, &self.log, INSTALL_LIMIT)
     }
 }
 

@@ -1,19 +1,23 @@
 import java.util.List;
 
 /** Kafka's Java clients and command line tools against a broker, in one JVM: {@code scenarios [PART-OF-A-NAME]},
- * {@code cross-write} or {@code cross-read WRITER…}. */
+ * {@code frameworks [PART-OF-A-NAME]} (Streams and Connect), {@code cross-write} or {@code cross-read WRITER…}. */
 public final class JavaClient {
     private JavaClient() {}
 
     public static void main(String[] arguments) {
         String mode = arguments.length > 0 ? arguments[0] : "scenarios";
         List<String> rest = arguments.length > 0 ? List.of(arguments).subList(1, arguments.length) : List.of();
-        Harness harness = new Harness("java", mode.equals("scenarios") && !rest.isEmpty() ? rest.get(0) : null);
+        Harness harness = new Harness("java", !mode.startsWith("cross") && !rest.isEmpty() ? rest.get(0) : null);
         switch (mode) {
             case "scenarios" -> {
                 Tools.install();
                 ToolChecks.run(harness);
                 ApiChecks.run(harness);
+            }
+            case "frameworks" -> {
+                StreamsChecks.run(harness);
+                ConnectChecks.run(harness);
             }
             case "cross-write" -> ApiChecks.crossWrite(harness);
             case "cross-read" -> ApiChecks.crossRead(harness, rest);

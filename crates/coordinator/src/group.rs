@@ -154,6 +154,14 @@ impl Group {
         self.is_empty() && self.pending.is_empty()
     }
 
+    pub(crate) fn state(&self) -> GroupState {
+        self.state
+    }
+
+    pub(crate) fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.state == GroupState::Empty
     }

@@ -52,4 +52,4 @@ pub use command::{
 pub use event::{CommittedOffset, Event, GroupImage, MemberImage, OffsetKey};
 pub use options::GroupOptions;
 pub use partitioning::shard_of;
-pub use shard::{After, Input, Now, Outputs, Shard};
+pub use shard::{After, Census, Input, Now, Outputs, Shard, Tally};

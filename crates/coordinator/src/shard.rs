@@ -7,6 +7,7 @@
 //! see the crate's documentation.
 
 mod administration;
+mod census;
 mod expiry;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use crate::format;
 use crate::group::Group;
 use crate::offsets::OffsetTable;
 use crate::options::GroupOptions;
+pub use crate::shard::census::{Census, Tally};
 use crate::shard::expiry::Sweep;
 use crate::timers::{Alarm, Timers};
 
@@ -63,6 +65,8 @@ pub struct Outputs {
     /// In order. Each unit is stored as a whole or not at all; several units may share a batch.
     pub units: Vec<Vec<Event>>,
     pub answers: Vec<Answer>,
+    /// For those who count.
+    pub tally: Tally,
 }
 
 /// What every decision needs at hand.
@@ -80,6 +84,10 @@ impl Turn<'_> {
 
     pub(crate) fn answer_after_commit(&mut self, ticket: Ticket, reply: Reply) {
         self.outputs.answers.push(Answer { ticket, reply, after: After::Commit });
+    }
+
+    pub(crate) fn count_rebalance(&mut self) {
+        self.outputs.tally.rebalances += 1;
     }
 
     /// A fact that stands on its own.
@@ -362,6 +370,7 @@ impl Shard {
             return CommitReply::Each(codes);
         }
         if !events.is_empty() {
+            outputs.tally.offsets_committed += events.len() as u64;
             outputs.units.push(events);
         }
         CommitReply::Each(codes)

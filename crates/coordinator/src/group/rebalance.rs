@@ -150,7 +150,8 @@ impl Group {
         }
     }
 
-    fn begin_generation(&mut self, turn: &Turn<'_>) {
+    fn begin_generation(&mut self, turn: &mut Turn<'_>) {
+        turn.count_rebalance();
         self.generation = self.generation.checked_add(1).unwrap_or(0);
         self.pending_sync.clear();
         self.from_empty = false;

@@ -69,6 +69,7 @@ impl Shard {
             let expired = base.is_some_and(|base| self.is_expired(now, value, base));
             if expired && !wanted {
                 outputs.units.push(vec![Event::OffsetForgotten { key }]);
+                outputs.tally.offsets_expired += 1;
             } else {
                 all_expired = false;
             }

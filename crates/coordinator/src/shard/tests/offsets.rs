@@ -299,3 +299,27 @@ fn many_groups_are_swept_in_small_steps() {
     bench.advance(7 * DAY_MS + 600_000);
     assert_eq!(bench.shard.topics().count(), 0);
 }
+
+#[test]
+fn operators_are_told_what_is_there_and_what_has_happened() {
+    let mut bench = Bench::new();
+    committed(&mut bench, commit(vec![offset("t", 0, 1), offset("t", 1, 1)]));
+    let simple = Census { empty: 1, ..Census::default() };
+    assert_eq!(bench.shard.census(), simple, "a group that nobody has joined");
+    bench.restart();
+    assert_eq!(bench.shard.census(), simple);
+    bench.advance(8 * DAY_MS);
+    assert_eq!(bench.shard.census(), Census::default());
+    let tally = bench.outputs.tally;
+    assert_eq!(tally, Tally { rebalances: 0, offsets_committed: 2, offsets_expired: 2 });
+    let (ids, _) = bench.stable(2);
+    let census = bench.shard.census();
+    assert_eq!(census, Census { stable: 1, members: 2, ..Census::default() });
+    let before = bench.outputs.tally.rebalances;
+    assert!(0 < before);
+    bench.leave(&ids[0], None);
+    let census = bench.shard.census();
+    assert_eq!(census, Census { preparing_rebalance: 1, members: 1, ..Census::default() });
+    bench.advance(u64::from(REBALANCE_MS.unsigned_abs()));
+    assert_eq!(bench.outputs.tally.rebalances, before + 1);
+}

@@ -12,12 +12,38 @@ const THROTTLED: [&str; 5] =
     ["SlowDown", "503 Service Unavailable", "429 Too Many", "ServerBusy", "TooManyRequests"];
 const TIMED_OUT: [&str; 3] = ["timed out", "timeout", "408 Request Timeout"];
 
+/// How stores say that it is the bucket that does not exist, not the object in it.
+const NO_BUCKET: [&str; 4] = [
+    "NoSuchBucket",
+    "ContainerNotFound",
+    "specified bucket does not exist",
+    "container does not exist",
+];
+
+/// What asking again will not change, though the answer is neither 401, 403 nor 404: wrong keys, a
+/// wrong region.
+const FINAL: [&str; 7] = [
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "InvalidToken",
+    "AuthorizationHeaderMalformed",
+    "incorrectly configured region",
+    "301 Moved Permanently",
+];
+
 /// Answers of a conditional put are read by the caller before it comes here.
 pub(crate) fn classify(key: &Key, error: object_store::Error) -> BucketError {
     use object_store::Error as Store;
     let key = key.clone();
     match &error {
-        Store::NotFound { .. } => BucketError::NotFound { key },
+        Store::NotFound { .. } => {
+            let reason = chain(&error);
+            match NO_BUCKET.iter().any(|it| reason.contains(it)) {
+                true => BucketError::Refused { key, reason },
+                false => BucketError::NotFound { key },
+            }
+        }
         Store::PermissionDenied { .. }
         | Store::Unauthenticated { .. }
         | Store::NotSupported { .. }
@@ -29,6 +55,9 @@ pub(crate) fn classify(key: &Key, error: object_store::Error) -> BucketError {
         // The client's enum is open, so here a wildcard is unavoidable; unknown means transient.
         _ => {
             let reason = chain(&error);
+            if FINAL.iter().any(|it| reason.contains(it)) {
+                return BucketError::Refused { key, reason };
+            }
             match transient_kind_of(&reason) {
                 Transient::Throttled => BucketError::Throttled { key, reason },
                 Transient::TimedOut => BucketError::Timeout { key, waited_ms: 0 },
@@ -86,11 +115,16 @@ mod tests {
         let generic =
             |text: &str| object_store::Error::Generic { store: "S3", source: text.into() };
         let key = Key::new("data/1");
+        for (source, kind) in [("<Code>NoSuchBucket</Code>", "refused"), ("404", "not_found")] {
+            let missing = object_store::Error::NotFound { path: "x".into(), source: source.into() };
+            assert_eq!(classify(&key, missing).kind(), kind, "{source}");
+        }
         for (text, kind) in [
             ("Server returned non-2xx status code: 503 Service Unavailable: ", "throttled"),
             ("<Code>SlowDown</Code>", "throttled"),
             ("error sending request: operation timed out", "timeout"),
             ("connection reset by peer", "unavailable"),
+            ("400 Bad Request: <Code>ExpiredToken</Code>", "refused"),
         ] {
             assert_eq!(classify(&key, generic(text)).kind(), kind, "{text}");
         }

@@ -3,6 +3,7 @@
 
 use crate::port::{Bucket, BucketError, Key, Purpose, PutOutcome};
 use bytes::Bytes;
+use futures::StreamExt;
 
 const PURPOSE: Purpose = Purpose::Cluster;
 
@@ -17,6 +18,8 @@ pub async fn check(bucket: &dyn Bucket) {
     lists_in_order(bucket).await;
     deletes_for_good(bucket).await;
     lets_one_racer_win(bucket).await;
+    creates_large_objects(bucket).await;
+    takes_back_what_fails(bucket).await;
 }
 
 async fn put(bucket: &dyn Bucket, key: &Key, body: &[&'static [u8]]) -> PutOutcome {
@@ -117,4 +120,87 @@ async fn lets_one_racer_win(bucket: &dyn Bucket) {
         let stored = bucket.get(&key, 0..64, PURPOSE).await.expect("readable");
         assert_eq!(stored, vec![winners[0]; 64], "and it is the one that was told so");
     }
+}
+
+/// Three parts as they are cut today, the last one short.
+const LARGE_BYTES: u64 = 2 * 16 * 1024 * 1024 + 123;
+
+/// Of a body's pieces: no divisor of anything.
+const PIECE_BYTES: u64 = 1_000_003;
+
+/// Byte `n` of a large body.
+fn byte(n: u64) -> u8 {
+    (n % 251) as u8
+}
+
+fn bytes(range: std::ops::Range<u64>) -> Vec<u8> {
+    range.map(byte).collect()
+}
+
+/// Sends `sent` bytes as a body that is announced with `announced`, and then `end`, if any.
+async fn put_large(
+    bucket: &dyn Bucket,
+    key: &Key,
+    (sent, announced): (u64, u64),
+    end: Option<BucketError>,
+) -> Result<PutOutcome, BucketError> {
+    // One pattern for all pieces: the period of the bytes divides what they are cut from.
+    let pattern = Bytes::from(bytes(0..PIECE_BYTES + 251));
+    let pieces = (0..sent).step_by(PIECE_BYTES as usize).map(move |start| {
+        let (from, length) = ((start % 251) as usize, PIECE_BYTES.min(sent - start) as usize);
+        Ok(pattern.slice(from..from + length))
+    });
+    let body = futures::stream::iter(pieces).chain(futures::stream::iter(end.map(Err))).boxed();
+    bucket.put_new_large(key, body, announced, PURPOSE).await
+}
+
+async fn creates_large_objects(bucket: &dyn Bucket) {
+    for (name, length) in [("empty", 0), ("small", 10), ("large", LARGE_BYTES)] {
+        let key = Key::new(format!("conformance/parts/{name}"));
+        let put = put_large(bucket, &key, (length, length), None).await;
+        assert_eq!(put, Ok(PutOutcome::Created), "{name}");
+        let suffix = bucket.get_suffix(&key, 7, PURPOSE).await.expect("readable");
+        assert_eq!(suffix.object_length, length, "{name}");
+        assert_eq!(suffix.bytes, bytes(length.saturating_sub(7)..length), "{name}");
+    }
+    let key = Key::new("conformance/parts/large");
+    for border in [PIECE_BYTES, 16 * 1024 * 1024, 2 * 16 * 1024 * 1024] {
+        let around = border - 3..border + 3;
+        let read = bucket.get(&key, around.clone(), PURPOSE).await.expect("readable");
+        assert_eq!(read, bytes(around), "parts lie one after another");
+    }
+    let again = put_large(bucket, &key, (LARGE_BYTES + 1, LARGE_BYTES + 1), None).await;
+    assert_eq!(again, Ok(PutOutcome::AlreadyExists));
+    let suffix = bucket.get_suffix(&key, 0, PURPOSE).await.expect("readable");
+    assert_eq!(suffix.object_length, LARGE_BYTES, "the first object stays");
+
+    let plain = Key::new("conformance/parts/plain");
+    put(bucket, &plain, &[b"plain"]).await;
+    for length in [10, LARGE_BYTES] {
+        let put = put_large(bucket, &plain, (length, length), None).await;
+        assert_eq!(put, Ok(PutOutcome::AlreadyExists));
+    }
+    assert_eq!(bucket.get(&plain, 0..5, PURPOSE).await, Ok(Bytes::from_static(b"plain")));
+}
+
+async fn takes_back_what_fails(bucket: &dyn Bucket) {
+    let key = Key::new("conformance/parts/failed");
+    for length in [10, LARGE_BYTES] {
+        for (sent, end) in [
+            (length - 1, None),
+            (length + 1, None),
+            (length / 2, Some(BucketError::NotFound { key: Key::new("elsewhere") })),
+        ] {
+            let put = put_large(bucket, &key, (sent, length), end.clone()).await;
+            let error = put.expect_err("a body that is not what it said");
+            match end {
+                Some(end) => assert_eq!(error, end, "the body's own error"),
+                None => assert_eq!(error.kind(), "refused", "{error}"),
+            }
+            let read = bucket.get_suffix(&key, 1, PURPOSE).await;
+            assert!(matches!(read, Err(BucketError::NotFound { .. })), "{read:?}");
+        }
+    }
+    let listed = bucket.list(&Key::new("conformance/parts"), None, 10).await.expect("listed");
+    assert_eq!(listed.len(), 4, "empty, large, plain and small: {listed:?}");
 }

@@ -9,10 +9,14 @@
 //! # Map
 //!
 //! - `port`: keys, purposes, outcomes, errors and the trait.
-//! - `store`: the one implementation, over `object_store`: retries, limits, metering.
+//! - `location`: where a bucket is, as text; no secrets.
+//! - `store`: the one implementation, over `object_store`: retries, limits, metering; `store::large`
+//!   for objects that come in pieces.
+//! - `remote`: clients of S3, Google Cloud Storage and Azure, their credentials and their HTTP.
 //! - `classify`: from the client's errors to the few that prescribe a next step.
-//! - `local`: what a local directory needs beyond the client: durable directories.
-//! - `metered`: the same for whoever brings its own client: the metadata database.
+//! - `local`: what a local directory needs beyond the client: durable directories, staged files.
+//! - `hooked`: an object store behind a hook, for whoever meters, lies or freezes.
+//! - `metered`: the hook for whoever brings its own client: the metadata database.
 //! - `metering`: requests, bytes, errors and latency per purpose.
 //! - `marker`: the object that says which cluster and which format lives here.
 //! - `probe`: start-up checks that a store keeps the promises the design rests on.
@@ -21,18 +25,24 @@
 
 mod classify;
 pub mod conformance;
+mod hooked;
 mod local;
+mod location;
 mod lying;
 mod marker;
 mod metered;
 mod metering;
 mod port;
 mod probe;
+mod remote;
 mod store;
 
-pub use lying::{Faults, LyingBucket, LyingStore};
+pub use hooked::{Hook, Hooked, StoreRequest};
+pub use location::{BucketLocation, LocationError, RemoteKind, RemoteLocation};
+pub use lying::{Faults, Liar, LyingBucket, LyingStore};
 pub use marker::{ClusterMarker, MARKER_FORMAT, MarkerError, claim};
-pub use metering::BucketMetrics;
+pub use metering::{BucketMetrics, Operation, Usage};
 pub use port::{Aftermath, Bucket, BucketError, Key, ObjectInfo, Purpose, PutOutcome, Suffix};
-pub use probe::{ProbeError, probe};
+pub use probe::{ProbeError, Property, probe, probe_updates};
+pub use remote::variables::Variables;
 pub use store::{OpenBucketError, StoreBucket, StoreOptions};

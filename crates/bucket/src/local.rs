@@ -9,10 +9,14 @@
 //! - a put that linked the name and failed to sync the directory: the retry finds the name taken by
 //!   its own bytes and may call that success only after syncing the directory itself;
 //! - a crash leaves staged files behind for ever. [`sweep_staged`] removes old ones.
+//!
+//! And one is done instead of the client, whose multipart upload replaces what has the name:
+//! [`Staged`], a large file that comes in pieces.
 
+use bytes::Bytes;
 use std::collections::HashSet;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use tokio::sync::Mutex;
 
@@ -55,6 +59,16 @@ impl Directories {
         blocking(move || sync_directory(&directory)).await
     }
 
+    /// A file for what shall be called `key`, staged as `<name>#<nonce>` as the client stages its own.
+    pub(crate) async fn stage(&self, key: &str, nonce: u64) -> io::Result<Staged> {
+        self.ensure(key).await?;
+        let (target, staged) = (self.root.join(key), self.root.join(format!("{key}#{nonce}")));
+        let path = staged.clone();
+        let create = move || File::options().write(true).create_new(true).open(path);
+        let file = blocking(create).await?;
+        Ok(Staged { file: Some(file), staged, target })
+    }
+
     fn directory_of(&self, key: &str) -> PathBuf {
         let path = self.root.join(key);
         path.parent().map_or_else(|| self.root.clone(), Path::to_path_buf)
@@ -64,6 +78,47 @@ impl Directories {
     pub(crate) async fn sweep_staged(&self, now_ms: i64, age_ms_min: i64) -> io::Result<u64> {
         let root = self.root.clone();
         blocking(move || sweep_staged(&root, now_ms, age_ms_min)).await
+    }
+}
+
+/// A file under way to its name. Dropped, it is removed.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    file: Option<File>,
+    staged: PathBuf,
+    target: PathBuf,
+}
+
+impl Staged {
+    pub(crate) async fn write(&mut self, pieces: Vec<Bytes>) -> io::Result<()> {
+        let mut file = self.file.take().ok_or_else(|| io::Error::other("a write failed before"))?;
+        let write = move || pieces.iter().try_for_each(|it| file.write_all(it)).map(|()| file);
+        self.file = Some(blocking(write).await?);
+        Ok(())
+    }
+
+    /// Gives the file its name, durably. `false` when something else has it.
+    pub(crate) async fn publish(mut self) -> io::Result<bool> {
+        let file = self.file.take().ok_or_else(|| io::Error::other("a write failed before"))?;
+        let (staged, target) = (self.staged.clone(), self.target.clone());
+        let publish = move || {
+            file.sync_all()?;
+            match std::fs::hard_link(&staged, &target) {
+                Ok(()) => (),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+                Err(error) => return Err(error),
+            }
+            sync_directory(target.parent().unwrap_or(Path::new(".")))?;
+            Ok(true)
+        };
+        blocking(publish).await
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // A name only; what cannot be removed is swept once it is old.
+        let _ = std::fs::remove_file(&self.staged);
     }
 }
 

@@ -5,19 +5,18 @@
 //! Two layers share the faults: [`LyingStore`] below the client's interface, for whoever brings its
 //! own client (the metadata database), and [`LyingBucket`] at the port.
 
+use crate::hooked::{Hook, Hooked, StoreRequest};
 use crate::port::{Bucket, BucketError, Key, ObjectInfo, Purpose, PutOutcome, Suffix};
 use crate::store::{StoreBucket, StoreOptions};
 use async_trait::async_trait;
 use bytes::Bytes;
 use environment::{Clock, Entropy, Environment, SeededEntropy};
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+    MultipartUpload, ObjectMeta, ObjectStore, PutPayload, PutResult, Result, UploadPart,
 };
-use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -68,15 +67,17 @@ enum Fate {
     Throttled,
 }
 
-/// An `object_store` in front of another that tells lies by seed.
+/// Chooses the lies, by seed.
 #[derive(Debug)]
-pub struct LyingStore {
-    store: Arc<dyn ObjectStore>,
+pub struct Liar {
     clock: Arc<dyn Clock>,
     entropy: SeededEntropy,
     /// Leaf lock, never across an await.
     mood: Mutex<Mood>,
 }
+
+/// An `object_store` in front of another that tells lies by seed.
+pub type LyingStore = Hooked<Arc<Liar>>;
 
 #[derive(Debug)]
 struct Mood {
@@ -84,23 +85,20 @@ struct Mood {
     burst_left: u64,
 }
 
-impl LyingStore {
-    pub fn new(
-        store: Arc<dyn ObjectStore>,
-        seed: u64,
-        faults: Faults,
-        environment: &Environment,
-    ) -> LyingStore {
-        LyingStore {
-            store,
+/// Tries of a part, or of the end of an upload, as the clients of real stores make them below this
+/// interface: what is lied about here is what is left after them.
+const UPLOAD_TRIES: usize = 8;
+
+impl Liar {
+    fn new(seed: u64, faults: Faults, environment: &Environment) -> Arc<Liar> {
+        Arc::new(Liar {
             clock: Arc::clone(&environment.clock),
             entropy: SeededEntropy::new(seed),
             mood: Mutex::new(Mood { faults, burst_left: 0 }),
-        }
+        })
     }
 
-    /// From now on; [`Faults::NONE`] heals.
-    pub fn set_faults(&self, faults: Faults) {
+    fn set_faults(&self, faults: Faults) {
         *self.mood.lock().unwrap_or_else(PoisonError::into_inner) = Mood { faults, burst_left: 0 };
     }
 
@@ -126,11 +124,26 @@ impl LyingStore {
         (fate, Duration::from_micros(slow))
     }
 
-    async fn lie<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+    async fn chosen(&self) -> Fate {
         let (fate, slow) = self.choose();
         if !slow.is_zero() {
             self.clock.sleep(slow).await;
         }
+        fate
+    }
+
+    /// As [`Liar::chosen`], after the tries of a client that retries what did not happen.
+    async fn chosen_of_upload(&self) -> Fate {
+        for _ in 1..UPLOAD_TRIES {
+            match self.chosen().await {
+                Fate::Failed | Fate::Throttled => (),
+                fate => return fate,
+            }
+        }
+        self.chosen().await
+    }
+
+    async fn lie<T>(&self, fate: Fate, request: impl Future<Output = Result<T>>) -> Result<T> {
         match fate {
             Fate::Done => request.await,
             Fate::DoneNotTold => {
@@ -147,83 +160,38 @@ fn broken(reason: &'static str) -> object_store::Error {
     object_store::Error::Generic { store: "lying", source: reason.into() }
 }
 
-impl fmt::Display for LyingStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LyingStore({})", self.store)
-    }
-}
-
-#[async_trait]
-impl ObjectStore for LyingStore {
-    async fn put_opts(
-        &self,
-        location: &Path,
-        payload: PutPayload,
-        options: PutOptions,
-    ) -> Result<PutResult> {
-        self.lie(self.store.put_opts(location, payload, options)).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        location: &Path,
-        options: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
-        self.lie(self.store.put_multipart_opts(location, options)).await
-    }
-
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.lie(self.store.get_opts(location, options)).await
-    }
-
-    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.lie(self.store.get_ranges(location, ranges)).await
-    }
-
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, Result<Path>>,
-    ) -> BoxStream<'static, Result<Path>> {
-        match self.choose().0 {
-            Fate::Done => self.store.delete_stream(locations),
-            Fate::DoneNotTold => {
-                let told = || Err(broken("connection reset by peer (injected, after the fact)"));
-                self.store.delete_stream(locations).map(move |_| told()).boxed()
-            }
-            Fate::Failed | Fate::Throttled => {
-                locations.map(|_| Err(broken("503 SlowDown (injected)"))).boxed()
-            }
-        }
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.cut(self.store.list(prefix))
-    }
-
-    fn list_with_offset(
-        &self,
-        prefix: Option<&Path>,
-        offset: &Path,
-    ) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.cut(self.store.list_with_offset(prefix, offset))
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.lie(self.store.list_with_delimiter(prefix)).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.lie(self.store.copy_opts(from, to, options)).await
-    }
-
-    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
-        self.lie(self.store.rename_opts(from, to, options)).await
-    }
-}
-
 impl LyingStore {
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        seed: u64,
+        faults: Faults,
+        environment: &Environment,
+    ) -> LyingStore {
+        Hooked::behind(Liar::new(seed, faults, environment), store)
+    }
+
+    /// From now on; [`Faults::NONE`] heals.
+    pub fn set_faults(&self, faults: Faults) {
+        self.hook.set_faults(faults);
+    }
+}
+
+impl Hook for Arc<Liar> {
+    async fn around<T: Send>(
+        &self,
+        _request: StoreRequest<'_>,
+        run: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let fate = self.chosen().await;
+        self.lie(fate, run).await
+    }
+
+    fn upload(&self, upload: Box<dyn MultipartUpload>) -> Box<dyn MultipartUpload> {
+        Box::new(LyingUpload { upload, liar: Arc::clone(self) })
+    }
+
     /// A listing that breaks off after a few entries, or does not.
-    fn cut(
+    fn listing(
         &self,
         listing: BoxStream<'static, Result<ObjectMeta>>,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -235,6 +203,55 @@ impl LyingStore {
                 listing.take(whole).chain(end).boxed()
             }
         }
+    }
+
+    fn deletion(
+        &self,
+        store: &dyn ObjectStore,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        match self.choose().0 {
+            Fate::Done => store.delete_stream(locations),
+            Fate::DoneNotTold => {
+                let told = || Err(broken("connection reset by peer (injected, after the fact)"));
+                store.delete_stream(locations).map(move |_| told()).boxed()
+            }
+            Fate::Failed | Fate::Throttled => {
+                locations.map(|_| Err(broken("503 SlowDown (injected)"))).boxed()
+            }
+        }
+    }
+}
+
+/// Its parts and its end fail as a client's do that retries them.
+#[derive(Debug)]
+struct LyingUpload {
+    upload: Box<dyn MultipartUpload>,
+    liar: Arc<Liar>,
+}
+
+#[async_trait]
+impl MultipartUpload for LyingUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let (part, liar) = (self.upload.put_part(data), Arc::clone(&self.liar));
+        async move {
+            // A part whose answer is lost is sent again, to the same place.
+            let fate = match liar.chosen_of_upload().await {
+                Fate::DoneNotTold => Fate::Done,
+                fate => fate,
+            };
+            liar.lie(fate, part).await
+        }
+        .boxed()
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let fate = self.liar.chosen_of_upload().await;
+        self.liar.lie(fate, self.upload.complete()).await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.upload.abort().await
     }
 }
 
@@ -310,5 +327,15 @@ impl Bucket for LyingBucket {
 
     async fn delete(&self, key: &Key, purpose: Purpose) -> Result<(), BucketError> {
         self.bucket.delete(key, purpose).await
+    }
+
+    async fn put_new_large(
+        &self,
+        key: &Key,
+        body: BoxStream<'_, Result<Bytes, BucketError>>,
+        length: u64,
+        purpose: Purpose,
+    ) -> Result<PutOutcome, BucketError> {
+        self.bucket.put_new_large(key, body, length, purpose).await
     }
 }

@@ -10,6 +10,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use std::fmt;
 use std::ops::Range;
 use vocabulary::Timestamp;
@@ -182,6 +183,24 @@ pub trait Bucket: Send + Sync + fmt::Debug {
 
     /// Absent afterwards; it need not have been there before.
     async fn delete(&self, key: &Key, purpose: Purpose) -> Result<(), BucketError>;
+
+    /// Creates `key` with the `length` bytes of `body`, which is read piece by piece: it never lies
+    /// in memory as a whole. Durable when it answers; until then nothing is to be seen, and after a
+    /// failure, or when the future is dropped, what was sent is taken back.
+    ///
+    /// An existing object is kept and answered with [`PutOutcome::AlreadyExists`], even if its bytes
+    /// are the same. Two writers of one key at the same moment are told apart where the store can
+    /// (S3, a directory); elsewhere the later may replace the earlier. Therefore the key must be one
+    /// that nobody else writes: it holds chance, and after an error the caller takes a new one.
+    ///
+    /// An error of `body` is given back as it is; a body of another length than `length` is refused.
+    async fn put_new_large(
+        &self,
+        key: &Key,
+        body: BoxStream<'_, Result<Bytes, BucketError>>,
+        length: u64,
+        purpose: Purpose,
+    ) -> Result<PutOutcome, BucketError>;
 }
 
 /// A variant exists only if some caller acts differently on it.

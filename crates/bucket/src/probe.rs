@@ -1,63 +1,325 @@
 //! Start-up checks that a store keeps the promises the design rests on.
 //!
 //! Some S3-compatible servers ignore `If-None-Match`, some lose it under concurrency, some list
-//! stale. A broker that starts on such a store loses data later, so it does not start.
+//! stale. A broker that starts on such a store loses data later, so it does not start, and says which
+//! promise is broken and who is known to break it.
+//!
+//! Two parts: [`probe`] asks at the port, [`probe_updates`] below it, where the metadata database
+//! asks for conditional updates, which the port has not.
 
 use crate::port::{Bucket, BucketError, Key, Purpose, PutOutcome};
 use bytes::Bytes;
 use environment::Entropy;
+use futures::StreamExt;
+use object_store::path::Path;
+use object_store::{Error, GetOptions, ObjectStore, PutMode, PutOptions, PutResult, UpdateVersion};
+use std::fmt;
 
-/// Which promise is broken, in words for an operator.
+/// What a store must do. The order is that of the checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Property {
+    CreateIfAbsent,
+    CreateRace,
+    ExactRanges,
+    SuffixRanges,
+    Listing,
+    Deletion,
+    ConditionalUpdate,
+}
+
+impl Property {
+    fn name(self) -> &'static str {
+        match self {
+            Property::CreateIfAbsent => "create-if-absent (If-None-Match: *)",
+            Property::CreateRace => "create-if-absent among concurrent writers",
+            Property::ExactRanges => "exact ranges",
+            Property::SuffixRanges => "suffix ranges",
+            Property::Listing => "consistent listings in key order",
+            Property::Deletion => "consistent deletion",
+            Property::ConditionalUpdate => "conditional updates (If-Match)",
+        }
+    }
+
+    /// Who is known for it, so that an operator need not suspect everything at once.
+    fn known_for(self) -> &'static str {
+        match self {
+            Property::CreateIfAbsent => {
+                " Known for it: Garage, Google Cloud Storage through its S3 interface (use gs://), S3 \
+                 gateways from before conditional writes (2024)."
+            }
+            Property::CreateRace => {
+                " Known for it: s3s-fs, and gateways that look and then write without a lock."
+            }
+            Property::ConditionalUpdate => {
+                " Known for it: Garage, s3s-fs, Ceph RGW 16 and older, which refuses quoted ETags."
+            }
+            Property::Listing => " Known for it: caches and replicated gateways before a store.",
+            Property::ExactRanges | Property::SuffixRanges | Property::Deletion => "",
+        }
+    }
+}
+
+impl fmt::Display for Property {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Which promise is broken, or why it cannot be told; in words for an operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeError {
-    #[error("the store does not honour create-if-absent: {0}")]
-    ConditionalCreate(&'static str),
-    #[error("the store does not answer exact ranges: {0}")]
-    Ranges(&'static str),
-    #[error("the store does not list what was just written")]
-    Listing,
+    #[error("the store lacks {property}: {seen}.{}", property.known_for())]
+    Broken { property: Property, seen: &'static str },
     #[error(transparent)]
     Bucket(#[from] BucketError),
+    /// Retries may go on for longer than anybody watches a start.
+    #[error("the store gave no usable answer within {waited_ms} ms")]
+    Silent { waited_ms: u64 },
 }
 
-/// Racers on one key in one probe: enough to catch a store that checks and then writes.
-const RACERS: u8 = 4;
+impl ProbeError {
+    /// What to do about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            ProbeError::Broken { .. } => {
+                "Data would be lost on this store. Use another store, or another version of it."
+            }
+            ProbeError::Silent { .. } => {
+                "Is the endpoint right, and may this machine reach it? Without keys in the \
+                 environment or a profile, the credentials of the machine are asked for, which takes \
+                 its time where there are none."
+            }
+            ProbeError::Bucket(error) => advice_for(error),
+        }
+    }
+}
 
-/// Writes, races, reads, lists and deletes objects below `probe/`. About ten requests.
+/// The words stores and clients use for the usual mistakes, and what to do about each.
+fn advice_for(error: &BucketError) -> &'static str {
+    const MISSING_BUCKET: &str =
+        "Create the bucket first, or correct its name: Aquifer does not create buckets.";
+    const CREDENTIALS: &str = "Are these the right credentials? The README says where they are read: \
+                               variables, a profile, the machine's own identity.";
+    const ADVICE: &[(&str, &str)] = &[
+        ("NoSuchBucket", MISSING_BUCKET),
+        ("ContainerNotFound", MISSING_BUCKET),
+        ("bucket does not exist", MISSING_BUCKET),
+        ("the bucket, or the way to it", MISSING_BUCKET),
+        ("incorrectly configured region", "Name the bucket's region: ?region=…"),
+        ("301 Moved Permanently", "Name the bucket's region: ?region=…"),
+        ("AuthorizationHeaderMalformed", "Name the bucket's region: ?region=…"),
+        ("TimeTooSkewed", "Set this machine's clock."),
+        ("InvalidAccessKeyId", CREDENTIALS),
+        ("SignatureDoesNotMatch", CREDENTIALS),
+        ("Token", CREDENTIALS),
+        ("169.254.", CREDENTIALS),
+        ("metadata", CREDENTIALS),
+        ("redential", CREDENTIALS),
+        (
+            "ertificate",
+            "Is the store's certificate signed by somebody this machine trusts? \
+                        SSL_CERT_FILE names a file of certificates to trust.",
+        ),
+        ("onnection refused", "Nothing listens there: is the endpoint right, and the store up?"),
+        ("dns error", "The name has no address: is the endpoint right?"),
+    ];
+    let text = error.to_string();
+    let known = ADVICE.iter().find(|(words, _)| text.contains(words));
+    match (known, error) {
+        (Some((_, advice)), _) => advice,
+        (None, BucketError::Refused { .. }) => {
+            "May these credentials read, write, list and delete below the bucket's prefix?"
+        }
+        (None, _) => "Is there room, and may this user write there? Is the endpoint right and up?",
+    }
+}
+
+/// Racers on one key in one probe: enough to catch a store that looks and then writes.
+const RACERS: u8 = 16;
+
+fn broken(property: Property, seen: &'static str) -> ProbeError {
+    ProbeError::Broken { property, seen }
+}
+
+/// Writes, races, reads, lists and deletes objects below `probe/`. About fifty requests.
+///
+/// # Errors
+///
+/// The first promise that is broken; otherwise what keeps from asking.
 pub async fn probe(bucket: &dyn Bucket, entropy: &dyn Entropy) -> Result<(), ProbeError> {
     let folder = Key::new(format!("probe/{:032x}", entropy.next_u128()));
-    let key = folder.join("object");
-    let result = check(bucket, &folder, &key).await;
-    let deleted = bucket.delete(&key, Purpose::Cluster).await;
+    // In byte order, which is not that of a directory walk.
+    let keys = ["a-b", "a/b", "race"].map(|name| folder.join(name));
+    let result = check(bucket, &folder, &keys).await;
+    let mut deleted = Ok(());
+    for key in &keys {
+        deleted = deleted.and(bucket.delete(key, Purpose::Cluster).await);
+    }
     result?;
-    Ok(deleted?)
+    deleted?;
+    match bucket.list(&folder, None, 1).await?.is_empty() {
+        true => Ok(()),
+        false => Err(broken(Property::Deletion, "what was deleted is still listed")),
+    }
 }
 
-async fn check(bucket: &dyn Bucket, folder: &Key, key: &Key) -> Result<(), ProbeError> {
-    let body = |racer: u8| vec![Bytes::from(vec![racer; 100]), Bytes::from_static(b"aquifer")];
+async fn check(bucket: &dyn Bucket, folder: &Key, keys: &[Key; 3]) -> Result<(), ProbeError> {
+    let [first, second, raced] = keys;
+    creates(bucket, first).await?;
+    reads(bucket, first).await?;
+    bucket.put_new(second, body(2), Purpose::Cluster).await?;
+    lists(bucket, folder, [first, second]).await?;
+    bucket.delete(second, Purpose::Cluster).await?;
+    match bucket.get(second, 0..1, Purpose::Cluster).await {
+        Err(BucketError::NotFound { .. }) => (),
+        Err(error) => return Err(error.into()),
+        Ok(_) => return Err(broken(Property::Deletion, "what was deleted is still read")),
+    }
+    races(bucket, raced).await
+}
+
+const BODY_BYTES: u64 = 107;
+
+fn body(writer: u8) -> Vec<Bytes> {
+    vec![Bytes::from(vec![writer; 100]), Bytes::from_static(b"aquifer")]
+}
+
+async fn creates(bucket: &dyn Bucket, key: &Key) -> Result<(), ProbeError> {
+    let property = Property::CreateIfAbsent;
+    if bucket.put_new(key, body(0), Purpose::Cluster).await? == PutOutcome::AlreadyExists {
+        return Err(broken(property, "a key made of chance exists already"));
+    }
+    if bucket.put_new(key, body(1), Purpose::Cluster).await? == PutOutcome::Created {
+        return Err(broken(property, "an existing object was replaced"));
+    }
+    match bucket.get(key, 0..BODY_BYTES, Purpose::Cluster).await? == body(0).concat() {
+        true => Ok(()),
+        false => Err(broken(property, "a refused write changed the object")),
+    }
+}
+
+async fn reads(bucket: &dyn Bucket, key: &Key) -> Result<(), ProbeError> {
+    if bucket.get(key, 98..103, Purpose::Cluster).await? != b"\0\0aqu"[..] {
+        return Err(broken(Property::ExactRanges, "a range in the middle has other bytes"));
+    }
+    match bucket.get(key, 100..BODY_BYTES + 1, Purpose::Cluster).await {
+        Err(BucketError::OutOfRange { .. }) => (),
+        Err(error) => return Err(error.into()),
+        Ok(_) => return Err(broken(Property::ExactRanges, "a range beyond the end has bytes")),
+    }
+    for (asked, expected) in [(7, 7), (4 * BODY_BYTES, BODY_BYTES)] {
+        let suffix = bucket.get_suffix(key, asked, Purpose::Cluster).await?;
+        let whole = body(0).concat();
+        let expected = &whole[whole.len() - expected as usize..];
+        if suffix.bytes != expected || suffix.object_length != BODY_BYTES {
+            return Err(broken(Property::SuffixRanges, "a suffix has other bytes"));
+        }
+    }
+    Ok(())
+}
+
+async fn lists(bucket: &dyn Bucket, folder: &Key, keys: [&Key; 2]) -> Result<(), ProbeError> {
+    let listed = bucket.list(folder, None, 3).await?;
+    if listed.len() < keys.len() || listed.iter().any(|it| it.length != BODY_BYTES) {
+        return Err(broken(Property::Listing, "what was just written is not listed"));
+    }
+    if !listed.iter().map(|it| &it.key).eq(keys) {
+        return Err(broken(Property::Listing, "the listing is not in key order"));
+    }
+    let later = bucket.list(folder, Some(keys[0]), 3).await?;
+    match later.len() == 1 && later[0].key == *keys[1] {
+        true => Ok(()),
+        false => {
+            Err(broken(Property::Listing, "a listing does not start after the key it is told"))
+        }
+    }
+}
+
+async fn races(bucket: &dyn Bucket, key: &Key) -> Result<(), ProbeError> {
     let race = (0..RACERS).map(|racer| bucket.put_new(key, body(racer), Purpose::Cluster));
     let outcomes = futures::future::join_all(race).await;
     let mut winner = None;
     for (racer, outcome) in (0..RACERS).zip(outcomes) {
         if outcome? == PutOutcome::Created && winner.replace(racer).is_some() {
-            return Err(ProbeError::ConditionalCreate("two writers created the same object"));
+            return Err(broken(Property::CreateRace, "two writers created the same object"));
         }
     }
-    let winner = winner.ok_or(ProbeError::ConditionalCreate("no writer created the object"))?;
-    if bucket.put_new(key, body(RACERS), Purpose::Cluster).await? == PutOutcome::Created {
-        return Err(ProbeError::ConditionalCreate("an existing object was replaced"));
+    let winner = winner.ok_or(broken(Property::CreateRace, "no writer created the object"))?;
+    match bucket.get(key, 0..BODY_BYTES, Purpose::Cluster).await? == body(winner).concat() {
+        true => Ok(()),
+        false => Err(broken(Property::CreateRace, "the object is not that of the one who won")),
     }
+}
 
-    if bucket.get(key, 98..103, Purpose::Cluster).await? != [&[winner; 2][..], b"aqu"].concat() {
-        return Err(ProbeError::Ranges("a range in the middle has other bytes"));
+/// Writers of one version of one object at once.
+const UPDATERS: u8 = 8;
+
+/// Updates an object below `probe/` under conditions. A store that says it has no such thing passes
+/// if `is_optional`: a directory, where one process has the database.
+///
+/// # Errors
+///
+/// As [`probe`].
+pub async fn probe_updates(
+    store: &dyn ObjectStore,
+    entropy: &dyn Entropy,
+    is_optional: bool,
+) -> Result<(), ProbeError> {
+    let key = Key::new(format!("probe/{:032x}", entropy.next_u128()));
+    let location = Path::from(key.as_str());
+    let result = match check_updates(store, &location).await {
+        Err(Failed::Broken(seen)) => Err(broken(Property::ConditionalUpdate, seen)),
+        Err(Failed::Store(Error::NotImplemented { .. } | Error::NotSupported { .. })) => {
+            match is_optional {
+                true => Ok(()),
+                false => Err(broken(Property::ConditionalUpdate, "the client has no such request")),
+            }
+        }
+        Err(Failed::Store(error)) => Err(crate::classify::classify(&key, error).into()),
+        Ok(()) => Ok(()),
+    };
+    let gone = futures::stream::iter([Ok(location)]).boxed();
+    let deleted = store.delete_stream(gone).next().await;
+    result?;
+    match deleted {
+        Some(Err(Error::NotFound { .. })) | None | Some(Ok(_)) => Ok(()),
+        Some(Err(error)) => Err(crate::classify::classify(&key, error).into()),
     }
-    let suffix = bucket.get_suffix(key, 7, Purpose::Cluster).await?;
-    if (suffix.bytes.as_ref(), suffix.object_length) != (b"aquifer", 107) {
-        return Err(ProbeError::Ranges("the suffix has other bytes"));
+}
+
+enum Failed {
+    Broken(&'static str),
+    Store(Error),
+}
+
+async fn check_updates(store: &dyn ObjectStore, location: &Path) -> Result<(), Failed> {
+    let put = async |writer: u8, mode: PutMode| {
+        let options = PutOptions { mode, ..PutOptions::default() };
+        store.put_opts(location, vec![writer; 9].into(), options).await
+    };
+    let version = |put: PutResult| UpdateVersion { e_tag: put.e_tag, version: put.version };
+    let first = version(put(0, PutMode::Create).await.map_err(Failed::Store)?);
+    let race = (1..=UPDATERS).map(|writer| put(writer, PutMode::Update(first.clone())));
+    let mut winner = None;
+    for (writer, outcome) in (1..=UPDATERS).zip(futures::future::join_all(race).await) {
+        match outcome {
+            Ok(_) if winner.replace(writer).is_some() => {
+                return Err(Failed::Broken("two writers updated the same version"));
+            }
+            // An exhausted 409 is a lost race, too: whoever caused it won.
+            Ok(_) | Err(Error::Precondition { .. } | Error::AlreadyExists { .. }) => (),
+            Err(error) => return Err(Failed::Store(error)),
+        }
     }
-    let listed = bucket.list(folder, None, 2).await?;
-    if listed.len() != 1 || listed[0].key != *key || listed[0].length != 107 {
-        return Err(ProbeError::Listing);
+    let winner = winner.ok_or(Failed::Broken("no writer updated a version that was current"))?;
+    match put(0, PutMode::Update(first)).await {
+        Err(Error::Precondition { .. } | Error::AlreadyExists { .. }) => (),
+        Err(error) => return Err(Failed::Store(error)),
+        Ok(_) => return Err(Failed::Broken("a version that was gone was updated")),
     }
-    Ok(())
+    let found = store.get_opts(location, GetOptions::default()).await.map_err(Failed::Store)?;
+    match found.bytes().await.map_err(Failed::Store)? == vec![winner; 9] {
+        true => Ok(()),
+        false => Err(Failed::Broken("the object is not that of the one who won")),
+    }
 }

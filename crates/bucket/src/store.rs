@@ -10,14 +10,20 @@
 //! that is right under every fault: equal bytes are success, other bytes are a lost race.
 
 use crate::classify::{chain, classify};
+use crate::hooked::Hooked;
 use crate::local::Directories;
-use crate::metered::MeteredStore;
-use crate::metering::{BucketMetrics, Operation};
+use crate::location::BucketLocation;
+use crate::metered::Meter;
+use crate::metering::{BucketMetrics, LIST_PAGE_KEYS, Operation};
 use crate::port::{Bucket, BucketError, Key, ObjectInfo, Purpose, PutOutcome, Suffix};
+use crate::probe::{ProbeError, probe, probe_updates};
+use crate::remote;
+use crate::remote::variables::Variables;
 use async_trait::async_trait;
 use bytes::Bytes;
-use environment::{Clock, Entropy, Environment};
+use environment::{Clock, Entropy, Environment, TaskGroup};
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use object_store::path::Path as StorePath;
 use object_store::{GetOptions, GetRange, ObjectStore, PutMode, PutOptions, PutPayload};
 use std::collections::BTreeMap;
@@ -28,6 +34,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use vocabulary::Timestamp;
+
+mod large;
 
 /// How hard to try. Tunable per node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,17 +83,37 @@ impl StoreOptions {
     }
 }
 
+/// Of the checks at start-up: an operator looks on.
+const PROBE_TIME_MAX: Duration = Duration::from_secs(12);
+
 /// Why a bucket cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenBucketError {
     #[error("cannot use directory {path}: {reason}")]
     Directory { path: String, reason: String },
+    /// Nothing was asked of the store yet: credentials or settings are missing or wrong.
+    #[error("cannot use {location}: {reason}")]
+    Remote { location: String, reason: String, advice: &'static str },
+}
+
+impl OpenBucketError {
+    /// What to do about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            OpenBucketError::Directory { .. } => "Is there room, and may this user write there?",
+            OpenBucketError::Remote { advice, .. } => advice,
+        }
+    }
 }
 
 /// A [`Bucket`] over any `object_store`. Clones are not needed: share it in an `Arc`.
 #[derive(Debug)]
 pub struct StoreBucket {
     store: Arc<dyn ObjectStore>,
+    /// The same store by the client for multipart uploads.
+    uploads: Arc<dyn ObjectStore>,
+    /// The same store by the client that retries on its own.
+    metadata: Arc<dyn ObjectStore>,
     directories: Option<Directories>,
     options: StoreOptions,
     clock: Arc<dyn Clock>,
@@ -93,9 +121,40 @@ pub struct StoreBucket {
     foreground: Semaphore,
     background: Semaphore,
     metrics: BucketMetrics,
+    /// Takes back uploads whose callers have left.
+    tasks: TaskGroup,
 }
 
 impl StoreBucket {
+    /// Wherever it is. A remote store is not asked anything yet; the probe does.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be used; credentials or settings are missing or wrong.
+    pub fn open(
+        location: &BucketLocation,
+        variables: &Variables,
+        environment: &Environment,
+    ) -> Result<StoreBucket, OpenBucketError> {
+        match location {
+            BucketLocation::Memory => Ok(StoreBucket::memory(environment)),
+            BucketLocation::Directory(path) => StoreBucket::local(path, environment),
+            BucketLocation::Remote(remote) => {
+                let metrics = BucketMetrics::new();
+                let clients = remote::open(remote, variables, &metrics, environment);
+                let clients = clients.map_err(|unusable| OpenBucketError::Remote {
+                    location: remote.to_string(),
+                    reason: unusable.reason,
+                    advice: unusable.advice,
+                })?;
+                let options = remote::store_options(remote);
+                let bucket = StoreBucket::new(clients.requests, options, environment);
+                let (uploads, metadata) = (clients.uploads, clients.metadata);
+                Ok(StoreBucket { uploads, metadata, metrics, ..bucket })
+            }
+        }
+    }
+
     /// Over a store whose root is the cluster's root.
     pub fn new(
         store: Arc<dyn ObjectStore>,
@@ -103,6 +162,8 @@ impl StoreBucket {
         environment: &Environment,
     ) -> StoreBucket {
         StoreBucket {
+            uploads: Arc::clone(&store),
+            metadata: Arc::clone(&store),
             store,
             directories: None,
             clock: Arc::clone(&environment.clock),
@@ -110,6 +171,7 @@ impl StoreBucket {
             foreground: Semaphore::new(options.foreground_requests_max),
             background: Semaphore::new(options.background_requests_max),
             metrics: BucketMetrics::new(),
+            tasks: environment.tasks.clone(),
             options,
         }
     }
@@ -139,11 +201,30 @@ impl StoreBucket {
     /// The store itself, for the metadata database below `meta`, which does its own retries and
     /// conditional writes. Its requests are metered as [`Purpose::Metadata`].
     pub fn object_store(&self) -> Arc<dyn ObjectStore> {
-        Arc::new(MeteredStore {
-            store: Arc::clone(&self.store),
-            metrics: self.metrics.clone(),
-            clock: Arc::clone(&self.clock),
-        })
+        let meter = Meter { metrics: self.metrics.clone(), clock: Arc::clone(&self.clock) };
+        Arc::new(Hooked::behind(meter, Arc::clone(&self.metadata)))
+    }
+
+    /// Whether the store keeps its promises. A remote one is given twelve seconds to answer.
+    ///
+    /// # Errors
+    ///
+    /// A broken promise by its name, or why it could not be asked for.
+    pub async fn probe(&self) -> Result<(), ProbeError> {
+        let is_remote = self.options.attempt_timeout.is_some();
+        let asked = async {
+            probe(self, &*self.entropy).await?;
+            probe_updates(&*self.object_store(), &*self.entropy, !is_remote).await
+        };
+        if !is_remote {
+            return asked.await;
+        }
+        let waited_ms = u64::try_from(PROBE_TIME_MAX.as_millis()).unwrap_or(u64::MAX);
+        tokio::select! {
+            biased;
+            answer = asked => answer,
+            () = self.clock.sleep(PROBE_TIME_MAX) => Err(ProbeError::Silent { waited_ms }),
+        }
     }
 
     pub fn metrics(&self) -> &BucketMetrics {
@@ -196,7 +277,7 @@ impl StoreBucket {
         answer
     }
 
-    /// Tries until it works, the error is final or the tries are used up.
+    /// Tries one request until it works, the error is final or the tries are used up.
     async fn retried<T, F: Future<Output = Result<T, BucketError>>>(
         &self,
         key: &Key,
@@ -204,10 +285,20 @@ impl StoreBucket {
         operation: Operation,
         mut request: impl FnMut() -> F,
     ) -> Result<T, BucketError> {
+        self.again(key, purpose, || self.attempt(key, purpose, operation, request())).await
+    }
+
+    /// As `retried`, for what makes its own attempts.
+    async fn again<T, F: Future<Output = Result<T, BucketError>>>(
+        &self,
+        key: &Key,
+        purpose: Purpose,
+        mut request: impl FnMut() -> F,
+    ) -> Result<T, BucketError> {
         let _permit = self.admit(purpose).await;
         let mut attempt = 1;
         loop {
-            match self.attempt(key, purpose, operation, request()).await {
+            match request().await {
                 Err(error) if error.is_transient() && attempt < self.options.attempts_max => {
                     tracing::debug!(%key, attempt, %error, "trying again");
                     self.pause(attempt).await;
@@ -238,7 +329,42 @@ impl StoreBucket {
                 object_store::Error::AlreadyExists { .. }
                 | object_store::Error::Precondition { .. },
             ) => Ok(PutOutcome::AlreadyExists),
-            Err(error) => Err(classify(key, error)),
+            Err(error) => Err(match classify(key, error) {
+                // A key that does not exist cannot be missing for its own creation.
+                BucketError::NotFound { key } => {
+                    let reason = "the bucket, or the way to it, does not exist".to_owned();
+                    BucketError::Refused { key, reason }
+                }
+                error => error,
+            }),
+        }
+    }
+
+    /// Creates the object, or finds out whose it is.
+    ///
+    /// "Exists" is believed only when there is something to read: S3 answers 409 while others write
+    /// or delete the same key, and whoever took that for a lost race would give a key up that nobody
+    /// has.
+    async fn try_put_mine(
+        &self,
+        key: &Key,
+        body: &PutPayload,
+        purpose: Purpose,
+    ) -> Result<PutOutcome, BucketError> {
+        let put = self.attempt(key, purpose, Operation::Put, self.try_put(key, body)).await?;
+        self.metrics.wrote(purpose, body.content_length() as u64);
+        if put == PutOutcome::Created {
+            return Ok(PutOutcome::Created);
+        }
+        let mine = self.attempt(key, purpose, Operation::Get, self.is_mine(key, body)).await;
+        match mine {
+            Ok(true) => Ok(PutOutcome::Created),
+            Ok(false) => Ok(PutOutcome::AlreadyExists),
+            Err(BucketError::NotFound { key }) => {
+                let reason = "it exists for a write and not for a read".to_owned();
+                Err(BucketError::Unavailable { key, reason })
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -275,7 +401,12 @@ impl StoreBucket {
         Ok(right.is_empty() && ours.all(|chunk| chunk.is_empty()))
     }
 
-    async fn try_get(&self, key: &Key, range: Range<u64>) -> Result<Bytes, BucketError> {
+    async fn try_get(
+        &self,
+        key: &Key,
+        range: Range<u64>,
+        purpose: Purpose,
+    ) -> Result<Bytes, BucketError> {
         let location = path(key);
         let wanted = range.end - range.start;
         let reason = match self.store.get_ranges(&location, std::slice::from_ref(&range)).await {
@@ -289,6 +420,7 @@ impl StoreBucket {
             },
         };
         // Stores say "range" in too many ways, so the object's length decides.
+        self.metrics.counted(purpose, Operation::Get);
         let head = GetOptions { head: true, ..GetOptions::default() };
         match self.store.get_opts(&location, head).await {
             Ok(found) if found.meta.size < range.end => Err(BucketError::OutOfRange {
@@ -301,11 +433,28 @@ impl StoreBucket {
         }
     }
 
-    async fn try_get_suffix(&self, key: &Key, length: u64) -> Result<Suffix, BucketError> {
+    async fn try_get_suffix(
+        &self,
+        key: &Key,
+        length: u64,
+        purpose: Purpose,
+    ) -> Result<Suffix, BucketError> {
         let range = (0 < length).then_some(GetRange::Suffix(length));
         let options = GetOptions { head: range.is_none(), range, ..GetOptions::default() };
         let answer = self.store.get_opts(&path(key), options).await;
-        let found = answer.map_err(|error| classify(key, error))?;
+        let found = match answer.map_err(|error| classify(key, error)) {
+            // S3 has no suffix for an empty object: 416.
+            Err(BucketError::Unavailable { reason, .. }) if reason.contains("416 ") => {
+                self.metrics.counted(purpose, Operation::Get);
+                let head = GetOptions { head: true, ..GetOptions::default() };
+                let found = self.store.get_opts(&path(key), head).await;
+                return match found.map_err(|error| classify(key, error))?.meta.size {
+                    0 => Ok(Suffix { bytes: Bytes::new(), object_length: 0 }),
+                    _ => Err(BucketError::Unavailable { key: key.clone(), reason }),
+                };
+            }
+            found => found?,
+        };
         let object_length = found.meta.size;
         if length == 0 {
             return Ok(Suffix { bytes: Bytes::new(), object_length });
@@ -329,8 +478,12 @@ impl StoreBucket {
             Some(after) => self.store.list_with_offset(Some(&below), &path(after)),
             None => self.store.list(Some(&below)),
         };
-        let mut found = BTreeMap::new();
+        let (mut found, mut seen) = (BTreeMap::new(), 0);
         while let Some(entry) = listing.next().await {
+            seen += 1;
+            if seen % LIST_PAGE_KEYS == 0 {
+                self.metrics.counted(Purpose::Collection, Operation::List);
+            }
             if self.options.listing_sorted && count_max <= found.len() {
                 break;
             }
@@ -355,25 +508,7 @@ impl Bucket for StoreBucket {
         purpose: Purpose,
     ) -> Result<PutOutcome, BucketError> {
         let body = PutPayload::from_iter(body);
-        let length = body.content_length() as u64;
-        let outcome = self
-            .retried(key, purpose, Operation::Put, || self.try_put(key, &body))
-            .await
-            .inspect(|_| self.metrics.wrote(purpose, length))?;
-        match outcome {
-            PutOutcome::Created => Ok(PutOutcome::Created),
-            PutOutcome::AlreadyExists => {
-                let mine = self
-                    .retried(key, purpose, Operation::Get, || self.is_mine(key, &body))
-                    .await
-                    // Deleted in between: it existed, so the race is lost whoever wrote it.
-                    .or_else(|error| match error {
-                        BucketError::NotFound { .. } => Ok(false),
-                        error => Err(error),
-                    })?;
-                Ok(if mine { PutOutcome::Created } else { PutOutcome::AlreadyExists })
-            }
-        }
+        self.again(key, purpose, || self.try_put_mine(key, &body, purpose)).await
     }
 
     async fn get(
@@ -385,7 +520,7 @@ impl Bucket for StoreBucket {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        self.retried(key, purpose, Operation::Get, || self.try_get(key, range.clone()))
+        self.retried(key, purpose, Operation::Get, || self.try_get(key, range.clone(), purpose))
             .await
             .inspect(|bytes| self.metrics.read(purpose, bytes.len() as u64))
     }
@@ -396,7 +531,7 @@ impl Bucket for StoreBucket {
         length: u64,
         purpose: Purpose,
     ) -> Result<Suffix, BucketError> {
-        self.retried(key, purpose, Operation::Get, || self.try_get_suffix(key, length))
+        self.retried(key, purpose, Operation::Get, || self.try_get_suffix(key, length, purpose))
             .await
             .inspect(|suffix| self.metrics.read(purpose, suffix.bytes.len() as u64))
     }
@@ -427,6 +562,16 @@ impl Bucket for StoreBucket {
             Err(BucketError::NotFound { .. }) => Ok(()),
             answer => answer,
         }
+    }
+
+    async fn put_new_large(
+        &self,
+        key: &Key,
+        body: BoxStream<'_, Result<Bytes, BucketError>>,
+        length: u64,
+        purpose: Purpose,
+    ) -> Result<PutOutcome, BucketError> {
+        self.put_in_parts(key, body, length, purpose).await
     }
 }
 

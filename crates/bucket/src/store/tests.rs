@@ -167,4 +167,14 @@ impl Bucket for Overwriting {
     async fn delete(&self, key: &Key, purpose: Purpose) -> Result<(), BucketError> {
         self.0.delete(key, purpose).await
     }
+
+    async fn put_new_large(
+        &self,
+        key: &Key,
+        body: BoxStream<'_, Result<Bytes, BucketError>>,
+        length: u64,
+        purpose: Purpose,
+    ) -> Result<PutOutcome, BucketError> {
+        self.0.put_new_large(key, body, length, purpose).await
+    }
 }

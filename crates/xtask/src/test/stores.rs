@@ -96,7 +96,9 @@ pub(super) fn run(workspace: &Workspace, logs: &Path, report: &mut Report) {
     for store in Store::ALL {
         let name = format!("store {}", store.name());
         match install(store, workspace, logs) {
-            Ok(program) => report.add(timed(&name, |row| suite(store, &program, workspace, logs, row))),
+            Ok(program) => {
+                report.add(timed(&name, |row| suite(store, &program, workspace, logs, row)))
+            }
             Err(error) => report.add(Row::skipped(name, format!("{error:#}"))),
         }
     }
@@ -105,7 +107,8 @@ pub(super) fn run(workspace: &Workspace, logs: &Path, report: &mut Report) {
 /// The fake and the suite, with the features of `cargo test`, so that no dependency is compiled again.
 fn build(workspace: &Workspace) -> Row {
     timed("build the stores' suite", |row| {
-        let mut command = cargo(workspace, &["build", "--quiet", "--workspace", "--bins", "--tests"]);
+        let mut command =
+            cargo(workspace, &["build", "--quiet", "--workspace", "--bins", "--tests"]);
         let finished = process::run(&mut command, &Output::Shown, BUILD_LIMIT)?;
         let problem = if finished.succeeded() { Ok(()) } else { Err(finished.describe()) };
         row.check("cargo build", problem);
@@ -143,7 +146,13 @@ fn install(store: Store, workspace: &Workspace, logs: &Path) -> Result<PathBuf> 
 }
 
 /// Starts the store, runs the suite against it and stops it.
-fn suite(store: Store, program: &Path, workspace: &Workspace, logs: &Path, row: &mut Row) -> Result<()> {
+fn suite(
+    store: Store,
+    program: &Path,
+    workspace: &Workspace,
+    logs: &Path,
+    row: &mut Row,
+) -> Result<()> {
     let data = workspace.installed().join("stores").join(format!("{}-data", store.name()));
     process::fresh_folder(data.clone())?;
     // Both real servers take a folder for a bucket; the fake makes its own.
@@ -156,7 +165,8 @@ fn suite(store: Store, program: &Path, workspace: &Workspace, logs: &Path, row: 
         .with_context(|| format!("{}\n{}", store.name(), process::tail(&server_log, 15)))?;
 
     let uri = format!("s3://{BUCKET}/cluster-1?endpoint=http://{address}&region=us-east-1");
-    let mut test = cargo(workspace, &["test", "--workspace", "--test", "real_stores", "--", "--nocapture"]);
+    let mut test =
+        cargo(workspace, &["test", "--workspace", "--test", "real_stores", "--", "--nocapture"]);
     test.env("AQUIFER_TEST_STORE_URI", &uri);
     test.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
     let log = logs.join(format!("suite-{}.log", store.name()));

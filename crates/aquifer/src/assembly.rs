@@ -14,10 +14,9 @@ use std::time::Duration;
 
 use admin::{AdminPages, AdminServer, ProcessCollector, Readiness, Stage};
 use broker::{
-    Broker, BrokerConfig, BrokerHandle, BrokerParts, BucketLocation, ClusterRunIndex, Listener,
-    WalLocation,
+    Broker, BrokerConfig, BrokerHandle, BrokerParts, ClusterRunIndex, Listener, WalLocation,
 };
-use bucket::StoreBucket;
+use bucket::{BucketLocation, StoreBucket, Variables};
 use cluster::{Controller, RegisterBroker};
 use environment::{Environment, TaskKind};
 use partition_log::LogEngine;
@@ -96,7 +95,7 @@ pub(crate) async fn open(
     let banner = Banner {
         kafka: config.listeners.iter().zip(broker.addresses()).map(advertised).collect(),
         admin,
-        bucket: bucket_place(&config, &data),
+        bucket: bucket_place(&bucket_location(&config, &data)),
         wal: wal_directory(&config, &data).display().to_string(),
         cluster_id,
         broker_id: config.node_id.0,
@@ -139,17 +138,14 @@ async fn open_bucket(
     data: &DataDirectory,
     environment: &Environment,
 ) -> Result<Arc<StoreBucket>, Failure> {
-    let bucket = match &config.bucket {
-        BucketLocation::Memory => StoreBucket::memory(environment),
-        BucketLocation::Directory(path) => {
-            let path = inside(config, data, path);
-            StoreBucket::local(&path, environment)
-                .map_err(|error| Failure::open(format!("the bucket cannot be opened: {error}")))?
-        }
-    };
-    bucket::probe(&bucket, &*environment.entropy).await.map_err(|error| {
-        Failure::open(format!("the bucket does not work as one: {error}"))
-            .advise("Is there room, and may this user write there?")
+    let location = bucket_location(config, data);
+    let bucket = StoreBucket::open(&location, &Variables::of_process(), environment);
+    let bucket = bucket.map_err(|error| {
+        Failure::open(format!("the bucket cannot be opened: {error}")).advise(error.advice())
+    })?;
+    bucket.probe().await.map_err(|error| {
+        Failure::open(format!("the bucket {location} does not work as one: {error}"))
+            .advise(error.advice())
     })?;
     let bucket = Arc::new(bucket);
     let swept = Arc::clone(&bucket);
@@ -236,10 +232,18 @@ fn advertised((listener, bound): (&Listener, &SocketAddr)) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-fn bucket_place(config: &BrokerConfig, data: &DataDirectory) -> String {
+/// Where the bucket really is; it shows no secret.
+fn bucket_location(config: &BrokerConfig, data: &DataDirectory) -> BucketLocation {
     match &config.bucket {
+        BucketLocation::Directory(path) => BucketLocation::Directory(inside(config, data, path)),
+        elsewhere => elsewhere.clone(),
+    }
+}
+
+fn bucket_place(location: &BucketLocation) -> String {
+    match location {
         BucketLocation::Memory => "memory (forgotten at the end)".to_owned(),
-        BucketLocation::Directory(path) => inside(config, data, path).display().to_string(),
+        elsewhere => elsewhere.to_string(),
     }
 }
 

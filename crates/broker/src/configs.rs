@@ -34,7 +34,7 @@ pub(crate) use describe::{
 pub use layers::Properties;
 pub(crate) use layers::Synonym;
 pub use listeners::Listener;
-pub use locations::{BucketLocation, WalLocation};
+pub use locations::WalLocation;
 pub use manual::configuration_manual;
 pub use properties::{PropertiesError, Property, parse_properties};
 pub(crate) use topic_config::log_settings;

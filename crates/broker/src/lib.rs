@@ -39,8 +39,8 @@ mod topic_admin;
 
 pub use broker::{Broker, BrokerHandle, BrokerParts, StartError};
 pub use configs::{
-    BrokerConfig, BucketLocation, ConfigProblems, GroupConfig, Listener, LogConfig, Properties,
-    PropertiesError, Property, WalLocation, configuration_manual, parse_properties,
+    BrokerConfig, ConfigProblems, GroupConfig, Listener, LogConfig, Properties, PropertiesError,
+    Property, WalLocation, configuration_manual, parse_properties,
 };
 pub use listener::ListenError;
 pub use run_index::ClusterRunIndex;

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bucket::BucketLocation;
 use partition_log::LogOptions;
 use partition_log::wal::WalOptions;
 use vocabulary::{BrokerEpoch, BrokerId, ByteCount};
@@ -19,7 +20,7 @@ use super::catalogue::{self, REMOVED_BROKER_CONFIGS};
 use super::definition::{Definition, Effect, Value};
 use super::layers::{Layers, Properties};
 use super::listeners::{self, Listener, ListenerSettings};
-use super::locations::{self, BucketLocation, WalLocation};
+use super::locations::{self, WalLocation};
 
 /// How long "for ever" is where a duration is needed: thirty years.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);

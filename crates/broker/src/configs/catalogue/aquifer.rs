@@ -20,8 +20,14 @@ pub(super) const CONFIGS: &[Definition] = &[
     unset(
         "aquifer.bucket",
         Kind::String,
-        "Where the cluster's data and metadata live: `file:DIRECTORY`, or `memory:` for a broker that \
-         forgets everything at its end. Unset: the directory `bucket` in aquifer.data.dir.",
+        "Where the cluster's data and metadata live: a directory or `file:DIRECTORY`, \
+         `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX`, or `memory:` for a broker \
+         that forgets everything at its end. Parameters follow a `?`: for S3 endpoint (a store that \
+         speaks S3: `?endpoint=http://127.0.0.1:9000`), region, profile, sse, sse_kms_key_id, \
+         sse_bucket_key; for Azure account; for all connect_timeout_ms, request_timeout_ms, \
+         foreground_requests_max, background_requests_max, idle_connections_max. Credentials are \
+         never part of it: they come from the environment, a profile or the machine. Unset: the \
+         directory `bucket` in aquifer.data.dir.",
     ),
     unset(
         "aquifer.wal",

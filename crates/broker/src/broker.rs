@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use vocabulary::{BrokerId, LeaderEpoch, Partition};
 
 use crate::configs::BrokerConfig;
+use crate::connection_limits::ConnectionLimits;
 use crate::fetch_sessions::FetchSessions;
 use crate::groups::GroupHost;
 use crate::hosting;
@@ -49,6 +50,7 @@ pub struct Broker {
     pub(crate) environment: Environment,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) metrics: BrokerMetrics,
+    pub(crate) connections: Arc<ConnectionLimits>,
     pub(crate) stop: StopToken,
     /// Bytes of request frames in memory, over all connections (queued.max.request.bytes).
     pub(crate) request_bytes: Arc<Semaphore>,
@@ -80,7 +82,9 @@ impl Broker {
         let BrokerParts { id, config, controller, engine, environment } = parts;
         let environment = environment.child("broker");
         let view = controller.view();
-        let groups = GroupHost::new(&config);
+        let groups = GroupHost::new(&config, registry);
+        let metrics = BrokerMetrics::register(registry);
+        let limits = listener::limits(&config).await?;
         let broker = Arc::new(Broker {
             id,
             view,
@@ -88,7 +92,8 @@ impl Broker {
             engine,
             groups,
             producer_ids: ProducerIds::default(),
-            metrics: BrokerMetrics::register(registry),
+            connections: ConnectionLimits::new(limits, metrics.connections.clone()),
+            metrics,
             stop: environment.tasks.token(),
             // At least one largest frame, or that frame would wait for ever.
             request_bytes: Arc::new(Semaphore::new(

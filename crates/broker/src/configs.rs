@@ -27,7 +27,7 @@ mod topic_config;
 pub(crate) use alter::{
     Alteration, Operation, alter_broker, alter_topic, check_topic, replace_broker, replace_topic,
 };
-pub use broker_config::{BrokerConfig, ConfigProblems, GroupConfig, LogConfig};
+pub use broker_config::{BrokerConfig, ConfigProblems, GroupConfig, LogConfig, SocketBuffers};
 pub(crate) use describe::{
     DescribedConfig, describe_broker, describe_cluster_defaults, describe_group, describe_topic,
 };

@@ -100,7 +100,6 @@ pub(crate) async fn serve(
             tracing::debug!(%peer, reason = %ended, "connection closed");
         }
     }
-    broker.metrics.connections.dec();
 }
 
 struct Reader {

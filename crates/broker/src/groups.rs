@@ -9,6 +9,7 @@
 //! | `owner` | the task that owns one shard: requests, timers, appends, answers |
 //! | `backlog` | what was decided but is not durable, and the answers that wait for it (A1) |
 //! | `loading` | a shard from its log |
+//! | `metrics` | what operators see of the groups |
 //!
 //! One task a shard, started when the partition is led here; an idle one costs a queue and a timer.
 //! A task that panicked is replaced at the next request, from the log: a bug in one group's rules
@@ -16,6 +17,7 @@
 
 mod backlog;
 mod loading;
+mod metrics;
 mod owner;
 
 use std::collections::{BTreeMap, HashMap};
@@ -25,12 +27,14 @@ use std::time::Duration;
 use cluster::{CreateTopicError, Topic, TopicChange};
 use coordinator::{Command, GroupOptions, Reply, shard_of};
 use environment::TaskKind;
+use prometheus_client::registry::Registry;
 use protocol::ErrorCode;
 use tokio::sync::{mpsc, oneshot};
 use vocabulary::{Partition, TopicId};
 
 use crate::broker::Broker;
 use crate::configs::BrokerConfig;
+use crate::groups::metrics::GroupMetrics;
 use crate::groups::owner::{Owner, ToOwner};
 
 /// Kafka's name; clients and tools know it.
@@ -48,12 +52,13 @@ pub(crate) struct GroupHost {
     options: GroupOptions,
     topic_partitions: u32,
     topic_configs: BTreeMap<String, String>,
+    metrics: GroupMetrics,
     /// A leaf lock, held for map operations and never across an await.
     owners: Mutex<HashMap<Partition, mpsc::Sender<ToOwner>>>,
 }
 
 impl GroupHost {
-    pub(crate) fn new(config: &BrokerConfig) -> GroupHost {
+    pub(crate) fn new(config: &BrokerConfig, registry: &mut Registry) -> GroupHost {
         let segment_bytes = config.layers().fixed.get("offsets.topic.segment.bytes").cloned();
         let topic_configs = BTreeMap::from([
             ("cleanup.policy".to_owned(), "compact".to_owned()),
@@ -64,6 +69,7 @@ impl GroupHost {
             options: options(config),
             topic_partitions: u32::try_from(config.groups.offsets_topic_partitions).unwrap_or(1),
             topic_configs,
+            metrics: GroupMetrics::register(registry),
             owners: Mutex::default(),
         }
     }

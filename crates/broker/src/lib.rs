@@ -22,6 +22,7 @@ mod broker;
 mod config_admin;
 mod configs;
 mod connection;
+mod connection_limits;
 mod context;
 mod dispatch;
 mod fetch_sessions;
@@ -40,7 +41,7 @@ mod topic_admin;
 pub use broker::{Broker, BrokerHandle, BrokerParts, StartError};
 pub use configs::{
     BrokerConfig, ConfigProblems, GroupConfig, Listener, LogConfig, Properties, PropertiesError,
-    Property, WalLocation, configuration_manual, parse_properties,
+    Property, SocketBuffers, WalLocation, configuration_manual, parse_properties,
 };
 pub use listener::ListenError;
 pub use run_index::ClusterRunIndex;

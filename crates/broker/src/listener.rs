@@ -1,5 +1,6 @@
-//! Accepts Kafka connections, within a limit.
+//! Accepts Kafka connections, within limits.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,9 @@ use environment::TaskKind;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 
 use crate::broker::Broker;
+use crate::configs::{BrokerConfig, SocketBuffers};
 use crate::connection;
+use crate::connection_limits::Limits;
 
 /// Pause after a failed accept: running out of file descriptors must not become a busy loop.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -33,6 +36,21 @@ pub enum ListenError {
          Choose another port with --set listeners=PLAINTEXT://HOST:PORT"
     )]
     Bind { address: String, source: std::io::Error },
+    #[error("max.connections.per.ip.overrides: cannot resolve {host}: {source}")]
+    Override { host: String, source: std::io::Error },
+}
+
+/// The limits of a configuration, its names resolved.
+pub(crate) async fn limits(config: &BrokerConfig) -> Result<Limits, ListenError> {
+    let mut overrides = HashMap::new();
+    for (host, limit) in &config.connections_per_address_overrides {
+        let resolved = lookup_host((host.as_str(), 0)).await;
+        let resolved =
+            resolved.map_err(|source| ListenError::Override { host: host.clone(), source })?;
+        overrides.extend(resolved.map(|it| (it.ip().to_canonical(), *limit)));
+    }
+    let per_address = config.connections_per_address_max;
+    Ok(Limits { all: config.connections_max, per_address, overrides })
 }
 
 /// Opens every listener of the configuration; connections are served from the moment it returns.
@@ -41,7 +59,7 @@ pub(crate) async fn start(broker: &Arc<Broker>) -> Result<Vec<SocketAddr>, Liste
     let mut addresses = Vec::new();
     for endpoint in &broker.config.listeners {
         let address = format!("{}:{}", endpoint.host, endpoint.port);
-        let listener = bind(&address).await?;
+        let listener = bind(&address, &broker.config.socket_buffers).await?;
         let local = listener.local_addr();
         let local = local.map_err(|source| ListenError::Bind { address, source })?;
         let bound = BoundListener {
@@ -62,7 +80,7 @@ pub(crate) async fn start(broker: &Arc<Broker>) -> Result<Vec<SocketAddr>, Liste
     Ok(addresses)
 }
 
-async fn bind(address: &str) -> Result<TcpListener, ListenError> {
+async fn bind(address: &str, buffers: &SocketBuffers) -> Result<TcpListener, ListenError> {
     let resolve = |source| ListenError::Resolve { address: address.to_owned(), source };
     let bind = |source| ListenError::Bind { address: address.to_owned(), source };
     // An empty host means every interface, as in Kafka.
@@ -79,6 +97,13 @@ async fn bind(address: &str) -> Result<TcpListener, ListenError> {
     let socket = socket.map_err(bind)?;
     // A restart must not wait for the old connections' TIME_WAIT.
     socket.set_reuseaddr(true).map_err(bind)?;
+    // Before it listens: connections inherit them, and the receive window is agreed on from the first packet.
+    if let Some(bytes) = buffers.receive_bytes {
+        socket.set_recv_buffer_size(bytes).map_err(bind)?;
+    }
+    if let Some(bytes) = buffers.send_bytes {
+        socket.set_send_buffer_size(bytes).map_err(bind)?;
+    }
     socket.bind(resolved).map_err(bind)?;
     socket.listen(BACKLOG).map_err(bind)
 }
@@ -100,16 +125,42 @@ async fn accept(broker: Arc<Broker>, listener: TcpListener, bound: Arc<BoundList
 }
 
 fn admit(broker: &Arc<Broker>, stream: TcpStream, peer: SocketAddr, bound: &Arc<BoundListener>) {
-    if broker.config.connections_max <= broker.metrics.connections.get().max(0) as usize {
-        broker.metrics.connections_refused.inc();
-        tracing::warn!(%peer, limit = broker.config.connections_max, "connection refused: max.connections reached");
-        return;
-    }
+    let admission = match broker.connections.admit(peer.ip()) {
+        Ok(admission) => admission,
+        Err(refused) => {
+            broker.metrics.connections_refused.inc();
+            tracing::warn!(%peer, reason = %refused, "connection refused");
+            return;
+        }
+    };
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "connection lost before its first request");
         return;
     }
-    broker.metrics.connections.inc();
     let serving = connection::serve(Arc::clone(broker), stream, peer, Arc::clone(bound));
+    let serving = async move {
+        serving.await;
+        drop(admission);
+    };
     broker.environment.tasks.spawn(TaskKind::Connection, "connection", serving);
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::sockopt::{socket_recv_buffer_size, socket_send_buffer_size};
+
+    use super::*;
+
+    // Linux tells twice what was asked for, for its own bookkeeping.
+    #[tokio::test]
+    async fn connections_have_the_buffers_that_were_asked_for() {
+        let buffers = SocketBuffers { send_bytes: Some(50_000), receive_bytes: Some(60_000) };
+        let listener = bind("127.0.0.1:0", &buffers).await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (stream, _) = accepted.expect("a connection");
+        let (send, receive) = (socket_send_buffer_size(&stream), socket_recv_buffer_size(&stream));
+        assert!(matches!(send, Ok(50_000..=100_000)), "{send:?}");
+        assert!(matches!(receive, Ok(60_000..=120_000)), "{receive:?}");
+    }
 }

@@ -15,3 +15,11 @@ impl Refusal {
         Refusal { code, message: message.into() }
     }
 }
+
+/// The two fields of an answer's row that say how it went.
+pub(crate) fn told(outcome: Result<(), Refusal>) -> (i16, Option<String>) {
+    match outcome {
+        Ok(()) => (ErrorCode::None.code(), None),
+        Err(Refusal { code, message }) => (code.code(), Some(message)),
+    }
+}

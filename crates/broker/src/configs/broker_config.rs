@@ -43,6 +43,11 @@ pub struct BrokerConfig {
     pub partitions_max: u32,
 
     pub connections_max: usize,
+    /// From one address; 0 refuses all that have no override.
+    pub connections_per_address_max: usize,
+    /// Other limits, by host name or address.
+    pub connections_per_address_overrides: Vec<(String, usize)>,
+    pub socket_buffers: SocketBuffers,
     pub connections_idle_max: Duration,
     /// Largest request frame, in bytes.
     pub request_bytes_max: usize,
@@ -65,6 +70,13 @@ pub struct BrokerConfig {
     /// Held while configs are read, changed and written back, so that of two changes at once none is
     /// lost. Across an await, hence not a std mutex; config changes are rare and may queue.
     pub(crate) alteration: tokio::sync::Mutex<()>,
+}
+
+/// Sizes of each connection's buffers in bytes; `None` leaves them to the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketBuffers {
+    pub send_bytes: Option<u32>,
+    pub receive_bytes: Option<u32>,
 }
 
 /// Groups and committed offsets. Times are milliseconds where a name says so.
@@ -285,6 +297,7 @@ impl Resolver {
                 ByteCount(request_bytes_max as u64),
             ));
         }
+        let connections_per_address_overrides = self.connection_overrides();
         let groups = self.groups();
         let log = self.log();
         Some(BrokerConfig {
@@ -300,6 +313,12 @@ impl Resolver {
             num_partitions: self.count("num.partitions"),
             partitions_max: self.count("aquifer.topic.partitions.max"),
             connections_max: self.size("max.connections"),
+            connections_per_address_max: self.size("max.connections.per.ip"),
+            connections_per_address_overrides,
+            socket_buffers: SocketBuffers {
+                send_bytes: u32::try_from(self.integer("socket.send.buffer.bytes")).ok(),
+                receive_bytes: u32::try_from(self.integer("socket.receive.buffer.bytes")).ok(),
+            },
             connections_idle_max: self.milliseconds("connections.max.idle.ms"),
             request_bytes_max,
             request_memory_bytes,
@@ -331,6 +350,24 @@ impl Resolver {
                 None
             }
         }
+    }
+
+    /// `host:count` pairs; an IPv6 address has colons of its own, so the last one separates.
+    fn connection_overrides(&mut self) -> Vec<(String, usize)> {
+        const NAME: &str = "max.connections.per.ip.overrides";
+        let text = self.text(NAME).unwrap_or_default();
+        let mut overrides = Vec::new();
+        for pair in text.split(',').map(str::trim).filter(|it| !it.is_empty()) {
+            let parsed = pair.rsplit_once(':').and_then(|(host, count)| {
+                let host = host.trim().trim_matches(['[', ']']);
+                Some((host, count.trim().parse().ok()?)).filter(|_| !host.is_empty())
+            });
+            match parsed {
+                Some((host, count)) => overrides.push((host.to_owned(), count)),
+                None => self.problems.push(format!("{NAME}: {pair:?} is not host:count")),
+            }
+        }
+        overrides
     }
 
     fn admin_listener(&mut self) -> Option<String> {

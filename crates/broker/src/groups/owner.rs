@@ -1,7 +1,7 @@
 //! The task that owns one shard: it alone runs the shard's steps, appends what they decide and
 //! hands out their answers.
 //!
-//! Owns: the shard, its tickets, the appends in flight. Does not own: the rules (`coordinator`).
+//! Owns: the shard, its tickets, the appends in flight, when it is counted. Does not own: the rules (`coordinator`).
 //!
 //! Many appends are in flight at once, and requests are served meanwhile: a step sees what earlier
 //! steps decided, but its answer waits until that is durable (A1, see `backlog`). When an append
@@ -24,12 +24,16 @@ use vocabulary::{LeaderEpoch, Partition, Tick};
 use crate::broker::Broker;
 use crate::groups::backlog::Backlog;
 use crate::groups::loading::{self, Loaded};
+use crate::groups::metrics::Counted;
 
 /// Appends handed to the log and not durable. Larger: more overlap, more to redo after a failure.
 const APPENDS_IN_FLIGHT_MAX: usize = 16;
 
 /// Requests taken in one turn: what they decide shares batches.
 const REQUESTS_PER_TURN_MAX: usize = 256;
+
+/// After a step the groups are counted within this, however many steps there are: counting visits them all.
+const CENSUS_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long stopping waits for what is decided to become durable.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
@@ -92,6 +96,8 @@ impl Owner {
     /// Loads the shard while whoever asks is told so; with the topics deleted meanwhile.
     async fn load(&mut self) -> Option<(Loaded, Vec<String>)> {
         let broker = Arc::clone(&self.broker);
+        let clock = &broker.environment.clock;
+        let started = clock.now();
         let loading = loading::load(&broker, self.partition, &self.options);
         tokio::pin!(loading);
         let mut deleted = Vec::new();
@@ -99,7 +105,11 @@ impl Owner {
             tokio::select! {
                 biased;
                 () = broker.stop.stopped() => return None,
-                loaded = &mut loading => return Some((loaded?, deleted)),
+                loaded = &mut loading => {
+                    let loaded = loaded?;
+                    broker.groups.metrics.loaded(clock.now().since(started));
+                    return Some((loaded, deleted));
+                }
                 asked = self.queue.recv() => match asked? {
                     ToOwner::Ask { reply, .. } => {
                         // Whoever has gone needs no answer.
@@ -135,6 +145,9 @@ struct Serving<'a> {
     leader_epoch: LeaderEpoch,
     shard: Shard,
     outputs: Outputs,
+    counted: Counted,
+    /// Something has happened since the groups were counted.
+    census_at: Option<Tick>,
     asked: HashMap<Ticket, Asker>,
     tickets: u64,
     backlog: Backlog<Ready>,
@@ -146,8 +159,11 @@ struct Serving<'a> {
 impl<'a> Serving<'a> {
     fn new(broker: &'a Broker, loaded: Loaded) -> Serving<'a> {
         let Loaded { shard, log, leader_epoch, outputs } = loaded;
+        let counted = Counted::new(broker.groups.metrics.clone(), shard.census());
         let mut serving = Serving {
             broker,
+            counted,
+            census_at: None,
             log,
             leader_epoch,
             shard,
@@ -195,6 +211,7 @@ impl<'a> Serving<'a> {
     async fn next(&mut self, queue: &mut mpsc::Receiver<ToOwner>) -> News {
         let has_room = !self.backlog.is_full();
         let wake_at = self.shard.wake_at().filter(|_| has_room);
+        let wake_at = wake_at.into_iter().chain(self.census_at).min();
         let clock = &self.broker.environment.clock;
         let wake = async {
             match wake_at {
@@ -232,6 +249,10 @@ impl<'a> Serving<'a> {
         if self.shard.wake_at().is_some_and(|at: Tick| at <= now) {
             self.step(Input::TimePassed);
         }
+        if self.census_at.is_some_and(|at| at <= now) {
+            self.census_at = None;
+            self.counted.set(self.shard.census());
+        }
     }
 
     /// Forgets the offsets of topics that went while nobody looked.
@@ -245,11 +266,14 @@ impl<'a> Serving<'a> {
     }
 
     fn step(&mut self, input: Input) {
-        self.shard.step(loading::now(self.broker), input, &mut self.outputs);
+        let now = loading::now(self.broker);
+        self.shard.step(now, input, &mut self.outputs);
+        self.census_at.get_or_insert(now.tick.plus(CENSUS_PAUSE));
         self.hand_out();
     }
 
     fn hand_out(&mut self) {
+        self.broker.groups.metrics.count(std::mem::take(&mut self.outputs.tally));
         for unit in self.outputs.units.drain(..) {
             self.backlog.decide(&unit);
         }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use protocol::ErrorCode;
 use protocol::messages::alter_configs::request::AlterConfigsResource;
 use protocol::messages::alter_configs::response::AlterConfigsResourceResponse;
 use protocol::messages::alter_configs::{Request, Response};
@@ -11,7 +10,7 @@ use crate::broker::Broker;
 use crate::config_admin::{self, Change};
 use crate::configs::{Alteration, Operation};
 use crate::context::RequestContext;
-use crate::refusal::Refusal;
+use crate::refusal;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
@@ -32,23 +31,14 @@ pub(crate) async fn handle(
             let change = Change::Replacement(settings);
             config_admin::alter(broker, key.0, &key.1, change, request.validate_only).await
         };
-        responses.push(row(key, altered));
+        let (error_code, error_message) = refusal::told(altered);
+        let (resource_type, resource_name) = key;
+        responses.push(AlterConfigsResourceResponse {
+            error_code,
+            error_message,
+            resource_type,
+            resource_name,
+        });
     }
     Response { responses, ..Default::default() }
-}
-
-fn row(
-    (resource_type, resource_name): (i8, String),
-    altered: Result<(), Refusal>,
-) -> AlterConfigsResourceResponse {
-    let (code, error_message) = match altered {
-        Ok(()) => (ErrorCode::None, None),
-        Err(Refusal { code, message }) => (code, Some(message)),
-    };
-    AlterConfigsResourceResponse {
-        error_code: code.code(),
-        error_message,
-        resource_type,
-        resource_name,
-    }
 }

@@ -12,7 +12,7 @@ use crate::broker::Broker;
 use crate::config_admin::{self, Change};
 use crate::configs::{Alteration, Operation};
 use crate::context::RequestContext;
-use crate::refusal::Refusal;
+use crate::refusal::{self, Refusal};
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
@@ -34,7 +34,14 @@ pub(crate) async fn handle(
                 config_admin::alter(broker, code, name, change, request.validate_only).await
             }
         };
-        responses.push(row(key, altered));
+        let (error_code, error_message) = refusal::told(altered);
+        let (resource_type, resource_name) = key;
+        responses.push(AlterConfigsResourceResponse {
+            error_code,
+            error_message,
+            resource_type,
+            resource_name,
+        });
     }
     Response { responses, ..Default::default() }
 }
@@ -49,22 +56,6 @@ fn alterations(resource: &AlterConfigsResource) -> Result<Vec<Alteration>, Refus
     };
     let configs = resource.configs.iter();
     configs.map(|it| alteration(it.config_operation, &it.name, it.value.as_ref())).collect()
-}
-
-fn row(
-    (resource_type, resource_name): (i8, String),
-    altered: Result<(), Refusal>,
-) -> AlterConfigsResourceResponse {
-    let (code, error_message) = match altered {
-        Ok(()) => (ErrorCode::None, None),
-        Err(Refusal { code, message }) => (code, Some(message)),
-    };
-    AlterConfigsResourceResponse {
-        error_code: code.code(),
-        error_message,
-        resource_type,
-        resource_name,
-    }
 }
 
 #[cfg(test)]

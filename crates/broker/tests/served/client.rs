@@ -73,6 +73,10 @@ impl Served {
         Client { stream, correlation_id: 0 }
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) fn port(&self) -> i32 {
         i32::from(self.address.port())
     }

@@ -21,7 +21,7 @@ final class ConnectChecks {
     private ConnectChecks() {}
 
     static void run(Harness harness) {
-        harness.check("a Connect worker copies a file through a topic and goes on after a restart", ConnectChecks::files);
+        harness.check("a Connect worker copies a file through a topic, also after a restart", ConnectChecks::files);
     }
 
     private static void files() throws Exception {
@@ -32,7 +32,8 @@ final class ConnectChecks {
         append(source, 0, 500);
         String rest = "http://127.0.0.1:" + freePort();
         Connect<?> worker = worker(id, rest);
-        String file = "\"tasks.max\":\"1\",\"file\":\"%s\",\"connector.class\":\"org.apache.kafka.connect.file.FileStream";
+        String file = "\"tasks.max\":\"1\",\"file\":\"%s\","
+                + "\"connector.class\":\"org.apache.kafka.connect.file.FileStream";
         put(rest, "source", String.format(file, source) + "SourceConnector\",\"topic\":\"" + id + "-lines\"");
         put(rest, "sink", String.format(file, sink) + "SinkConnector\",\"topics\":\"" + id + "-lines\"");
         Harness.until("500 lines copied", SECONDS, () -> count(sink) == 500);

@@ -34,7 +34,7 @@ final class StreamsChecks {
     private StreamsChecks() {}
 
     static void run(Harness harness) {
-        harness.check("a Streams word count goes on from its changelog after losing its state", StreamsChecks::wordCount);
+        harness.check("a Streams word count that lost its state goes on from its log", StreamsChecks::wordCount);
     }
 
     private static void wordCount() throws Exception {

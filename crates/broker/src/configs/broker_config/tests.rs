@@ -197,3 +197,28 @@ fn every_config_said_to_act_changes_something() {
         assert_ne!(outcome(&pairs), before, "{}={value}", definition.name);
     }
 }
+
+#[test]
+fn connections_may_be_limited_by_address() {
+    let overrides = "max.connections.per.ip.overrides";
+    let config = resolve(&[(overrides, "10.0.0.1:5, build.example:0,[::1]:7,::2:8")]);
+    let config = config.expect("it resolves");
+    let found: Vec<(&str, usize)> = config
+        .connections_per_address_overrides
+        .iter()
+        .map(|(host, count)| (host.as_str(), *count))
+        .collect();
+    assert_eq!(found, [("10.0.0.1", 5), ("build.example", 0), ("::1", 7), ("::2", 8)]);
+    for bad in ["10.0.0.1", "10.0.0.1:many", ":5", "10.0.0.1:-1"] {
+        let problems = resolve(&[(overrides, bad)]).expect_err("not host:count").0;
+        assert_eq!(problems, [format!("{overrides}: {bad:?} is not host:count")]);
+    }
+}
+
+#[test]
+fn socket_buffers_are_the_systems_unless_set() {
+    let unset = resolve(&[]).expect("it resolves").socket_buffers;
+    assert_eq!(unset, SocketBuffers { send_bytes: None, receive_bytes: None });
+    let set = resolve(&[("socket.send.buffer.bytes", "102400")]).expect("it resolves");
+    assert_eq!(set.socket_buffers.send_bytes, Some(102_400));
+}

@@ -63,14 +63,13 @@ pub(super) const CONFIGS: &[Definition] = &[
     int("max.connections", "2147483647", "Connections this broker accepts at once.")
         .rule(Rule::AtLeast(0)),
     int("max.connections.per.ip", "2147483647", "Connections accepted at once from one address.")
-        .rule(Rule::AtLeast(0))
-        .no_effect("connections are limited in all, not by address yet"),
+        .rule(Rule::AtLeast(0)),
     text(
         "max.connections.per.ip.overrides",
         "",
-        "Other limits for some addresses, as address:count, separated by commas.",
-    )
-    .no_effect("connections are limited in all, not by address yet"),
+        "Other limits for some hosts, as host:count, separated by commas. Names are resolved once, at the \
+         start.",
+    ),
     int("max.connection.creation.rate", "2147483647", "New connections a second.")
         .rule(Rule::AtLeast(0))
         .no_effect(NO_QUOTAS),
@@ -83,18 +82,18 @@ pub(super) const CONFIGS: &[Definition] = &[
         .rule(Rule::AtLeast(1)),
     int(
         "socket.send.buffer.bytes",
-        "102400",
-        "Socket send buffer, in bytes; -1 leaves it to the system.",
+        "-1",
+        "Socket send buffer, in bytes; -1 leaves it to the system, which sizes it to the path of each \
+         connection. Kafka's default is 102400.",
     )
-    .rule(Rule::AtLeast(-1))
-    .no_effect("the system sizes the buffers of each connection to its path"),
+    .rule(Rule::AtLeast(-1)),
     int(
         "socket.receive.buffer.bytes",
-        "102400",
-        "Socket receive buffer, in bytes; -1 leaves it to the system.",
+        "-1",
+        "Socket receive buffer, in bytes; -1 leaves it to the system, which sizes it to the path of each \
+         connection. Kafka's default is 102400.",
     )
-    .rule(Rule::AtLeast(-1))
-    .no_effect("the system sizes the buffers of each connection to its path"),
+    .rule(Rule::AtLeast(-1)),
     int("socket.listen.backlog.size", "50", "Connections waiting to be accepted, per listener.")
         .rule(Rule::AtLeast(1))
         .no_effect("1024 connections wait at most, as the system allows"),

@@ -8,7 +8,7 @@
 use crate::collection;
 use crate::flush;
 use crate::log::{LogSettings, PartitionLog, PartitionStart, RecoveredRun, Seal};
-use crate::read::{Reader, ReaderOptions};
+use crate::read::{DiskCache, Reader, ReaderOptions, ReaderParts};
 use crate::retention;
 use crate::run_index::RunIndex;
 use crate::wal::{RecoveredSegment, Wal, WalBackend, WalError, WalHealth};
@@ -96,18 +96,20 @@ impl LogEngine {
         let (wal, recovered) = Wal::open(backend, options.wal.clone(), &environment).await?;
         let durable_sequence = recovered.last().map_or(0, |it| it.sequence);
         let metrics = LogMetrics::default();
-        let reader_options = ReaderOptions {
-            block_cache_bytes: options.block_cache_bytes.0,
-            index_cache_bytes: options.index_cache_bytes.0,
-            read_timeout: options.read_timeout,
-        };
-        let reader = Reader::new(
-            reader_options,
-            Arc::clone(&bucket),
-            Arc::clone(&runs),
-            environment.clone(),
-            metrics.clone(),
-        );
+        let reader = Reader::new(ReaderParts {
+            options: ReaderOptions {
+                block_cache_bytes: options.block_cache_bytes.0,
+                index_cache_bytes: options.index_cache_bytes.0,
+                read_timeout: options.read_timeout,
+                read_ahead_bytes: options.read_ahead_bytes.0,
+                lagging_bytes_max: options.lagging_bytes_max.0,
+            },
+            bucket: Arc::clone(&bucket),
+            runs: Arc::clone(&runs),
+            disk: open_cache(&options, &environment, &metrics).await,
+            environment: environment.clone(),
+            metrics: metrics.clone(),
+        });
         let shared = Arc::new(Shared::new(Parts {
             options,
             wal,
@@ -287,6 +289,21 @@ impl EngineHealth {
             count => Some(format!("{count} partitions refused: WAL and metadata disagree")),
         }
     }
+}
+
+/// The cache on a disk, if one is wanted and can be had. Reads work without it.
+async fn open_cache(
+    options: &LogOptions,
+    environment: &Environment,
+    metrics: &LogMetrics,
+) -> Option<Arc<DiskCache>> {
+    let directory = options.disk_cache_dir.clone()?;
+    let bytes_max = options.disk_cache_bytes.0;
+    let (tasks, metrics) = (environment.tasks.clone(), metrics.clone());
+    let open = move || DiskCache::open(&directory, bytes_max, tasks, metrics);
+    let opened = environment.tasks.spawn_blocking(TaskKind::Background, "cache open", open).await;
+    let opened = opened.ok()?.inspect_err(|error| tracing::warn!(%error, "no block cache on disk"));
+    opened.ok()
 }
 
 /// What recovery found, by partition, in the order of the WAL.

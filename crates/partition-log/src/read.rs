@@ -1,8 +1,11 @@
 //! Reading a partition: from the tail, the WAL, the caches or the bucket, wherever the bytes lie.
 //!
 //! Owns: which piece comes from where, the limits of a fetch, what is out of range.
-//! Does not own: loading and caching (`reader`), checks of bytes (`verify`), lookups by time
-//! (`lookup`), the tail itself (`log`).
+//! Does not own: loading and caching (`reader` and what is below it), checks of bytes (`verify`),
+//! lookups by time (`lookup`), the tail itself (`log`).
+//!
+//! Below `reader`: `windows` and `times` (where runs are), `loads` (requests and their budgets, with
+//! `hedge`), `spans` and `disk` (what is kept), `streams` (who reads in order).
 //!
 //! A read never passes the high watermark (A2), returns whole batches from the one that contains the
 //! asked offset on, and never says "nothing here" for a storage problem: that is
@@ -10,16 +13,27 @@
 
 use crate::log::{PartitionLog, Piece, ReadLimit, Seal, Stretch};
 use crate::wal::WalError;
-use bucket::Purpose;
 use bytes::Bytes;
 use std::ops::Range;
 use vocabulary::{LeaderEpoch, Offset, Timestamp};
 
+mod disk;
+mod hedge;
+mod loads;
 mod lookup;
+mod place;
 mod reader;
+mod spans;
+mod streams;
+mod times;
 mod verify;
+mod windows;
 
-pub(crate) use reader::{Reader, ReaderOptions};
+use reader::Wanted;
+use streams::Served;
+
+pub(crate) use disk::DiskCache;
+pub(crate) use reader::{Reader, ReaderOptions, ReaderParts};
 
 /// Whole batches, in offset order, as slices of whatever holds them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -178,7 +192,7 @@ impl PartitionLog {
         ReadError::Corrupt { object: format!("WAL segment {}", place.sequence), range, reason }
     }
 
-    /// Batches of one span of one committed run.
+    /// Batches of one committed run, as far as they are here or come with one request.
     async fn read_committed(
         &self,
         next: Offset,
@@ -186,18 +200,22 @@ impl PartitionLog {
         left: usize,
         must: bool,
     ) -> Result<Step, ReadError> {
-        let reader = &self.shared.reader;
-        let Some(run) = reader.run_at(self.partition(), next).await? else {
+        let (reader, partition) = (&self.shared.reader, self.partition());
+        let Some(run) = reader.run_at(partition, next).await? else {
             return Ok(Step::look_again()); // The log start moved, or so it should have.
         };
-        // A reader of the last run is nearly at the end, and somebody waits for what comes.
-        let is_last = run.end == self.state().committed_end;
-        let purpose = if is_last { Purpose::ReadTail } else { Purpose::ReadCold };
-        let step = reader.read_run(&run, next, limit, left, must, purpose).await?;
-        Ok(match step {
-            Some((chunks, end)) => Step { chunks, end: Some(end) },
-            None => Step::look_again(),
-        })
+        let committed_end = self.state().committed_end;
+        let class = Reader::class(&run, next, committed_end);
+        let wanted = Wanted { next, limit, left, must };
+        let Some((chunks, end)) = reader.read_run(&run, wanted, class).await? else {
+            return Ok(Step::look_again());
+        };
+        let bytes = chunks.iter().map(|it| it.len() as u64).sum();
+        if 0 < bytes {
+            let served = Served { partition, from: next, to: end, bytes };
+            reader.served(served, committed_end, class);
+        }
+        Ok(Step { chunks, end: Some(end) })
     }
 }
 

@@ -1,6 +1,7 @@
 //! How one broker's log behaves.
 
 use crate::wal::WalOptions;
+use std::path::PathBuf;
 use std::time::Duration;
 use vocabulary::{BrokerEpoch, BrokerId, ByteCount};
 
@@ -29,8 +30,19 @@ pub struct LogOptions {
     /// Batches kept in memory for readers near the end, over all partitions. What is beyond is read
     /// from the WAL or the bucket.
     pub tail_cache_bytes: ByteCount,
-    /// Spans of data segments kept in memory for readers of committed data.
+    /// Spans of segments kept in memory for readers of committed data: one half for readers near the
+    /// end, one for lagging ones. Larger: fewer requests when several groups read the same.
     pub block_cache_bytes: ByteCount,
+    /// The most that is read ahead of one reader. Larger: fewer and larger requests, more speed from a
+    /// store far away, more of `block_cache_bytes` for each lagging reader.
+    pub read_ahead_bytes: ByteCount,
+    /// What lagging readers may have under way at once. Larger: a faster backfill, more memory and
+    /// network taken from everybody else.
+    pub lagging_bytes_max: ByteCount,
+    /// Where spans are kept on a local disk besides; `None` for nowhere.
+    pub disk_cache_dir: Option<PathBuf>,
+    /// How much of that disk.
+    pub disk_cache_bytes: ByteCount,
     /// Indexes of data segments kept in memory.
     pub index_cache_bytes: ByteCount,
     /// How long a read waits for the bucket before it answers "unavailable".
@@ -67,6 +79,10 @@ impl LogOptions {
             unflushed_batches_max: 2_000_000,
             tail_cache_bytes: ByteCount::mib(64),
             block_cache_bytes: ByteCount::mib(32),
+            read_ahead_bytes: ByteCount::mib(12),
+            lagging_bytes_max: ByteCount::mib(32),
+            disk_cache_dir: None,
+            disk_cache_bytes: ByteCount(0),
             index_cache_bytes: ByteCount::mib(32),
             read_timeout: Duration::from_secs(10),
             producer_expiration_ms: 86_400_000,
@@ -95,6 +111,11 @@ impl LogOptions {
         check(
             self.flush_bytes <= self.unflushed_bytes_max,
             "unflushed_bytes_max must be at least flush_bytes, or appends wait for ever",
+        );
+        check(0 < self.lagging_bytes_max.0, "lagging_bytes_max must be positive");
+        check(
+            self.disk_cache_dir.is_none() || 0 < self.disk_cache_bytes.0,
+            "disk_cache_bytes must be positive where disk_cache_dir is set",
         );
         check(!self.flush_age.is_zero(), "flush_age must be positive");
         check(!self.retention_check_interval.is_zero(), "the retention check needs an interval");

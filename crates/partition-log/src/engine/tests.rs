@@ -6,5 +6,6 @@ mod flushing;
 mod memory;
 mod mortal;
 mod reading;
+mod reading_cold;
 mod world;
 mod writing;

@@ -1,19 +1,30 @@
-//! Offsets by time (KIP-79, KIP-734): indexes narrow it down to a batch, the batch tells the record.
+//! Offsets by time (KIP-79, KIP-734): steps narrow it down to a run, its index to a batch, and the
+//! batch tells the record.
 //!
-//! Owns: which batch to open, over committed runs and the tail. Does not own: reading it (`read`).
+//! Owns: which batch to open, over committed runs and the tail. Does not own: reading it (`read`), the
+//! steps (`times`).
+//!
+//! Questions to the metadata: the first lookup of a partition reads its run descriptions once, page by
+//! page; later ones read those of runs that came since, and one page around the run they look for.
 
+use super::times::Times;
 use super::{ReadError, TimestampedOffset};
 use crate::log::{PartitionLog, ReadLimit};
+use crate::run_index::RunDescription;
 use crate::segment::BatchEntry;
 use bytes::Bytes;
 use protocol::records::records;
+use std::sync::Arc;
 use vocabulary::{LeaderEpoch, Offset, Timestamp};
 
 /// The bound of one batch once decompressed, as produce validation applies it.
 const RECORDS_BYTES_MAX: usize = 1 << 30;
 
-/// Run descriptions looked at per question to the metadata.
-const PAGE_RUNS: usize = 256;
+/// Run descriptions per question to the metadata, while looking for one run.
+const PAGE_RUNS: usize = 64;
+
+/// Run descriptions per question to the metadata, while reading all of them.
+const SCAN_RUNS: usize = 1024;
 
 /// A batch worth opening.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +32,13 @@ struct Candidate {
     base: Offset,
     end: Offset,
     max_timestamp: Timestamp,
+}
+
+enum TailFrom {
+    /// The batches that the tail has from there on, and maybe some before.
+    Here(Vec<Candidate>),
+    /// The tail starts later: up to there are committed runs.
+    Behind(Offset),
 }
 
 /// What a lookup keeps of a record.
@@ -86,33 +104,28 @@ impl PartitionLog {
     ) -> Result<Option<Candidate>, ReadError> {
         let reader = &self.shared.reader;
         let mut from = from;
+        // Only what follows the run of the log start is in the steps: of that run, some may be gone.
+        if let Some(run) = self.committed_run(from, limit).await? {
+            if let Some(found) = self.late_batch(&run, from, limit, target).await? {
+                return Ok(Some(found));
+            }
+            let times = self.times(run.end).await?;
+            let found = times.bracket(target).map(|it| it.0);
+            from = found.unwrap_or(times.end.max(run.end));
+        }
         while from < limit {
-            let tail_base = {
-                let state = self.state();
-                let tail_base = state.tail.as_ref().and_then(|it| it.base());
-                if let (Some(base), Some(tail)) = (tail_base, &state.tail)
-                    && base <= from
-                {
-                    let late = |it: &&Candidate| from < it.end && target <= it.max_timestamp;
-                    let candidates = tail.batches(limit).map(|it| Candidate::from(&it.batch));
-                    return Ok(candidates.into_iter().find(|it| late(&it)));
+            let tail_base = match self.tail_from(from, limit) {
+                TailFrom::Here(candidates) => {
+                    let late = |it: &Candidate| from < it.end && target <= it.max_timestamp;
+                    return Ok(candidates.into_iter().find(late));
                 }
-                tail_base.unwrap_or(state.committed_end)
+                TailFrom::Behind(base) => base,
             };
             let runs = reader.runs_from(self.partition(), from, PAGE_RUNS).await?;
-            let committed = runs.iter().take_while(|run| run.base < limit.min(tail_base));
             let before = from;
-            for run in committed {
-                if target <= run.max_timestamp {
-                    let entry = reader.run_entry(run).await?;
-                    let late = |it: &&BatchEntry| {
-                        from < it.end_offset()
-                            && it.base_offset < limit
-                            && target <= it.max_timestamp
-                    };
-                    if let Some(batch) = entry.batches.iter().find(late) {
-                        return Ok(Some(Candidate::from(batch)));
-                    }
+            for run in runs.iter().take_while(|run| run.base < limit.min(tail_base)) {
+                if let Some(found) = self.late_batch(run, from, limit, target).await? {
+                    return Ok(Some(found));
                 }
                 from = run.end;
             }
@@ -123,51 +136,113 @@ impl PartitionLog {
         Ok(None)
     }
 
+    /// The first batch of a run that reaches beyond `from`, starts below `limit` and has a record at
+    /// `target` or later.
+    async fn late_batch(
+        &self,
+        run: &RunDescription,
+        from: Offset,
+        limit: Offset,
+        target: Timestamp,
+    ) -> Result<Option<Candidate>, ReadError> {
+        if run.max_timestamp < target {
+            return Ok(None);
+        }
+        let entry = self.shared.reader.run_entry(run).await?;
+        let late = |it: &&BatchEntry| {
+            from < it.end_offset() && it.base_offset < limit && target <= it.max_timestamp
+        };
+        Ok(entry.batches.iter().find(late).map(Candidate::from))
+    }
+
     /// The first batch with the greatest timestamp of those that reach beyond `start`.
     async fn latest_batch(
         &self,
         start: Offset,
         limit: Offset,
     ) -> Result<Option<Candidate>, ReadError> {
-        let reader = &self.shared.reader;
         let mut best: Option<Candidate> = None;
-        let mut from = start;
-        let consider = |best: &mut Option<Candidate>, it: Candidate| {
-            let is_later = best.is_none_or(|best| best.max_timestamp < it.max_timestamp);
-            if start < it.end && it.max_timestamp != Timestamp::NONE && is_later {
-                *best = Some(it);
-            }
-        };
-        while from < limit {
-            let tail_base = {
-                let state = self.state();
-                let tail_base = state.tail.as_ref().and_then(|it| it.base());
-                if let (Some(base), Some(tail)) = (tail_base, &state.tail)
-                    && base <= from
-                {
-                    for entry in tail.batches(limit) {
-                        consider(&mut best, Candidate::from(&entry.batch));
-                    }
-                    return Ok(best);
-                }
-                tail_base.unwrap_or(state.committed_end)
-            };
-            let runs = reader.runs_from(self.partition(), from, PAGE_RUNS).await?;
-            let before = from;
-            for run in runs.iter().take_while(|run| run.base < tail_base) {
-                if best.is_none_or(|best| best.max_timestamp < run.max_timestamp) {
-                    let entry = reader.run_entry(run).await?;
-                    for batch in &entry.batches {
-                        consider(&mut best, Candidate::from(batch));
-                    }
-                }
-                from = run.end;
-            }
-            if from == before {
-                return Ok(best);
+        let mut behind = start;
+        if let Some(run) = self.committed_run(start, limit).await? {
+            let entry = self.shared.reader.run_entry(&run).await?;
+            consider_all(&mut best, start, entry.batches.iter().map(Candidate::from));
+            let times = self.times(run.end).await?;
+            behind = times.end.max(run.end);
+            let step = times.latest();
+            let later =
+                |best: Candidate| step.is_some_and(|it| best.max_timestamp < it.max_timestamp);
+            if let Some(step) = step.filter(|_| best.is_none_or(later))
+                && let Some(run) = self.committed_run(step.base, limit).await?
+            {
+                let entry = self.shared.reader.run_entry(&run).await?;
+                consider_all(&mut best, start, entry.batches.iter().map(Candidate::from));
             }
         }
+        match self.tail_from(behind, limit) {
+            TailFrom::Here(candidates) => consider_all(&mut best, start, candidates.into_iter()),
+            TailFrom::Behind(_) => (),
+        }
         Ok(best)
+    }
+
+    /// The committed run that holds `offset`; `None` if the tail does, or nothing.
+    async fn committed_run(
+        &self,
+        offset: Offset,
+        limit: Offset,
+    ) -> Result<Option<RunDescription>, ReadError> {
+        if limit <= offset || self.state().committed_end <= offset {
+            return Ok(None);
+        }
+        self.shared.reader.run_at(self.partition(), offset).await
+    }
+
+    /// What follows `from` in the tail, if the tail has it.
+    fn tail_from(&self, from: Offset, limit: Offset) -> TailFrom {
+        let state = self.state();
+        let tail_base = state.tail.as_ref().and_then(|it| it.base());
+        match (tail_base, &state.tail) {
+            (Some(base), Some(tail)) if base <= from => {
+                let batches = tail.batches(limit);
+                TailFrom::Here(batches.map(|it| Candidate::from(&it.batch)).collect())
+            }
+            _ => TailFrom::Behind(tail_base.unwrap_or(state.committed_end)),
+        }
+    }
+
+    /// Where the greatest timestamp grows, from `start` to the committed end. Whoever asks at the same
+    /// time finds out the same.
+    async fn times(&self, start: Offset) -> Result<Arc<Times>, ReadError> {
+        let reader = &self.shared.reader;
+        let committed_end = self.state().committed_end;
+        let known = reader.times.get(self.partition());
+        let (mut times, rest) = match known {
+            Some(known) if known.start == start && committed_end <= known.end => return Ok(known),
+            Some(known) if known.start == start => ((*known).clone(), None),
+            Some(known) if known.start < start => known.restarted(start),
+            _ => (Times::starting_at(start), None),
+        };
+        if let Some(rest) = rest {
+            self.add_runs(&mut times, rest.start).await?;
+            times.append(rest);
+        }
+        self.add_runs(&mut times, committed_end).await?;
+        let times = Arc::new(times);
+        reader.times.insert(self.partition(), Arc::clone(&times));
+        Ok(times)
+    }
+
+    async fn add_runs(&self, times: &mut Times, end: Offset) -> Result<(), ReadError> {
+        let reader = &self.shared.reader;
+        while times.end < end {
+            let before = times.end;
+            let runs = reader.runs_from(self.partition(), before, SCAN_RUNS).await?;
+            runs.iter().take_while(|it| it.base < end).for_each(|run| times.add(run));
+            if times.end == before {
+                break; // Deleted meanwhile.
+            }
+        }
+        Ok(())
     }
 
     /// The records of the batch at `base`; `None` when it was deleted meanwhile.
@@ -199,6 +274,20 @@ fn open(bytes: &Bytes) -> Result<(LeaderEpoch, Vec<Stamp>), protocol::records::B
     let epoch = LeaderEpoch(opened.header().leader_epoch);
     let stamps = opened.map(|it| it.map(|it| Stamp { offset: it.offset, timestamp: it.timestamp }));
     Ok((epoch, stamps.collect::<Result<_, _>>()?))
+}
+
+/// Keeps the latest of all that reach beyond `start`, the first of them if there are several.
+fn consider_all(
+    best: &mut Option<Candidate>,
+    start: Offset,
+    candidates: impl Iterator<Item = Candidate>,
+) {
+    for it in candidates {
+        let is_later = best.is_none_or(|best| best.max_timestamp < it.max_timestamp);
+        if start < it.end && it.max_timestamp != Timestamp::NONE && is_later {
+            *best = Some(it);
+        }
+    }
 }
 
 fn found(record: &Stamp, leader_epoch: LeaderEpoch) -> TimestampedOffset {

@@ -1,39 +1,36 @@
-//! Committed bytes: run descriptions, segment indexes and spans of blocks, cached and loaded once.
+//! Committed bytes: which run, which spans of it, and how they come here.
 //!
-//! Owns: the three caches, single flight, read-ahead, the deadline of a load.
-//! Does not own: which offsets may be read (`read`), the checks themselves (`verify`).
+//! Owns: segment indexes and their cache, turning an offset into spans, what is read ahead of whom.
+//! Does not own: which offsets may be read (`read`), run descriptions (`windows`), loading and its
+//! budgets (`loads`), the memory for spans (`spans`), the checks themselves (`verify`).
 //!
-//! The unit that is loaded and cached is a span: [`SPAN_BLOCKS`] blocks of one run, about 1 MiB, whole
-//! batches. Loads run in tasks of their own, so that a fetch which gives up does not throw away what a
-//! slow bucket was about to deliver.
+//! The unit that is loaded and cached is a span: a few blocks of one run, about 1 MiB, whole batches.
 
-use super::{ReadError, verify};
+use super::ReadError;
+use super::disk::DiskCache;
+use super::loads::{GET_BYTES_MAX, LoadError, Loads, LoadsParts, purpose};
+use super::place::Place;
+use super::spans::{Class, Spans};
+use super::streams::{Plan, Served, Streams};
+use super::times::TimesCache;
+use super::windows::Windows;
 use crate::engine::LogMetrics;
-use crate::run_index::{RunDescription, RunIndex};
-use crate::segment::{IndexRead, RunEntry, SegmentIndex, read_index, segment_key};
-use bucket::{Bucket, BucketError, Purpose};
+use crate::run_index::{RunDescription, RunIndex, RunIndexError};
+use crate::segment::{BatchEntry, IndexRead, RunEntry, SegmentIndex, read_index, segment_key};
+use bucket::Bucket;
 use bytes::Bytes;
 use environment::{Environment, TaskKind};
 use quick_cache::sync::Cache;
 use std::fmt;
 use std::future::Future;
-use std::ops::{Deref, Range};
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use vocabulary::{Offset, Partition, SegmentName};
 
-/// Blocks of a span: 4 of about 256 KiB. Larger: fewer requests, more read in vain by point reads.
-const SPAN_BLOCKS: usize = 4;
-
-/// Spans read ahead of a sequential reader.
-const READ_AHEAD_SPANS: usize = 2;
-
-/// Bucket reads at once. Larger: faster catch-up, more memory in flight (about 1 MiB each).
-const LOADS_IN_FLIGHT_MAX: usize = 64;
-
-/// Read-ahead leaves this many of those to readers that wait.
-const LOADS_RESERVED: usize = 32;
+/// Indexes loaded at once, some 10 KiB each as a rule.
+const INDEX_LOADS_MAX: usize = 32;
 
 /// The first try at a segment's index: enough for a few hundred runs and batches.
 const INDEX_SUFFIX_BYTES: u64 = 64 * 1024;
@@ -41,11 +38,15 @@ const INDEX_SUFFIX_BYTES: u64 = 64 * 1024;
 /// Suffix reads for one index; two suffice unless the object lies about its length.
 const INDEX_TRIES_MAX: usize = 3;
 
-/// Run descriptions fetched and cached together.
-const WINDOW_RUNS: usize = 16;
+/// About what a span has, in bytes: for counting how many fit into a window.
+const SPAN_BYTES_USUAL: u64 = 1024 * 1024;
 
-/// Partitions whose run descriptions are cached; about 1.3 KiB each.
-const WINDOWS_MAX: usize = 4096;
+/// Runs that one plan of read-ahead goes through.
+const PLAN_RUNS_MAX: usize = 64;
+
+/// A reader within this many bytes of the committed end, as far as its run tells, is a tail reader.
+/// Larger: more readers share the tail's permits and cache.
+const TAIL_LAG_BYTES: u64 = 16 * 1024 * 1024;
 
 /// How one engine's reads behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,37 +54,32 @@ pub(crate) struct ReaderOptions {
     pub(crate) block_cache_bytes: u64,
     pub(crate) index_cache_bytes: u64,
     pub(crate) read_timeout: Duration,
+    pub(crate) read_ahead_bytes: u64,
+    pub(crate) lagging_bytes_max: u64,
 }
 
-type Window = Arc<[RunDescription]>;
+/// What a reader is made of.
+pub(crate) struct ReaderParts {
+    pub(crate) options: ReaderOptions,
+    pub(crate) bucket: Arc<dyn Bucket>,
+    pub(crate) runs: Arc<dyn RunIndex>,
+    pub(crate) disk: Option<Arc<DiskCache>>,
+    pub(crate) environment: Environment,
+    pub(crate) metrics: LogMetrics,
+}
 
 pub(crate) struct Reader {
     bucket: Arc<dyn Bucket>,
-    runs: Arc<dyn RunIndex>,
     environment: Environment,
     metrics: LogMetrics,
-    read_timeout: Duration,
-    windows: Cache<Partition, Window>,
+    options: ReaderOptions,
+    windows: Windows,
+    pub(super) times: TimesCache,
     indexes: Cache<SegmentName, Arc<SegmentIndex>, IndexWeight>,
-    spans: Cache<SpanKey, Bytes, SpanWeight>,
-    loads: Semaphore,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct SpanKey {
-    segment: SegmentName,
-    /// Of the run in the segment.
-    run: u64,
-    number: u32,
-}
-
-#[derive(Clone)]
-struct SpanWeight;
-
-impl quick_cache::Weighter<SpanKey, Bytes> for SpanWeight {
-    fn weight(&self, _: &SpanKey, bytes: &Bytes) -> u64 {
-        bytes.len() as u64 + 128
-    }
+    index_loads: Semaphore,
+    loads: Arc<Loads>,
+    /// A leaf lock: map steps only.
+    streams: Mutex<Streams>,
 }
 
 #[derive(Clone)]
@@ -117,50 +113,43 @@ impl Deref for RunHandle {
     }
 }
 
-/// Why a load brought nothing. Cheap to make; waiters of one flight each get their own.
-enum LoadError {
-    /// The object is not there.
-    Gone,
-    Unavailable(String),
-    Corrupt {
-        range: Range<u64>,
-        reason: String,
-    },
-}
-
-impl From<BucketError> for LoadError {
-    fn from(error: BucketError) -> LoadError {
-        match error {
-            BucketError::NotFound { .. } => LoadError::Gone,
-            BucketError::OutOfRange { length, end, .. } => {
-                let reason = format!("the object ends at {length}");
-                LoadError::Corrupt { range: 0..end, reason }
-            }
-            error => LoadError::Unavailable(error.to_string()),
-        }
-    }
+/// What a fetch still wants of a partition's committed runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) next: Offset,
+    /// Exclusive.
+    pub(crate) limit: Offset,
+    /// Bytes.
+    pub(crate) left: usize,
+    /// The first batch, whatever its size.
+    pub(crate) must: bool,
 }
 
 impl Reader {
-    pub(crate) fn new(
-        options: ReaderOptions,
-        bucket: Arc<dyn Bucket>,
-        runs: Arc<dyn RunIndex>,
-        environment: Environment,
-        metrics: LogMetrics,
-    ) -> Arc<Reader> {
-        let items = |bytes: u64, each: u64| usize::try_from(bytes / each).unwrap_or(64).max(64);
-        let (spans, indexes) = (options.block_cache_bytes, options.index_cache_bytes);
+    pub(crate) fn new(parts: ReaderParts) -> Arc<Reader> {
+        let ReaderParts { options, bucket, runs, disk, environment, metrics } = parts;
+        let indexes = options.index_cache_bytes;
+        let items = usize::try_from(indexes >> 19).unwrap_or(64).max(64);
+        let loads = Loads::new(LoadsParts {
+            spans: Spans::new(options.block_cache_bytes),
+            disk,
+            bucket: Arc::clone(&bucket),
+            environment: environment.clone(),
+            metrics: metrics.clone(),
+            timeout: options.read_timeout,
+            lagging_bytes_max: options.lagging_bytes_max,
+        });
         Arc::new(Reader {
             bucket,
-            runs,
             environment,
             metrics,
-            read_timeout: options.read_timeout,
-            windows: Cache::new(WINDOWS_MAX),
-            indexes: Cache::with_weighter(items(indexes, 512 << 10), indexes, IndexWeight),
-            spans: Cache::with_weighter(items(spans, 1 << 20), spans, SpanWeight),
-            loads: Semaphore::new(LOADS_IN_FLIGHT_MAX),
+            options,
+            windows: Windows::new(runs),
+            times: TimesCache::new(),
+            indexes: Cache::with_weighter(items, indexes, IndexWeight),
+            index_loads: Semaphore::new(INDEX_LOADS_MAX),
+            loads: Arc::new(loads),
+            streams: Mutex::default(),
         })
     }
 
@@ -171,16 +160,8 @@ impl Reader {
         partition: Partition,
         offset: Offset,
     ) -> Result<Option<RunDescription>, ReadError> {
-        let holds = |run: &&RunDescription| run.base <= offset && offset < run.end;
-        if let Some(window) = self.windows.get(&partition)
-            && let Some(run) = window.iter().find(holds)
-        {
-            return Ok(Some(*run));
-        }
-        let runs = self.runs_from(partition, offset, WINDOW_RUNS).await?;
-        let found = runs.iter().find(holds).copied();
-        self.windows.insert(partition, runs.into());
-        Ok(found)
+        let found = self.windows.run_at(partition, offset).await;
+        found.map_err(|error| self.unanswered(partition, &error))
     }
 
     /// Uncached run descriptions, for scans.
@@ -190,11 +171,25 @@ impl Reader {
         offset: Offset,
         count_max: usize,
     ) -> Result<Vec<RunDescription>, ReadError> {
-        self.runs.runs_from(partition, offset, count_max).await.map_err(|error| {
-            self.metrics.read_failures.inc();
-            tracing::debug!(%partition, %error, "run index did not answer a read");
-            ReadError::Unavailable
-        })
+        let found = self.windows.runs_from(partition, offset, count_max).await;
+        found.map_err(|error| self.unanswered(partition, &error))
+    }
+
+    fn unanswered(&self, partition: Partition, error: &RunIndexError) -> ReadError {
+        self.metrics.read_failures.inc();
+        tracing::debug!(%partition, %error, "run index did not answer a read");
+        ReadError::Unavailable
+    }
+
+    /// Whom a reader at `next` in `run` counts with: how many bytes follow up to the committed end is
+    /// told from how dense the run is.
+    pub(crate) fn class(run: &RunDescription, next: Offset, committed_end: Offset) -> Class {
+        let span = u128::from((run.end.0 - run.base.0).max(1).unsigned_abs());
+        let ahead = u128::from((committed_end.0 - next.0).max(0).unsigned_abs());
+        match ahead * u128::from(run.length) / span <= u128::from(TAIL_LAG_BYTES) {
+            true => Class::Tail,
+            false => Class::Lagging,
+        }
     }
 
     /// The index's account of a committed run.
@@ -202,20 +197,21 @@ impl Reader {
         self: &Arc<Self>,
         run: &RunDescription,
     ) -> Result<RunHandle, ReadError> {
-        self.open_run(run).await?.ok_or(ReadError::Unavailable)
+        self.open_run(run, Class::Tail).await?.ok_or(ReadError::Unavailable)
     }
 
     /// As [`Reader::run_entry`]; `None` if the segment is gone, which the caller may look into.
     async fn open_run(
         self: &Arc<Self>,
         run: &RunDescription,
+        class: Class,
     ) -> Result<Option<RunHandle>, ReadError> {
         let id = run.segment;
         let index = match self.indexes.get(&id) {
             Some(index) => Ok(index),
             None => {
                 let this = Arc::clone(self);
-                self.in_task(async move { this.load_index(id).await }).await
+                self.in_task(async move { this.load_index(id, class).await }).await
             }
         };
         let index = match self.told(id, index)? {
@@ -229,7 +225,8 @@ impl Reader {
                 let reason = "A6: the index does not have the run that metadata refers to";
                 let range = run.position..run.position + run.length;
                 self.metrics.corrupt_reads.inc();
-                Err(ReadError::Corrupt { object: id.to_string(), range, reason: reason.into() })
+                let object = segment_key(id).to_string();
+                Err(ReadError::Corrupt { object, range, reason: reason.into() })
             }
         }
     }
@@ -239,114 +236,130 @@ impl Reader {
         self.indexes.insert(id, Arc::new(index));
     }
 
-    /// Whole batches of `run` from the one that holds `next`, within one span, below `limit` and
-    /// within `left` bytes, the first one whatever its size if it `must` be; and the offset behind
-    /// them, `next` itself if nothing fits. `None` if the segment is gone.
+    /// Whole batches of `run` from the one that holds the wanted offset, from the spans that are here
+    /// or come with one request; and the offset behind them, the wanted one itself if nothing fits.
+    /// `None` if the segment is gone.
     pub(crate) async fn read_run(
         self: &Arc<Self>,
         run: &RunDescription,
-        next: Offset,
-        limit: Offset,
-        left: usize,
-        must: bool,
-        purpose: Purpose,
+        wanted: Wanted,
+        class: Class,
     ) -> Result<Option<(Vec<Bytes>, Offset)>, ReadError> {
-        let Some(entry) = self.open_run(run).await? else { return Ok(None) };
-        let first = entry.batches.partition_point(|it| it.last_offset() < next);
-        let Some(first_batch) = entry.batches.get(first) else {
+        let Some(entry) = self.open_run(run, class).await? else { return Ok(None) };
+        let first = entry.batches.partition_point(|it| it.last_offset() < wanted.next);
+        let after = first + fitting(&entry.batches[first..], wanted);
+        if first == entry.batches.len() {
             return Ok(Some((Vec::new(), entry.end))); // Compaction may leave the end bare.
-        };
-        let number = span_at(&entry, first_batch.position);
-        let span = span_bytes(&entry, number);
-        let mut bytes = 0;
-        let mut after = first;
-        for batch in &entry.batches[first..] {
-            let length = batch.length as usize;
-            let fits = bytes + length <= left || (bytes == 0 && must);
-            if span.end <= batch.position || limit < batch.end_offset() || !fits {
-                break;
-            }
-            bytes += length;
-            after += 1;
         }
         if after == first {
-            return Ok(Some((Vec::new(), next)));
+            return Ok(Some((Vec::new(), wanted.next)));
         }
-        let Some(loaded) = self.span(run.segment, &entry, number, purpose).await? else {
+        let place = Place { segment: run.segment, run: entry.clone() };
+        let span = place.span_at(entry.batches[first].position);
+        let needed = place.span_at(entry.batches[after - 1].position) + 1;
+        let ahead = self.ahead_of(run.partition, wanted.next, class);
+        let loaded = self.loads.spans(&place, span, needed, ahead, class).await;
+        let Some(loaded) = self.told(run.segment, loaded)? else {
             return Ok(self.forget_window(run));
         };
-        self.read_ahead(run.segment, &entry, number);
-        let start = (first_batch.position - span.start) as usize;
-        let is_last_of_run = after == entry.batches.len();
-        let end = if is_last_of_run { entry.end } else { entry.batches[after - 1].end_offset() };
-        Ok(Some((vec![loaded.slice(start..start + bytes)], end)))
+        let mut chunks = Vec::with_capacity(loaded.len());
+        let mut at = first;
+        for (number, bytes) in (span..).zip(loaded) {
+            let bounds = place.span_bytes(number);
+            let start = (entry.batches[at].position - bounds.start) as usize;
+            let in_span = |it: &BatchEntry| it.position < bounds.end;
+            let stop = at + entry.batches[at..after].partition_point(in_span);
+            let length: usize = entry.batches[at..stop].iter().map(|it| it.length as usize).sum();
+            chunks.push(bytes.slice(start..start + length));
+            at = stop;
+        }
+        let is_last_of_run = at == entry.batches.len();
+        let end = if is_last_of_run { entry.end } else { entry.batches[at - 1].end_offset() };
+        Ok(Some((chunks, end)))
     }
 
-    /// A span from the cache or the bucket; `None` if the segment is gone.
-    async fn span(
+    /// Spans that a request of a reader in order may bring besides those it needs.
+    fn ahead_of(&self, partition: Partition, next: Offset, class: Class) -> u32 {
+        let room = self.loads.ahead_room();
+        let window = self.streams().window(partition, next);
+        let spans = window.min(room).min(GET_BYTES_MAX) / SPAN_BYTES_USUAL;
+        match class {
+            Class::Tail => 0, // Somebody waits: what follows comes by itself, in time.
+            Class::Lagging => spans as u32,
+        }
+    }
+
+    /// Tells the streams what a reader got, and reads ahead if that is worth it.
+    pub(super) fn served(self: &Arc<Self>, served: Served, committed_end: Offset, class: Class) {
+        let now = self.environment.clock.now();
+        let (window_max, bytes_max) =
+            (self.options.read_ahead_bytes, self.loads.spans.ahead_bytes_max());
+        let plan = self.streams().served(served, now, window_max, bytes_max);
+        let Some(plan) = plan else { return };
+        let (this, partition) = (Arc::clone(self), served.partition);
+        // Detached: it only starts loads, and whoever needs one of them joins it.
+        drop(self.environment.tasks.spawn(TaskKind::Background, "read-ahead plan", async move {
+            let (reached, bytes) = this.plan(partition, plan, committed_end, class).await;
+            this.streams().planned(partition, plan, reached, bytes);
+        }));
+    }
+
+    /// Starts loads along a plan, over the ends of runs and segments. How far it came.
+    async fn plan(
         self: &Arc<Self>,
-        segment: SegmentName,
-        entry: &RunHandle,
-        number: u32,
-        purpose: Purpose,
-    ) -> Result<Option<Bytes>, ReadError> {
-        let key = SpanKey { segment, run: entry.position, number };
-        if let Some(bytes) = self.spans.get(&key) {
-            self.metrics.span_hits.inc();
-            return Ok(Some(bytes));
-        }
-        self.metrics.span_misses.inc();
-        let (this, entry) = (Arc::clone(self), entry.clone());
-        let loaded = self.in_task(async move { this.load_span(key, &entry, purpose).await }).await;
-        self.told(segment, loaded)
-    }
-
-    fn read_ahead(self: &Arc<Self>, segment: SegmentName, entry: &RunHandle, number: u32) {
-        let spans = entry.blocks.len().div_ceil(SPAN_BLOCKS);
-        for ahead in 1..=READ_AHEAD_SPANS {
-            let number = number + ahead as u32;
-            let key = SpanKey { segment, run: entry.position, number };
-            let is_wanted = (number as usize) < spans && !self.spans.contains_key(&key);
-            if !is_wanted || self.loads.available_permits() <= LOADS_RESERVED {
-                return;
+        partition: Partition,
+        plan: Plan,
+        committed_end: Offset,
+        class: Class,
+    ) -> (Offset, u64) {
+        let (mut reached, mut bytes) = (plan.from, 0);
+        for _ in 0..PLAN_RUNS_MAX {
+            if plan.bytes <= bytes || committed_end <= reached {
+                break;
             }
-            let (this, entry) = (Arc::clone(self), entry.clone());
-            // Detached: whoever needs the span joins the flight, or finds it in the cache.
-            drop(self.environment.tasks.spawn(TaskKind::Background, "read-ahead", async move {
-                let _ = this.load_span(key, &entry, Purpose::ReadCold).await; // A reader that comes here is told.
-            }));
+            // Trouble is told to the reader that comes here.
+            let Ok(Some(run)) = self.run_at(partition, reached).await else { break };
+            let Ok(Some(entry)) = self.open_run(&run, class).await else { break };
+            let Some(batch) = entry.batch_at(reached) else {
+                reached = entry.end;
+                continue;
+            };
+            let place = Place { segment: run.segment, run: entry.clone() };
+            let first = place.span_at(batch.position);
+            let mut after = first;
+            let mut planned = 0;
+            while after < place.spans() && bytes + planned < plan.bytes {
+                let span = place.span_bytes(after);
+                planned += span.end - span.start;
+                after += 1;
+            }
+            if !self.loads.load_ahead(&place, first, after, class) {
+                break; // No permit or no room: the reader will come and wait.
+            }
+            // Of the first span, a part lies behind the reader.
+            bytes += planned - (batch.position - place.span_bytes(first).start);
+            let behind = place.span_bytes(after - 1).end;
+            let next = entry.batches.partition_point(|it| it.position < behind);
+            reached = entry.batches.get(next).map_or(entry.end, |it| it.base_offset);
         }
+        (reached, bytes)
     }
 
-    async fn load_span(
+    fn streams(&self) -> MutexGuard<'_, Streams> {
+        self.streams.lock().expect("no holder of this leaf lock panics: map steps only")
+    }
+
+    async fn load_index(
         &self,
-        key: SpanKey,
-        entry: &RunHandle,
-        purpose: Purpose,
-    ) -> Result<Bytes, LoadError> {
+        id: SegmentName,
+        class: Class,
+    ) -> Result<Arc<SegmentIndex>, LoadError> {
         let load = async {
-            let _permit = self.loads.acquire().await;
-            let span = span_bytes(entry, key.number);
-            let range = entry.position + span.start..entry.position + span.end;
-            let object = segment_key(key.segment);
-            let bytes = self.bucket.get(&object, range.clone(), purpose).await?;
-            let first = entry.batches.partition_point(|it| it.position < span.start);
-            let after = entry.batches.partition_point(|it| it.position < span.end);
-            match verify::span(entry, &entry.batches[first..after], &bytes) {
-                Ok(()) => Ok(bytes),
-                Err(reason) => Err(LoadError::Corrupt { range, reason }),
-            }
-        };
-        self.spans.get_or_insert_async(&key, load).await
-    }
-
-    async fn load_index(&self, id: SegmentName) -> Result<Arc<SegmentIndex>, LoadError> {
-        let load = async {
-            let _permit = self.loads.acquire().await;
+            let _permit = self.index_loads.acquire().await;
             let object = segment_key(id);
             let mut length = INDEX_SUFFIX_BYTES;
             for _ in 0..INDEX_TRIES_MAX {
-                let suffix = self.bucket.get_suffix(&object, length, Purpose::ReadTail).await?;
+                let suffix = self.bucket.get_suffix(&object, length, purpose(class)).await?;
                 let object_length = suffix.object_length;
                 let corrupt = |reason: String| {
                     let range = object_length.saturating_sub(length)..object_length;
@@ -384,7 +397,7 @@ impl Reader {
         tokio::select! {
             biased;
             loaded = load => loaded,
-            () = self.environment.clock.sleep(self.read_timeout) => {
+            () = self.environment.clock.sleep(self.options.read_timeout) => {
                 Err(LoadError::Unavailable("the bucket is slow".to_owned()))
             }
         }
@@ -415,33 +428,33 @@ impl Reader {
     fn forget_window<T>(&self, run: &RunDescription) -> Option<T> {
         let (partition, segment) = (run.partition, run.segment);
         tracing::warn!(%partition, %segment, "a segment to read is gone, asking the metadata again");
-        self.windows.remove(&partition);
+        self.windows.forget(partition);
         None
     }
 }
 
 /// Whether index and metadata tell the same story of a run (A6).
 fn agrees(run: &RunDescription, entry: &RunEntry) -> bool {
-    let told = (run.end, run.position, run.length, run.crc, run.leader_epoch);
-    told == (entry.end, entry.position, entry.length, entry.crc, entry.leader_epoch)
+    let offsets = (run.base, run.end) == (entry.base, entry.end);
+    let bytes = (run.position, run.length, run.crc) == (entry.position, entry.length, entry.crc);
+    offsets && bytes && run.leader_epoch == entry.leader_epoch
 }
 
-/// The number of the span that holds the byte at `position` of the run.
-fn span_at(entry: &RunEntry, position: u64) -> u32 {
-    let after = entry.blocks.partition_point(|it| it.position <= position);
-    (after.saturating_sub(1) / SPAN_BLOCKS) as u32
-}
-
-/// The bytes of a span, counted from the start of the run.
-fn span_bytes(entry: &RunEntry, number: u32) -> Range<u64> {
-    let first = number as usize * SPAN_BLOCKS;
-    let start = entry.blocks.get(first).map_or(0, |it| it.position);
-    let end = entry.blocks.get(first + SPAN_BLOCKS).map_or(entry.length, |it| it.position);
-    start..end
+/// How many of the batches fit: below the limit and within the bytes, but the first one if it must.
+fn fitting(batches: &[BatchEntry], wanted: Wanted) -> usize {
+    let mut bytes = 0;
+    let fits = |batch: &&BatchEntry| {
+        let is_must = wanted.must && bytes == 0;
+        bytes += batch.length as usize;
+        batch.end_offset() <= wanted.limit && (bytes <= wanted.left || is_must)
+    };
+    batches.iter().take_while(fits).count()
 }
 
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader").field("cached_bytes", &self.spans.weight()).finish_non_exhaustive()
+        f.debug_struct("Reader")
+            .field("cached_bytes", &self.loads.spans.bytes())
+            .finish_non_exhaustive()
     }
 }

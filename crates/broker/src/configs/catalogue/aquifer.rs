@@ -64,10 +64,40 @@ pub(super) const CONFIGS: &[Definition] = &[
     long(
         "aquifer.block.cache.bytes",
         "33554432",
-        "Memory for blocks read from the bucket, in bytes. Larger: fewer reads of the bucket for \
-         consumers that lag.",
+        "Memory for blocks read from the bucket, in bytes: one half for consumers near the end, one for \
+         consumers that lag, so that neither evicts what the other shares. Larger: fewer reads of the \
+         bucket when several groups read the same.",
     )
     .rule(Rule::AtLeast(MIB)),
+    long(
+        "aquifer.read.ahead.bytes",
+        "12582912",
+        "The most read ahead of one consumer that reads in order, in bytes; it starts with nothing \
+         and grows. Larger: fewer and larger requests, more speed from a bucket far away, more of \
+         aquifer.block.cache.bytes for each consumer that lags. 0 turns it off.",
+    )
+    .rule(Rule::Between(0, 1 << 30)),
+    long(
+        "aquifer.lagging.reads.bytes",
+        "33554432",
+        "What consumers that lag may have under way from the bucket at once, in bytes. Larger: a \
+         faster backfill, more memory and network taken from everybody else.",
+    )
+    .rule(Rule::Between(MIB, 1 << 36)),
+    unset(
+        "aquifer.cache.dir",
+        Kind::String,
+        "Directory on a local disk (NVMe) for a second cache of blocks read from the bucket, held by \
+         one broker at a time and empty at each start. What goes wrong there is a read from the \
+         bucket, never an error. Unset: no such cache.",
+    ),
+    long(
+        "aquifer.cache.bytes",
+        "0",
+        "Size of the one file in aquifer.cache.dir, in bytes, taken at the start. Larger: fewer reads \
+         of the bucket when groups read the same cold data hours apart. 0: no such cache.",
+    )
+    .rule(Rule::AtLeast(0)),
     long(
         "aquifer.index.cache.bytes",
         "33554432",

@@ -16,6 +16,11 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run a broker until it is told to stop (Ctrl-C, SIGTERM).
     Serve(ServeArguments),
+    /// Check that what a cluster has stored is all there and intact. Changes nothing; a broker may be
+    /// running.
+    Doctor(DoctorArguments),
+    /// Print what is in the bucket, the write-ahead log or the metadata. Records are never printed.
+    Inspect(InspectArguments),
     /// Print every config with its default and meaning, as Markdown.
     Configs,
 }
@@ -34,6 +39,76 @@ pub(crate) struct ServeArguments {
     /// `info,partition_log=debug`. Stronger than the variable RUST_LOG. Without both: info.
     #[arg(long, value_name = "FILTER")]
     pub(crate) log: Option<String>,
+}
+
+/// Where the bucket is: the same configuration as the broker's.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct PlaceArguments {
+    /// The broker's server.properties file.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// One config, stronger than the file. May be repeated.
+    #[arg(long = "set", value_name = "NAME=VALUE", global = true)]
+    pub(crate) set: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct DoctorArguments {
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
+
+    /// Read every committed byte and compare its checksum.
+    #[arg(long)]
+    pub(crate) deep: bool,
+
+    /// Print a JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct InspectArguments {
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
+
+    /// Print a JSON object a line.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) what: InspectWhat,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum InspectWhat {
+    /// The cluster's marker, its brokers and their logs.
+    Cluster,
+    /// Every partition: leader, offsets, runs.
+    Topics,
+    /// A partition's history and committed runs.
+    Partition {
+        /// As in orders-0.
+        #[arg(value_name = "TOPIC-INDEX")]
+        partition: String,
+    },
+    /// What a segment or a fence says, and whether its bytes are intact.
+    Segment {
+        /// A key of the bucket, the id of a data segment, or a file of a write-ahead log.
+        #[arg(value_name = "KEY-OR-PATH")]
+        segment: String,
+
+        /// The header of every batch, too.
+        #[arg(long)]
+        batches: bool,
+    },
+    /// The write-ahead logs: their records, objects and files.
+    Wal,
+    /// Entries of the metadata, decoded.
+    Metadata {
+        /// Only keys that start so: a kind's letter, or a letter, a slash and hexadecimal digits.
+        prefix: Option<String>,
+    },
 }
 
 #[cfg(test)]

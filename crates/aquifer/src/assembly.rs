@@ -1,85 +1,89 @@
-//! Opens the rooms in order, each on top of the one before, and closes them in the opposite order.
+//! One broker epoch: opens the rooms in order, each on top of the one before, and closes them in the
+//! opposite order.
 //!
-//! Order of opening: lock, admin pages, bucket, probe, cluster marker, metadata, broker epoch, WAL
-//! and log, listeners, ready. What fails leaves stored data as it was, and what was opened before is
-//! dropped: nothing here needs undoing.
+//! Order of opening: bucket, probe, cluster marker, nobody else alive, metadata, the WAL's place, broker
+//! epoch, others' logs ended, our log, listeners, ready. What fails leaves stored data as it was, and what
+//! was opened before is dropped: nothing here needs undoing.
 //!
 //! Order of closing, [`Assembled::close`]: not ready, listeners and requests and groups, log and WAL,
-//! metadata, everything else, lock.
+//! metadata, everything else.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use admin::{AdminPages, AdminServer, ProcessCollector, Readiness, Stage};
-use broker::{
-    Broker, BrokerConfig, BrokerHandle, BrokerParts, ClusterRunIndex, Listener, WalLocation,
-};
+use admin::{ProcessCollector, Stage};
+use broker::{Broker, BrokerHandle, BrokerParts, ClusterRunIndex, Listener};
 use bucket::{BucketLocation, StoreBucket, Variables};
-use cluster::{Controller, RegisterBroker};
+use cluster::{Controller, WalKind};
 use environment::{Environment, TaskKind};
 use partition_log::LogEngine;
-use partition_log::volume::LocalVolume;
-use partition_log::wal::{FileWal, FileWalOptions};
+use partition_log::wal::ledger::WalId;
 use prometheus_client::registry::Registry;
-use vocabulary::BrokerEpoch;
 
 use crate::allocator::AllocatorCollector;
 use crate::banner::Banner;
 use crate::failure::Failure;
-use crate::lock::DataDirectory;
+use crate::node::Node;
+use crate::{standby, write_ahead};
 
 /// The metadata database below the bucket's root.
-const METADATA_PATH: &str = "meta";
+pub(crate) const METADATA_PATH: &str = "meta";
 
 /// Uploads that a crash cut short are swept once they are this old: nobody writes to them any more.
 const STAGED_AGE_MIN: Duration = Duration::from_secs(60 * 60);
 
-/// How long what is left may take at the end: the admin pages.
+/// How long what is left may take at the end.
 const REST_MAX: Duration = Duration::from_secs(2);
 
 /// A running broker with everything below it.
 #[derive(Debug)]
 pub(crate) struct Assembled {
     pub(crate) banner: Banner,
-    readiness: Readiness,
+    readiness: admin::Readiness,
     broker: BrokerHandle,
+    engine: Arc<LogEngine>,
+    log: OwnLog,
     controller: Controller,
     environment: Environment,
-    /// Dropped last: while it is held, nobody else opens what we have open.
-    _data: DataDirectory,
 }
 
-/// Opens everything. `environment` is the process's own.
-pub(crate) async fn open(
-    config: BrokerConfig,
-    environment: &Environment,
-) -> Result<Assembled, Failure> {
-    let data = DataDirectory::open(&config.data_dir)?;
-    let config = Arc::new(config);
-    let readiness = Readiness::starting("opening the bucket");
-    let title = concat!("aquifer ", env!("CARGO_PKG_VERSION"));
-    let pages = AdminPages::new(title, readiness.clone());
-    let admin = start_admin(&config, &pages, environment).await?;
+/// What the metadata knows this epoch's log by.
+#[derive(Debug)]
+struct OwnLog {
+    id: WalId,
+    kind: WalKind,
+    runs: Arc<ClusterRunIndex>,
+}
 
-    let bucket = open_bucket(&config, &data, environment).await?;
+/// Opens everything. `environment` is this epoch's own.
+pub(crate) async fn open(node: &Node, environment: &Environment) -> Result<Assembled, Failure> {
+    let (config, readiness) = (&node.config, &node.readiness);
+    readiness.enter(Stage::Starting("opening the bucket"));
+    let location = node.bucket();
+    let bucket = open_bucket(&location, environment).await?;
     let cluster_id = identify(&bucket, environment).await?;
 
+    standby::until_alone(node, &bucket, &cluster_id, environment).await;
     readiness.enter(Stage::Starting("opening the metadata"));
     let controller = open_metadata(&bucket, &cluster_id, environment).await?;
-    let epoch = register(&config, &controller).await?;
+    let place = write_ahead::Place::open(node).await?;
+    let epoch = write_ahead::register(node, &place, &controller).await?;
     let own = controller.view().broker_configs(Some(config.node_id));
     config.set_dynamic(controller.view().broker_configs(None), own);
 
     readiness.enter(Stage::Starting("recovering the write-ahead log"));
-    let engine = open_log(&config, &data, epoch, &controller, &bucket, environment).await?;
+    let log = WalId { broker: config.node_id, epoch };
+    let runs = Arc::new(ClusterRunIndex::new(controller.clone(), config.node_id, epoch));
+    let wal_kind = place.kind();
+    let opening = write_ahead::open_engine(node, place, log, &runs, &bucket, environment);
+    let engine = opening.await?;
 
     readiness.enter(Stage::Starting("opening the listeners"));
     let mut registry = registry(&bucket, &engine);
     let parts = BrokerParts {
         id: config.node_id,
-        config: Arc::clone(&config),
+        config: Arc::clone(config),
         controller: controller.clone(),
         engine: Arc::clone(&engine),
         environment: environment.clone(),
@@ -87,29 +91,45 @@ pub(crate) async fn open(
     let broker = Broker::start(parts, &mut registry)
         .await
         .map_err(|error| Failure::open(error.to_string()))?;
-    pages.show_metrics(registry);
-    let metadata = controller.clone();
-    let problem = move || engine.health().problem().or_else(|| metadata.health().problem());
+    node.pages.show_metrics(registry);
+    let (appends, metadata) = (Arc::clone(&engine), controller.clone());
+    let problem = move || appends.health().problem().or_else(|| metadata.health().problem());
     readiness.enter(Stage::Serving(Arc::new(problem)));
 
+    let wal = match node.wal_directory() {
+        Some(directory) => directory.display().to_string(),
+        None => format!("in the bucket, epoch {epoch}"),
+    };
     let banner = Banner {
         kafka: config.listeners.iter().zip(broker.addresses()).map(advertised).collect(),
-        admin,
-        bucket: bucket_place(&bucket_location(&config, &data)),
-        wal: wal_directory(&config, &data).display().to_string(),
+        admin: node.admin,
+        bucket: bucket_place(&location),
+        wal,
         cluster_id,
         broker_id: config.node_id.0,
     };
-    let environment = environment.clone();
-    Ok(Assembled { banner, readiness, broker, controller, environment, _data: data })
+    let (readiness, environment) = (readiness.clone(), environment.clone());
+    let own = OwnLog { id: log, kind: wal_kind, runs };
+    Ok(Assembled { banner, readiness, broker, engine, log: own, controller, environment })
 }
 
 impl Assembled {
+    /// Waits until storage has taken this epoch's right to acknowledge, and says how.
+    pub(crate) async fn fenced(&self) -> &'static str {
+        let (metadata, log) = (self.controller.fenced(), self.engine.fenced());
+        tokio::select! {
+            () = metadata.stopped() => "another process has opened the metadata",
+            () = log.stopped() => "another process has ended the write-ahead log",
+        }
+    }
+
     /// Stops in the written order. Returns the tasks that did not end, by name.
     pub(crate) async fn close(self) -> Vec<String> {
         self.readiness.enter(Stage::Stopping);
         tracing::info!("stopping: no new connections; requests, groups and the log drain");
         self.broker.stop().await;
+        let OwnLog { id, kind, runs } = &self.log;
+        write_ahead::release(&self.engine, runs, *id, *kind).await;
         tracing::info!("stopping: closing the metadata");
         self.controller.close().await;
         let late = self.environment.tasks.shutdown(REST_MAX).await;
@@ -118,28 +138,11 @@ impl Assembled {
     }
 }
 
-async fn start_admin(
-    config: &BrokerConfig,
-    pages: &AdminPages,
-    environment: &Environment,
-) -> Result<Option<SocketAddr>, Failure> {
-    let Some(address) = &config.admin_listener else { return Ok(None) };
-    let server = AdminServer::start(address, pages.clone(), environment).await.map_err(|error| {
-        Failure::open(error.to_string()).advise(
-            "Choose another address with --set aquifer.admin.listener=HOST:PORT, or none with --set \
-             aquifer.admin.listener=",
-        )
-    })?;
-    Ok(Some(server.address()))
-}
-
 async fn open_bucket(
-    config: &BrokerConfig,
-    data: &DataDirectory,
+    location: &BucketLocation,
     environment: &Environment,
 ) -> Result<Arc<StoreBucket>, Failure> {
-    let location = bucket_location(config, data);
-    let bucket = StoreBucket::open(&location, &Variables::of_process(), environment);
+    let bucket = StoreBucket::open(location, &Variables::of_process(), environment);
     let bucket = bucket.map_err(|error| {
         Failure::open(format!("the bucket cannot be opened: {error}")).advise(error.advice())
     })?;
@@ -178,41 +181,6 @@ async fn open_metadata(
         .map_err(|error| Failure::open(format!("the metadata cannot be opened: {error}")))
 }
 
-async fn register(config: &BrokerConfig, controller: &Controller) -> Result<BrokerEpoch, Failure> {
-    let told = config.listeners.first().ok_or_else(|| Failure::open("there is no listener"))?;
-    let command = RegisterBroker {
-        id: config.node_id,
-        host: told.advertised_host.clone(),
-        port: told.advertised_port,
-        rack: config.rack.clone(),
-    };
-    controller.register_broker(command).await.map_err(|error| {
-        Failure::open(format!("the broker cannot be registered in the metadata: {error}"))
-    })
-}
-
-async fn open_log(
-    config: &BrokerConfig,
-    data: &DataDirectory,
-    epoch: BrokerEpoch,
-    controller: &Controller,
-    bucket: &Arc<StoreBucket>,
-    environment: &Environment,
-) -> Result<Arc<LogEngine>, Failure> {
-    let directory = wal_directory(config, data);
-    let failed = |error: &dyn std::fmt::Display| {
-        Failure::open(format!("the WAL in {} cannot be opened: {error}", directory.display()))
-    };
-    let volume = LocalVolume::open(&directory).await.map_err(|error| failed(&error))?;
-    let backend = FileWal::new(Arc::new(volume), FileWalOptions::default(), environment);
-    let options = config.log.options(config.node_id, epoch);
-    let runs = ClusterRunIndex::new(controller.clone(), config.node_id, epoch);
-    let bucket: Arc<dyn bucket::Bucket> = Arc::clone(bucket) as Arc<dyn bucket::Bucket>;
-    LogEngine::open(options, Arc::new(backend), bucket, Arc::new(runs), environment.clone())
-        .await
-        .map_err(|error| failed(&error))
-}
-
 fn registry(bucket: &StoreBucket, engine: &LogEngine) -> Registry {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(ProcessCollector::new()));
@@ -232,32 +200,10 @@ fn advertised((listener, bound): (&Listener, &SocketAddr)) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// Where the bucket really is; it shows no secret.
-fn bucket_location(config: &BrokerConfig, data: &DataDirectory) -> BucketLocation {
-    match &config.bucket {
-        BucketLocation::Directory(path) => BucketLocation::Directory(inside(config, data, path)),
-        elsewhere => elsewhere.clone(),
-    }
-}
-
 fn bucket_place(location: &BucketLocation) -> String {
     match location {
         BucketLocation::Memory => "memory (forgotten at the end)".to_owned(),
         elsewhere => elsewhere.to_string(),
-    }
-}
-
-fn wal_directory(config: &BrokerConfig, data: &DataDirectory) -> PathBuf {
-    match &config.wal {
-        WalLocation::Directory(path) => inside(config, data, path),
-    }
-}
-
-/// What lies in the data directory, by its real path.
-fn inside(config: &BrokerConfig, data: &DataDirectory, path: &Path) -> PathBuf {
-    match path.strip_prefix(&config.data_dir) {
-        Ok(rest) => data.path().join(rest),
-        Err(_) => path.to_owned(),
     }
 }
 

@@ -6,26 +6,36 @@
 //! # Map
 //!
 //! - `arguments`, `settings`: command line and properties file to one configuration.
-//! - `lock`: one process per data directory.
-//! - `assembly`: opens everything in order, and closes it in the opposite one.
-//! - `serve`: the runtime, signals, exit codes.
+//! - `lock`: one process per data directory. `node`: what lives as long as the process.
+//! - `assembly`: opens one broker epoch in order, and closes it in the opposite one; `write_ahead`: its
+//!   log, and the logs it takes over; `standby`: waits while another process serves the cluster.
+//! - `serve`: the runtime, signals, joining again after a fence, exit codes. `backoff`: growing waits.
+//! - `doctor`, `inspect`, on a `place`: a look at what is stored.
 //! - `banner`, `failure`: what people read.
 //! - `telemetry`: logs on stderr. `allocator`: jemalloc and what it says.
 //!
 //! # Exit codes
 //!
 //! 0: stopped as asked. 1: could not start, or was cut short while stopping. 2: wrong arguments.
+//! 3: `doctor` or `inspect` has found something broken.
 //! 70: a part that guards data failed; everything acknowledged is durable.
 
 mod allocator;
 mod arguments;
 mod assembly;
+mod backoff;
 mod banner;
+mod doctor;
 mod failure;
+mod inspect;
 mod lock;
+mod node;
+mod place;
 mod serve;
 mod settings;
+mod standby;
 mod telemetry;
+mod write_ahead;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -37,11 +47,13 @@ use crate::failure::Failure;
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::Serve(arguments) => serve::run(&arguments),
-        Command::Configs => print(&broker::configuration_manual()),
+        Command::Serve(arguments) => serve::run(&arguments).map(|()| 0),
+        Command::Doctor(arguments) => crate::doctor::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Configs => print(&broker::configuration_manual()).map(|()| 0),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(exit_code) => ExitCode::from(exit_code),
         Err(failure) => {
             // Nobody may be reading; the exit code says it as well.
             let _ = writeln!(std::io::stderr(), "{failure}");

@@ -8,6 +8,7 @@
 //! | `fetch_sessions` | KIP-227, pure |
 //! | `hosting` | which partitions are open here, following the metadata |
 //! | `run_index` | the log's port to the metadata |
+//! | `peer` | asking another broker who it is |
 //! | `groups` | the shell around the pure group coordinator |
 //! | `configs` | the catalogue of Kafka's and our options, and what they resolve to |
 //!
@@ -33,6 +34,7 @@ mod hosting;
 mod listener;
 mod metrics;
 mod operations;
+mod peer;
 mod producer_ids;
 mod refusal;
 mod run_index;
@@ -44,4 +46,5 @@ pub use configs::{
     Property, SocketBuffers, WalLocation, configuration_manual, parse_properties,
 };
 pub use listener::ListenError;
+pub use peer::{Peer, ask_peer};
 pub use run_index::ClusterRunIndex;

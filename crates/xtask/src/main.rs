@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask tidy | messages | test | bench`.
+//! The project's own commands: `cargo xtask tidy | messages | test | sim | bench`.
 //!
 //! Owns: the command line. Does not own: product code, of which it knows nothing but the message definitions.
 #![expect(
@@ -16,6 +16,7 @@ mod messages;
 mod process;
 mod report;
 mod scenarios;
+mod sim;
 mod test;
 mod tidy;
 mod tools;
@@ -42,6 +43,8 @@ enum Command {
     },
     /// Run every test: format, tidiness, unit, property, simulation, fuzz-smoke and client tests.
     Test(test::Options),
+    /// Live simulated nodes on bad days, seed after seed.
+    Sim(sim::Options),
     /// Measure Aquifer and Apache Kafka side by side.
     Bench(bench::Options),
 }
@@ -61,6 +64,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Tidy => tidy::run(&workspace),
         Command::Messages { against } => messages::run(against.as_deref()),
+        Command::Sim(options) => sim::run(&options, &workspace),
         Command::Bench(options) => bench::run(&options, &workspace),
         Command::Test(options) => test::run(&options, &workspace),
     }

@@ -95,6 +95,8 @@ pub struct GroupConfig {
 /// Memory and pace of the log engine and the WAL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
+    /// What was not given is larger then: requests cost more than memory there.
+    pub wal_in_bucket: bool,
     pub flush_bytes: u64,
     pub flush_age: Duration,
     pub tail_cache_bytes: u64,
@@ -294,7 +296,7 @@ impl Resolver {
         let data_dir = PathBuf::from(self.text("aquifer.data.dir").unwrap_or_default());
         let bucket = locations::bucket(self.text("aquifer.bucket").as_deref(), &data_dir);
         let bucket = self.keep(bucket);
-        let wal = locations::wal(self.text("aquifer.wal").as_deref(), &data_dir);
+        let wal = locations::wal(self.text("aquifer.wal").as_deref(), &data_dir, bucket.as_ref());
         let wal = self.keep(wal);
         let request_bytes_max = self.size("socket.request.max.bytes");
         let request_memory_bytes = self.size("aquifer.request.memory.bytes");
@@ -308,7 +310,7 @@ impl Resolver {
         }
         let connections_per_address_overrides = self.connection_overrides();
         let groups = self.groups();
-        let log = self.log();
+        let log = self.log(wal == Some(WalLocation::Bucket));
         Some(BrokerConfig {
             node_id: BrokerId(self.int("node.id")),
             rack: self.text("broker.rack"),
@@ -411,15 +413,25 @@ impl Resolver {
         }
     }
 
-    fn log(&mut self) -> LogConfig {
-        if self.integer("aquifer.unflushed.bytes") < self.integer("aquifer.flush.bytes") {
+    fn log(&mut self, wal_in_bucket: bool) -> LogConfig {
+        let unset = LogOptions::new(BrokerId::default(), BrokerEpoch::default()).for_bucket_wal();
+        let sized = |name: &str, in_bucket: ByteCount| match self.fixed.contains_key(name) {
+            false if wal_in_bucket => in_bucket.0,
+            _ => self.bytes(name),
+        };
+        let flush_bytes = sized("aquifer.flush.bytes", unset.flush_bytes);
+        let tail_cache_bytes = sized("aquifer.tail.cache.bytes", unset.tail_cache_bytes);
+        let wal_queue_bytes = sized("aquifer.wal.queue.bytes", unset.wal.reserved_bytes_max);
+        let wal_group_bytes = sized("aquifer.wal.group.bytes", unset.wal.group_bytes_max);
+        if self.bytes("aquifer.unflushed.bytes") < flush_bytes {
             self.problems
                 .push("aquifer.unflushed.bytes must be at least aquifer.flush.bytes".to_owned());
         }
         LogConfig {
-            flush_bytes: self.bytes("aquifer.flush.bytes"),
+            wal_in_bucket,
+            flush_bytes,
             flush_age: self.milliseconds("aquifer.flush.age.ms"),
-            tail_cache_bytes: self.bytes("aquifer.tail.cache.bytes"),
+            tail_cache_bytes,
             block_cache_bytes: self.bytes("aquifer.block.cache.bytes"),
             read_ahead_bytes: self.bytes("aquifer.read.ahead.bytes"),
             lagging_reads_bytes: self.bytes("aquifer.lagging.reads.bytes"),
@@ -427,8 +439,8 @@ impl Resolver {
             cache_bytes: self.bytes("aquifer.cache.bytes"),
             index_cache_bytes: self.bytes("aquifer.index.cache.bytes"),
             unflushed_bytes: self.bytes("aquifer.unflushed.bytes"),
-            wal_queue_bytes: self.bytes("aquifer.wal.queue.bytes"),
-            wal_group_bytes: self.bytes("aquifer.wal.group.bytes"),
+            wal_queue_bytes,
+            wal_group_bytes,
             retention_check_interval: self.milliseconds("log.retention.check.interval.ms"),
             producer_expiration: self.milliseconds("producer.id.expiration.ms"),
             orphan_grace: self.milliseconds("aquifer.orphan.grace.ms"),

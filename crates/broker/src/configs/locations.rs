@@ -11,6 +11,8 @@ use bucket::BucketLocation;
 pub enum WalLocation {
     /// `file:DIRECTORY`, made if it is absent.
     Directory(PathBuf),
+    /// `bucket:`, in the bucket itself: no disk is needed.
+    Bucket,
 }
 
 pub(super) fn bucket(text: Option<&str>, data_dir: &Path) -> Result<BucketLocation, String> {
@@ -21,16 +23,23 @@ pub(super) fn bucket(text: Option<&str>, data_dir: &Path) -> Result<BucketLocati
     BucketLocation::parse(text).map_err(|error| format!("aquifer.bucket: {error}"))
 }
 
-pub(super) fn wal(text: Option<&str>, data_dir: &Path) -> Result<WalLocation, String> {
+/// Unset: beside a bucket that is a directory, a directory; else in the bucket, so that a broker on
+/// shared storage needs no disk.
+pub(super) fn wal(
+    text: Option<&str>,
+    data_dir: &Path,
+    bucket: Option<&BucketLocation>,
+) -> Result<WalLocation, String> {
     let Some(text) = text else {
-        return Ok(WalLocation::Directory(data_dir.join("wal")));
+        return Ok(match bucket {
+            Some(BucketLocation::Remote(_)) => WalLocation::Bucket,
+            _ => WalLocation::Directory(data_dir.join("wal")),
+        });
     };
     match text.split_once(':') {
         Some(("file", path)) if !path.is_empty() => Ok(WalLocation::Directory(directory(path))),
-        Some(("bucket", _)) => Err("aquifer.wal: a WAL on the bucket is not served yet; use \
-                                    file:DIRECTORY"
-            .to_owned()),
-        _ => Err(format!("aquifer.wal: {text:?} is not file:DIRECTORY")),
+        Some(("bucket", "")) => Ok(WalLocation::Bucket),
+        _ => Err(format!("aquifer.wal: {text:?} is neither file:DIRECTORY nor bucket:")),
     }
 }
 
@@ -48,7 +57,11 @@ mod tests {
         let home = Path::new("home");
         let inside = |name: &str| home.join(name);
         assert_eq!(bucket(None, home), Ok(BucketLocation::Directory(inside("bucket"))));
-        assert_eq!(wal(None, home), Ok(WalLocation::Directory(inside("wal"))));
+        assert_eq!(wal(None, home, None), Ok(WalLocation::Directory(inside("wal"))));
+        let remote = BucketLocation::parse("s3://b/p").expect("a location");
+        assert_eq!(wal(None, home, Some(&remote)), Ok(WalLocation::Bucket));
+        let local = BucketLocation::Directory(inside("bucket"));
+        assert_eq!(wal(None, home, Some(&local)), Ok(WalLocation::Directory(inside("wal"))));
     }
 
     #[test]
@@ -68,9 +81,11 @@ mod tests {
         }
         let secret = bucket(Some("s3://b?secret_access_key=hunter2"), home).expect_err("a secret");
         assert!(!secret.contains("hunter2"), "{secret}");
-        assert_eq!(wal(Some("file:w"), home), Ok(WalLocation::Directory(PathBuf::from("w"))));
-        for bad in ["", "bucket:", "memory:", "file:"] {
-            assert!(wal(Some(bad), home).is_err(), "{bad}");
+        let file = Ok(WalLocation::Directory(PathBuf::from("w")));
+        assert_eq!(wal(Some("file:w"), home, None), file);
+        assert_eq!(wal(Some("bucket:"), home, None), Ok(WalLocation::Bucket));
+        for bad in ["", "bucket:x", "memory:", "file:"] {
+            assert!(wal(Some(bad), home, None).is_err(), "{bad}");
         }
     }
 }

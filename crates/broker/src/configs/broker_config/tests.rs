@@ -142,6 +142,9 @@ fn the_log_engine_gets_what_was_told_and_its_own_defaults_are_ours() {
     assert_eq!(config.log.options(BrokerId(0), epoch), LogOptions::new(BrokerId(0), epoch));
     let config = resolve(&[("aquifer.flush.bytes", "2097152")]).expect("it resolves");
     assert_eq!(config.log.options(BrokerId(0), epoch).flush_bytes, ByteCount::mib(2));
+    let config = resolve(&[("aquifer.bucket", "s3://b/p")]).expect("it resolves");
+    let in_bucket = LogOptions::new(BrokerId(0), epoch).for_bucket_wal();
+    assert_eq!(config.log.options(BrokerId(0), epoch), in_bucket);
 }
 
 /// A legal value that is not the default, where one can be guessed from type and rule.

@@ -32,8 +32,9 @@ pub(super) const CONFIGS: &[Definition] = &[
     unset(
         "aquifer.wal",
         Kind::String,
-        "Where acknowledged records are made durable first: `file:DIRECTORY`. Unset: the directory \
-         `wal` in aquifer.data.dir.",
+        "Where acknowledged records are made durable first: `file:DIRECTORY`, or `bucket:` for the \
+         bucket itself. Unset: the directory `wal` in aquifer.data.dir beside a bucket that is a \
+         directory, else `bucket:`.",
     ),
     text(
         "aquifer.admin.listener",
@@ -44,7 +45,7 @@ pub(super) const CONFIGS: &[Definition] = &[
         "aquifer.flush.bytes",
         "67108864",
         "Records in the tail, in bytes, that start a flush to the bucket. Larger: fewer and larger \
-         objects, more memory and a longer recovery.",
+         objects, more memory and a longer recovery. Unset with a WAL in the bucket: 256 MiB.",
     )
     .rule(Rule::AtLeast(MIB)),
     long(
@@ -58,7 +59,7 @@ pub(super) const CONFIGS: &[Definition] = &[
         "aquifer.tail.cache.bytes",
         "67108864",
         "Memory for recent records, in bytes, over all partitions. Beyond it the tail is read from \
-         the WAL.",
+         the WAL. Unset with a WAL in the bucket: 320 MiB.",
     )
     .rule(Rule::AtLeast(MIB)),
     long(
@@ -123,14 +124,14 @@ pub(super) const CONFIGS: &[Definition] = &[
         "aquifer.wal.queue.bytes",
         "67108864",
         "Records waiting for the WAL, in bytes. Larger: longer bursts without pushing back, more \
-         memory and later acknowledgements.",
+         memory and later acknowledgements. Unset with a WAL in the bucket: 128 MiB.",
     )
     .rule(Rule::Between(MIB, 1 << 32)),
     long(
         "aquifer.wal.group.bytes",
         "8388608",
         "Most records made durable by one sync, in bytes. Larger: more throughput under load, more \
-         latency for who waits behind.",
+         latency for who waits behind. Unset with a WAL in the bucket: 16 MiB, written by one PUT.",
     )
     .rule(Rule::Between(64 * 1024, 1 << 30)),
     long(

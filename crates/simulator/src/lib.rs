@@ -11,7 +11,7 @@
 //! - `runner`: [`simulate`], one seed from the first life to the healed end.
 //! - `swarm`: what a seed draws: options, sizes of the workload, faults, how each life ends.
 //! - `world`: what outlives a process: disk, bucket, wall time.
-//! - `time`: the simulation's clock, and why it is not tokio's.
+//! - `time`: the metadata's wall clock, which is set forth and back.
 //! - `shelf`: the objects themselves, with simulated ages and writes that land after their writer died.
 //! - `node`: one life.
 //! - `workload`: the clients of one life.
@@ -32,9 +32,8 @@
 //! # How far a seed determines a run
 //!
 //! A seed fixes the options, the faults, what each client draws, the disk's and the lies' chances and
-//! all of time. It does not fix the order in which std's hash maps are walked, tokio's choice in an
-//! unbiased `select!`, nor the names and jitter that SlateDB draws by itself: those move requests
-//! among each other. So a failing seed nearly always fails again, at times only after some tries:
+//! all of time. It does not fix the order in which std's hash maps are walked, nor tokio's choice in an
+//! unbiased `select!`: those move requests among each other. So a failing seed nearly always fails again, at times only after some tries:
 //! `SIM_SEED=7 SIM_TIMES=20`.
 //!
 //! Deliberately absent: sockets and handlers (real clients test those), groups, more than one node.

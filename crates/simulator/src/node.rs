@@ -5,11 +5,12 @@
 
 use crate::shelf::Door;
 use crate::swarm::{BROKER, Plan};
+use crate::time::SteppedClock;
 use crate::world::World;
 use broker::ClusterRunIndex;
 use bucket::{LyingBucket, LyingStore};
 use cluster::{Controller, OpenError, RegisterBroker, StoreError, Topic, TopicChange};
-use environment::Environment;
+use environment::{Clock, Environment};
 use object_store::ObjectStore;
 use partition_log::wal::{FileWal, WalError};
 use partition_log::{LogEngine, LogSettings, PartitionLog, PartitionStart};
@@ -49,6 +50,7 @@ impl Opening {
         plan: &Plan,
         door: &Arc<Door>,
         environment: Environment,
+        metadata_clock: &Arc<SteppedClock>,
     ) -> Result<Opening, NotStarted> {
         let below = || Arc::<Door>::clone(door) as Arc<dyn ObjectStore>;
         let seed = environment.entropy.next_u64();
@@ -63,8 +65,10 @@ impl Opening {
         let faults = plan.metadata_faults.clone();
         let store = Arc::new(LyingStore::new(below(), seed, faults, &environment));
         let options = &world.swarm.metadata;
+        let clock = Arc::<SteppedClock>::clone(metadata_clock) as Arc<dyn Clock>;
+        let surroundings = Environment { clock, ..environment.clone() };
         let opened =
-            Controller::open(store, "meta", cluster_id.clone(), options, &environment).await;
+            Controller::open(store, "meta", cluster_id.clone(), options, &surroundings).await;
         let controller = match opened {
             Ok(controller) => controller,
             Err(OpenError::Store(StoreError::Unavailable(why))) => return Err(NotStarted(why)),

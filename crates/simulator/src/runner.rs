@@ -5,7 +5,7 @@ use crate::history::{History, Tally};
 use crate::node::{Node, NotStarted, Opening};
 use crate::shelf::Door;
 use crate::swarm::{End, Plan};
-use crate::time::{JumpingClock, Started};
+use crate::time::SteppedClock;
 use crate::workload::Clients;
 use crate::world::World;
 use environment::{Entropy, Environment, SeededEntropy};
@@ -52,18 +52,24 @@ fn live(world: &mut World, history: &RefCell<History>, plan: &Plan) {
     };
     tracing::info!(seed = world.seed, number, ?plan, "a life starts");
     world.disk.set_faults(plan.disk_faults.clone());
-    world.database.catch_up();
-    let (door, ended, database) = in_a_process(async {
-        let database = Started::now();
-        let clock = world.clock();
-        let environment = world.environment(&clock);
+    let (door, ended, ahead_ms) = in_a_process(async {
+        let environment = world.environment();
+        let clock = world.metadata_clock(&environment);
+        let wandering = async {
+            match world.swarm.clock_pause_max {
+                Some(pause) => {
+                    clock.wander(pause, SeededEntropy::new(world.chance.next_u64())).await
+                }
+                None => std::future::pending().await,
+            }
+        };
         let door = door(world, plan, &environment);
-        let surroundings = (environment.clone(), &*clock);
+        let surroundings = (environment.clone(), &clock);
         let life = work(world, history, plan, &door, surroundings, number);
         tokio::select! {
             biased;
             () = door.killed() => (),
-            () = clock.run() => (),
+            () = wandering => (),
             failure = environment.tasks.failed() => panic!("A9: a task panicked: {failure:?}"),
             started = life => if let Err(NotStarted(why)) = started {
                 tracing::info!(why, "not started");
@@ -71,9 +77,9 @@ fn live(world: &mut World, history: &RefCell<History>, plan: &Plan) {
             },
         }
         check_panics(&environment);
-        (door, environment.clock.wall(), database.elapsed())
+        (door, environment.clock.wall(), clock.ahead_ms())
     });
-    world.database.ended(database);
+    world.ahead_ms = ahead_ms;
     door.slam();
     world.disk.crash();
     world.pass_time(ended);
@@ -99,11 +105,11 @@ async fn work(
     history: &RefCell<History>,
     plan: &Plan,
     door: &Arc<Door>,
-    (environment, jumping): (Environment, &JumpingClock),
+    (environment, metadata_clock): (Environment, &Arc<SteppedClock>),
     number: u64,
 ) -> Result<(), NotStarted> {
-    let node = start(world, history, plan, door, environment).await?;
-    let clients = Clients::new(&node, &world.swarm, history, number, jumping);
+    let node = start(world, history, plan, door, environment, metadata_clock).await?;
+    let clients = Clients::new(&node, &world.swarm, history, number);
     let clock = Arc::clone(&node.environment.clock);
     let after = match plan.end {
         End::After(wait) | End::Stop(wait) => wait,
@@ -130,8 +136,9 @@ async fn start(
     plan: &Plan,
     door: &Arc<Door>,
     environment: Environment,
+    metadata_clock: &Arc<SteppedClock>,
 ) -> Result<Node, NotStarted> {
-    let opening = Opening::start(world, plan, door, environment).await?;
+    let opening = Opening::start(world, plan, door, environment, metadata_clock).await?;
     checker::metadata(&opening, history, &world.shelf).await;
     let node = opening.finish(world).await?;
     checker::logs(&node, history).await;
@@ -157,21 +164,20 @@ fn live_last(
     let plan = Plan::healed();
     tracing::info!(seed = world.seed, number, ?kind, "a healed life starts");
     world.disk.set_faults(plan.disk_faults.clone());
-    world.database.catch_up();
-    let (ended, database, done) = in_a_process(async {
-        let database = Started::now();
-        let clock = world.clock();
-        let environment = world.environment(&clock);
+    world.ahead_ms = 0; // Somebody has set the clock right.
+    let (ended, done) = in_a_process(async {
+        let environment = world.environment();
+        let clock = world.metadata_clock(&environment);
         let door = door(world, &plan, &environment);
         let life = async {
-            let node = start(world, history, &plan, &door, environment.clone()).await?;
-            let clients = Clients::new(&node, &world.swarm, history, number, &clock);
+            let node = start(world, history, &plan, &door, environment.clone(), &clock).await?;
+            let clients = Clients::new(&node, &world.swarm, history, number);
             let chance = SeededEntropy::new(world.chance.next_u64());
             let late = world.shelf.land_late_writes(&*node.environment.clock, &chance);
             let work = async {
                 match kind {
                     LastLife::Settles => settle(&node, &clients, history).await,
-                    LastLife::Waits => wait(world, &node, history, &clock).await,
+                    LastLife::Waits => wait(world, &node, history).await,
                 }
             };
             tokio::select! {
@@ -184,15 +190,13 @@ fn live_last(
         };
         let done = tokio::select! {
             biased;
-            () = clock.run() => Ok(()),
             failure = environment.tasks.failed() => panic!("A9: a task panicked: {failure:?}"),
             done = life => done,
             () = environment.clock.sleep(HEALED_MAX) => panic!("A9: healed, and yet not done"),
         };
         check_panics(&environment);
-        (environment.clock.wall(), database.elapsed(), done)
+        (environment.clock.wall(), done)
     });
-    world.database.ended(database);
     world.disk.crash(); // A clean stop leaves nothing unsynced.
     world.wall = Timestamp(ended.0 + 1);
     done
@@ -217,7 +221,7 @@ async fn settle(node: &Node, clients: &Clients<'_>, history: &RefCell<History>) 
     assert_eq!(unflushed, 0, "A9: healed, and yet not flushed");
 }
 
-async fn wait(world: &World, node: &Node, history: &RefCell<History>, clock: &JumpingClock) {
+async fn wait(world: &World, node: &Node, history: &RefCell<History>) {
     for partition in history.borrow().partitions.keys() {
         let offsets = node.engine.partition(*partition).expect("hosted").offsets();
         assert_eq!(offsets.committed_end, offsets.end, "a clean stop leaves nothing in the WAL");
@@ -225,9 +229,7 @@ async fn wait(world: &World, node: &Node, history: &RefCell<History>, clock: &Ju
     let log = &world.swarm.log;
     let graces = log.orphan_grace + log.collection_grace;
     let looks = log.orphan_interval + log.collection_interval + log.retention_check_interval;
-    clock.hurry(true);
     node.environment.clock.sleep(2 * (graces + 2 * looks)).await;
-    clock.hurry(false);
     let young = log.collection_grace + 4 * log.collection_interval;
     checker::no_leftovers(node, &world.shelf, young);
     checker::logs(node, history).await;

@@ -4,13 +4,11 @@
 //! were under way at a kill and land later, or never.
 //! Does not own: lies (`bucket::LyingStore`, in front of a door).
 //!
-//! Ages: data segments carry the simulation's wall time, for the log's sweep. All other objects carry
-//! the real time plus what has passed in their life, because SlateDB's collector compares them with
-//! its own clock, which starts at the real time and follows the runtime's.
+//! Ages: every object carries the simulation's right wall time, whatever the machine's clock says.
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use environment::{Clock, Entropy, SeededEntropy, StopToken, SystemClock};
+use environment::{Clock, Entropy, SeededEntropy, StopToken};
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use object_store::memory::InMemory;
@@ -32,17 +30,10 @@ const LATE_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(crate) struct Shelf {
     memory: InMemory,
-    /// Leaf lock around a map.
-    stamps: Mutex<BTreeMap<Path, Stamp>>,
+    /// When each object was written. Leaf lock around a map.
+    stamps: Mutex<BTreeMap<Path, Timestamp>>,
     /// Of processes that are dead. Leaf lock around a list.
     late: Mutex<Vec<Write>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Stamp {
-    Wall(Timestamp),
-    /// So much later than the real clock said.
-    After(Duration),
 }
 
 /// A write on its way.
@@ -55,10 +46,6 @@ struct Write {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn elapsed(clock: &SystemClock) -> Duration {
-    Duration::from_micros(clock.now().0)
 }
 
 impl Shelf {
@@ -78,41 +65,27 @@ impl Shelf {
         (bytes.len() as u64 == range.end - range.start).then_some(bytes)
     }
 
-    async fn apply(
-        &self,
-        write: Write,
-        clock: &dyn Clock,
-        database_elapsed: Duration,
-    ) -> Result<PutResult> {
+    async fn apply(&self, write: Write, clock: &dyn Clock) -> Result<PutResult> {
         let Write { path, payload, options } = write;
-        let stamp = match path.as_ref().starts_with("data/") {
-            true => Stamp::Wall(clock.wall()),
-            false => Stamp::After(database_elapsed),
-        };
         let put = self.memory.put_opts(&path, payload, options).await?;
-        lock(&self.stamps).insert(path, stamp);
+        lock(&self.stamps).insert(path, clock.wall());
         Ok(put)
     }
 
     fn stamped(&self, mut meta: ObjectMeta) -> ObjectMeta {
-        match lock(&self.stamps).get(&meta.location) {
-            Some(Stamp::After(elapsed)) => meta.last_modified += *elapsed,
-            Some(Stamp::Wall(at)) => {
-                let later = at.0 - meta.last_modified.timestamp_millis();
-                let distance = Duration::from_millis(later.unsigned_abs());
-                match later < 0 {
-                    true => meta.last_modified -= distance,
-                    false => meta.last_modified += distance,
-                }
+        if let Some(at) = lock(&self.stamps).get(&meta.location) {
+            let later = at.0 - meta.last_modified.timestamp_millis();
+            let distance = Duration::from_millis(later.unsigned_abs());
+            match later < 0 {
+                true => meta.last_modified -= distance,
+                false => meta.last_modified += distance,
             }
-            None => (),
         }
         meta
     }
 
     /// What processes before this one had sent and the store had not taken yet: it takes it now.
     pub(crate) async fn land_late_writes(&self, clock: &dyn Clock, chance: &SeededEntropy) {
-        let database = SystemClock::new();
         let mut late: Vec<_> = lock(&self.late)
             .drain(..)
             .map(|write| (chance.below(LATE_MAX.as_micros() as u64), write))
@@ -123,7 +96,7 @@ impl Shelf {
             clock.sleep_until(start.plus(Duration::from_micros(at))).await;
             tracing::debug!(path = %write.path, "a dead process's write lands");
             // Refused or taken: nobody hears of it.
-            let _ = self.apply(write, clock, elapsed(&database)).await;
+            let _ = self.apply(write, clock).await;
         }
     }
 }
@@ -133,8 +106,6 @@ impl Shelf {
 pub(crate) struct Door {
     shelf: Arc<Shelf>,
     clock: Arc<dyn Clock>,
-    /// Follows the runtime's time, as SlateDB's does.
-    database_clock: SystemClock,
     chance: SeededEntropy,
     latency_max: Duration,
     killed: StopToken,
@@ -161,7 +132,6 @@ impl Door {
         Door {
             shelf: Arc::clone(shelf),
             clock: Arc::clone(clock),
-            database_clock: SystemClock::new(),
             chance: SeededEntropy::new(seed),
             latency_max,
             killed: StopToken::new(),
@@ -189,7 +159,7 @@ impl Door {
     }
 
     async fn apply(&self, write: Write) -> Result<PutResult> {
-        self.shelf.apply(write, &*self.clock, elapsed(&self.database_clock)).await
+        self.shelf.apply(write, &*self.clock).await
     }
 
     async fn wait(&self) {

@@ -39,6 +39,8 @@ pub(crate) struct Swarm {
     pub(crate) log: LogOptions,
     pub(crate) wal: FileWalOptions,
     pub(crate) metadata: StoreOptions,
+    /// Between two steps of the metadata's wall clock, if it is stepped at all.
+    pub(crate) clock_pause_max: Option<Duration>,
 }
 
 /// How one life goes.
@@ -95,6 +97,7 @@ impl Swarm {
             log: log_options(chance),
             wal,
             metadata,
+            clock_pause_max: (chance.below(3) != 0).then(|| ms(chance, 10, 3000)),
         }
     }
 }

@@ -5,7 +5,6 @@ use crate::checker::{self, topic_name};
 use crate::history::{History, Sent, TopicFacts};
 use crate::node::{Node, RETENTION_MS};
 use crate::swarm::Swarm;
-use crate::time::JumpingClock;
 use cluster::{SubmitError, Topic};
 use environment::{Entropy, SeededEntropy};
 use futures::future::{BoxFuture, FutureExt, LocalBoxFuture, join_all};
@@ -33,7 +32,6 @@ pub(crate) struct Clients<'a> {
     pub(crate) history: &'a RefCell<History>,
     /// The number of this life.
     pub(crate) life: u64,
-    clock: &'a JumpingClock,
     resting: Cell<bool>,
 }
 
@@ -51,9 +49,8 @@ impl<'a> Clients<'a> {
         swarm: &'a Swarm,
         history: &'a RefCell<History>,
         life: u64,
-        clock: &'a JumpingClock,
     ) -> Clients<'a> {
-        Clients { node, swarm, history, life, clock, resting: Cell::new(false) }
+        Clients { node, swarm, history, life, resting: Cell::new(false) }
     }
 
     /// All clients, for ever.
@@ -339,9 +336,7 @@ impl<'a> Clients<'a> {
         loop {
             self.sleep(Duration::from_millis(200 + chance.below(2000))).await;
             self.resting.set(true);
-            self.clock.hurry(true);
             self.sleep(Duration::from_secs(1 + chance.below(240))).await;
-            self.clock.hurry(false);
             self.resting.set(false);
         }
     }

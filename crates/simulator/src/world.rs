@@ -2,8 +2,8 @@
 
 use crate::shelf::Shelf;
 use crate::swarm::Swarm;
-use crate::time::{DatabaseTime, JumpingClock};
-use environment::{Clock, Entropy, Environment, SeededEntropy, TaskGroup};
+use crate::time::SteppedClock;
+use environment::{Clock, Entropy, Environment, SeededEntropy, SimulatedClock, TaskGroup};
 use partition_log::volume::MemoryVolume;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,8 @@ pub(crate) struct World {
     pub(crate) shelf: Arc<Shelf>,
     /// When the next life starts.
     pub(crate) wall: Timestamp,
-    pub(crate) database: DatabaseTime,
+    /// How far the metadata's clock is ahead then.
+    pub(crate) ahead_ms: i64,
 }
 
 impl World {
@@ -29,28 +30,21 @@ impl World {
         let chance = SeededEntropy::new(seed);
         let swarm = Swarm::draw(&chance);
         let disk = MemoryVolume::new(&Environment::simulated(chance.next_u64()));
-        World {
-            seed,
-            chance,
-            swarm,
-            disk,
-            shelf: Arc::default(),
-            wall: START,
-            database: DatabaseTime::default(),
-        }
+        World { seed, chance, swarm, disk, shelf: Arc::default(), wall: START, ahead_ms: 0 }
     }
 
-    pub(crate) fn clock(&self) -> Arc<JumpingClock> {
-        Arc::new(JumpingClock::starting_at(self.wall))
-    }
-
-    /// A new process's surroundings.
-    pub(crate) fn environment(&self, clock: &Arc<JumpingClock>) -> Environment {
+    /// A new process's surroundings. Call it inside the process's runtime.
+    pub(crate) fn environment(&self) -> Environment {
         Environment {
-            clock: Arc::<JumpingClock>::clone(clock) as Arc<dyn Clock>,
+            clock: Arc::new(SimulatedClock::starting_at(self.wall)),
             entropy: Arc::new(SeededEntropy::new(self.chance.next_u64())),
             tasks: TaskGroup::new("life"),
         }
+    }
+
+    /// The clock that the metadata goes by, in a process with these surroundings.
+    pub(crate) fn metadata_clock(&self, environment: &Environment) -> Arc<SteppedClock> {
+        Arc::new(SteppedClock::new(Arc::<dyn Clock>::clone(&environment.clock), self.ahead_ms))
     }
 
     /// Between two lives.

@@ -82,8 +82,20 @@ impl Machine {
 
     async fn create(&mut self, controller: &Controller, count: usize) {
         for _ in 0..count {
-            create(controller, &format!("t{}", self.created)).await.expect("answered");
+            self.answered(create(controller, &format!("t{}", self.created))).await;
             self.created += 1;
+        }
+    }
+
+    async fn register(&self, controller: &Controller) {
+        self.answered(register(controller)).await;
+    }
+
+    async fn answered(&self, asked: impl Future<Output = Result<(), SubmitError>>) {
+        tokio::select! {
+            biased;
+            answer = asked => answer.expect("answered"),
+            () = self.clock.sleep(HOUR) => panic!("A9: not answered within an hour"),
         }
     }
 }
@@ -92,7 +104,7 @@ impl Machine {
 async fn a_wall_clock_set_back_while_running_stops_nothing() {
     let mut machine = Machine::new(1);
     let controller = machine.open().await;
-    register(&controller).await.expect("answered");
+    machine.register(&controller).await;
     for step in [-HOUR_MS, -HOUR_MS, -YEAR_MS, 10 * YEAR_MS, -20 * YEAR_MS, -1000 * YEAR_MS] {
         machine.create(&controller, 40).await;
         machine.step(step);
@@ -114,7 +126,7 @@ async fn a_wall_clock_set_back_between_two_lives_refuses_no_start() {
         let mut machine = Machine::new(seed);
         for step in [-HOUR_MS, YEAR_MS, -YEAR_MS, -10, -50 * YEAR_MS, 3 * HOUR_MS, -3 * HOUR_MS] {
             let controller = machine.open().await;
-            register(&controller).await.expect("answered");
+            machine.register(&controller).await;
             machine.create(&controller, 60).await;
             machine.clock.sleep(Duration::from_secs(5)).await;
             machine.create(&controller, 1).await;
@@ -131,16 +143,16 @@ async fn a_wall_clock_set_back_between_two_lives_refuses_no_start() {
 async fn a_year_ahead_and_back_is_survived_by_another_controller_too() {
     let mut machine = Machine::new(3);
     let first = machine.open().await;
-    register(&first).await.expect("answered");
+    machine.register(&first).await;
     machine.create(&first, 30).await;
     machine.step(YEAR_MS);
     // Another process, which believes the clock and writes with it.
     let second = machine.open().await;
-    register(&second).await.expect("answered");
+    machine.register(&second).await;
     machine.create(&second, 30).await;
     machine.step(-YEAR_MS);
     let third = machine.open().await;
-    register(&third).await.expect("answered");
+    machine.register(&third).await;
     machine.create(&third, 30).await;
     assert_eq!(create(&second, "late").await, Err(SubmitError::Fenced));
     machine.open().await;
@@ -154,7 +166,7 @@ async fn any_walk_of_the_wall_clock_is_survived() {
         let chance = SeededEntropy::new(seed);
         for _ in 0..8 {
             let controller = machine.open().await;
-            register(&controller).await.expect("answered");
+            machine.register(&controller).await;
             for _ in 0..10 {
                 machine.create(&controller, chance.below(12) as usize).await;
                 let far = [10, 1000, 60_000, HOUR_MS, YEAR_MS][chance.below(5) as usize];
@@ -173,7 +185,7 @@ async fn any_walk_of_the_wall_clock_is_survived() {
 async fn an_idle_controller_notices_that_it_is_fenced() {
     let machine = Machine::new(5);
     let first = machine.open().await;
-    register(&first).await.expect("answered");
+    machine.register(&first).await;
     assert_eq!(first.health(), ControllerHealth::Healthy);
     let fenced = first.fenced();
     assert!(!fenced.is_stopped());
@@ -198,7 +210,7 @@ async fn an_idle_controller_notices_that_it_is_fenced() {
 async fn a_busy_controller_notices_that_it_is_fenced() {
     let machine = Machine::new(6);
     let first = machine.open().await;
-    register(&first).await.expect("answered");
+    machine.register(&first).await;
     let _second = machine.open().await;
     assert_eq!(create(&first, "late").await, Err(SubmitError::Fenced));
     assert!(first.fenced().is_stopped());

@@ -31,9 +31,10 @@
 //!
 //! # How far a seed determines a run
 //!
-//! A seed fixes the options, the faults, what each client draws, the disk's and the lies' chances and
-//! all of time. It does not fix the order in which std's hash maps are walked, nor tokio's choice in an
-//! unbiased `select!`: those move requests among each other. So a failing seed nearly always fails again, at times only after some tries:
+//! A seed fixes the options, the faults, what each client draws, the disk's and the lies' chances, the
+//! names and jitter that SlateDB draws, and all of time. It does not fix the order in which std's hash
+//! maps are walked, nor tokio's choice in an unbiased `select!`: those move requests among each other.
+//! So a failing seed nearly always fails again, at times only after some tries:
 //! `SIM_SEED=7 SIM_TIMES=20`.
 //!
 //! Deliberately absent: sockets and handlers (real clients test those), groups, more than one node.

@@ -48,7 +48,7 @@ use crate::failure::Failure;
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(&arguments).map(|()| 0),
-        Command::Doctor(arguments) => crate::doctor::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Configs => print(&broker::configuration_manual()).map(|()| 0),
     };

@@ -64,7 +64,12 @@ pub async fn claim(
     }
 }
 
-async fn read(bucket: &dyn Bucket) -> Result<Option<ClusterMarker>, MarkerError> {
+/// Reads the bucket's marker. `None` where no broker has ever started.
+///
+/// # Errors
+///
+/// See [`MarkerError`].
+pub async fn read(bucket: &dyn Bucket) -> Result<Option<ClusterMarker>, MarkerError> {
     let key = Key::new(MARKER);
     match bucket.get_suffix(&key, MARKER_BYTES_MAX, Purpose::Cluster).await {
         Ok(suffix) if MARKER_BYTES_MAX < suffix.object_length => Err(MarkerError::Damaged {

@@ -18,6 +18,8 @@ use vocabulary::{Offset, ProducerId, Timestamp};
 
 mod format;
 
+pub use format::ProducerSnapshot;
+
 /// Kafka's number, on which clients with five requests in flight rely.
 pub(crate) const BATCHES_MAX: usize = 5;
 

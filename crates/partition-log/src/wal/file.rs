@@ -32,7 +32,7 @@ use std::time::Duration;
 use vocabulary::{ByteCount, Tick};
 
 /// Segments start at multiples of this: the page of the kernel and of most disks.
-pub(super) const FRAME_BYTES: u64 = WRITE_ALIGNMENT_BYTES;
+pub const FRAME_BYTES: u64 = WRITE_ALIGNMENT_BYTES;
 
 /// How a log lies in files.
 #[derive(Debug, Clone, PartialEq, Eq)]

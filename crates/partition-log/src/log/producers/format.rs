@@ -11,7 +11,7 @@
 //!
 //! An empty table is no bytes at all.
 
-use super::{BATCHES_MAX, Producer, ProducerTable, SeenBatch};
+use super::{BATCHES_MAX, Producer, ProducerState, ProducerTable, SeenBatch};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::collections::{HashMap, VecDeque};
 use vocabulary::{Offset, ProducerId, Timestamp};
@@ -83,6 +83,28 @@ impl ProducerTable {
             true => Ok(ProducerTable { producers }),
             false => Err(malformed("bytes behind the last producer")),
         }
+    }
+}
+
+/// What a stored snapshot of a partition's producers says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProducerSnapshot {
+    pub producers: Vec<ProducerState>,
+    /// Behind the last batch that any of them is known by: never above what the snapshot is as of.
+    pub end: Offset,
+}
+
+impl ProducerSnapshot {
+    /// Reads a snapshot's bytes, as a segment's index or the metadata keeps them.
+    ///
+    /// # Errors
+    ///
+    /// Why they are none.
+    pub fn read(bytes: &[u8]) -> Result<ProducerSnapshot, String> {
+        let table = ProducerTable::decode(bytes).map_err(|error| error.to_string())?;
+        let batches = table.producers.values().flat_map(|it| &it.batches);
+        let end = batches.map(SeenBatch::end_offset).max().unwrap_or(Offset::ZERO);
+        Ok(ProducerSnapshot { producers: table.states(), end })
     }
 }
 

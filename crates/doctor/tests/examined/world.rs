@@ -1,0 +1,224 @@
+//! A cluster with a past: flushed data, a log that was taken over, an open log with a tail.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use broker::ClusterRunIndex;
+use bucket::{Bucket, StoreBucket, StoreOptions};
+use cluster::{Controller, MetadataInspection, RegisterBroker, WalKind};
+use doctor::{DoctorOptions, Place, Report};
+use environment::{Environment, SimulatedClock};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use partition_log::wal::ledger::{WalId, WalLedger};
+use partition_log::wal::{BucketWal, BucketWalOptions, adopt_logs};
+use partition_log::{LogEngine, LogOptions, LogSettings, PartitionLog, PartitionStart};
+use protocol::records::{Batch, BatchBuilder, Compression};
+use vocabulary::{BrokerEpoch, BrokerId, Partition, ProducerId, Timestamp};
+
+pub(crate) const METADATA: &str = "meta";
+
+/// Acknowledged one by one, so that each is a WAL segment: more than a writer has in flight.
+pub(crate) const TAIL_BATCHES: i32 = 24;
+
+/// What is in the bucket, and what it was built with.
+pub(crate) struct World {
+    store: InMemory,
+    environment: Environment,
+    pub(crate) first: WalId,
+    pub(crate) second: WalId,
+}
+
+struct Life {
+    controller: Controller,
+    engine: Arc<LogEngine>,
+    id: WalId,
+}
+
+impl World {
+    /// Two lives of a broker: the first one ends without a goodbye.
+    pub(crate) async fn build() -> World {
+        let environment = Environment::simulated(1);
+        let store = Arc::new(InMemory::new());
+        let shared: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(&store);
+        let bucket = Arc::new(StoreBucket::new(shared, StoreOptions::remote(), &environment));
+        bucket::claim(&*bucket, &*environment.entropy).await.expect("a marker");
+        let first = Life::start(&bucket, &environment).await;
+        let created = first.controller.create_topic("orders", 2, BTreeMap::new()).await;
+        created.expect("decided").expect("a new name");
+        for (index, log) in first.host().into_iter().enumerate() {
+            for sequence in 0..6 {
+                acked(&log, produced(index as i64, sequence)).await;
+            }
+        }
+        first.engine.flush_all().await;
+        for (index, log) in first.engine.partitions().into_iter().enumerate() {
+            for sequence in 0..3 {
+                acked(&log, produced(10 + index as i64, sequence)).await;
+            }
+        }
+        let second = Life::start(&bucket, &environment).await;
+        let logs = second.host();
+        for sequence in 0..TAIL_BATCHES {
+            acked(&logs[0], produced(20, sequence)).await;
+        }
+        let ids = (first.id, second.id);
+        World { store: store.fork(), environment, first: ids.0, second: ids.1 }
+    }
+
+    /// A copy of the bucket, to be damaged.
+    pub(crate) fn copy(&self) -> Damaged {
+        Damaged { store: Arc::new(self.store.fork()), environment: self.environment.clone() }
+    }
+}
+
+impl Life {
+    async fn start(bucket: &Arc<StoreBucket>, environment: &Environment) -> Life {
+        let environment = environment.child("life");
+        let options = cluster::StoreOptions::default();
+        let store = bucket.object_store();
+        let controller =
+            Controller::open(store, METADATA, "cluster".into(), &options, &environment).await;
+        let controller = controller.expect("opened");
+        let broker = BrokerId(1);
+        let command = RegisterBroker {
+            id: broker,
+            host: "h".into(),
+            port: 9092,
+            rack: None,
+            wal: WalKind::Bucket,
+            takes_over: Vec::new(),
+        };
+        let epoch: BrokerEpoch = controller.register_broker(command).await.expect("registered");
+        let id = WalId { broker, epoch };
+        let runs = Arc::new(ClusterRunIndex::new(controller.clone(), broker, epoch));
+        let shared: Arc<dyn Bucket> = Arc::<StoreBucket>::clone(bucket);
+        adopt_logs(&*shared, &*runs, &*runs, id, &environment).await.expect("adopted");
+        let ledger: Arc<dyn WalLedger> = Arc::<ClusterRunIndex>::clone(&runs);
+        let options = BucketWalOptions::default();
+        let wal = BucketWal::new(id, options, Arc::clone(&shared), ledger, &environment);
+        let options = LogOptions::new(broker, epoch);
+        let engine = LogEngine::open(options, Arc::new(wal), shared, runs, environment).await;
+        Life { controller, engine: engine.expect("opened"), id }
+    }
+
+    /// The logs of all partitions, by index.
+    fn host(&self) -> Vec<Arc<PartitionLog>> {
+        let view = self.controller.view();
+        let mut logs = Vec::new();
+        for topic in view.topics() {
+            for (index, info) in (0..).zip(&topic.partitions) {
+                let partition = Partition { topic: topic.id, index };
+                let progress = view.progress(partition).expect("it exists");
+                let start = PartitionStart {
+                    partition,
+                    leader_epoch: info.leader_epoch,
+                    log_start: progress.log_start,
+                    committed_end: progress.committed_end,
+                    epochs: progress.epochs,
+                };
+                logs.push(self.engine.host(start, Arc::new(LogSettings::default())));
+            }
+        }
+        logs
+    }
+}
+
+fn produced(producer: i64, sequence: i32) -> Batch {
+    let producer = Some((ProducerId(producer), 0, sequence));
+    let mut builder = BatchBuilder::new(Compression::None, producer);
+    let value = [sequence as u8; 300];
+    builder.push(Timestamp(1_767_225_600_000), None, Some(&value), &[]);
+    builder.build()
+}
+
+async fn acked(log: &PartitionLog, batch: Batch) {
+    let appended = log.append(batch, None).await.expect("taken");
+    appended.durable.await.expect("durable");
+}
+
+/// A bucket of its own.
+pub(crate) struct Damaged {
+    store: Arc<InMemory>,
+    environment: Environment,
+}
+
+impl Damaged {
+    /// The keys below a prefix, in order.
+    pub(crate) async fn keys(&self, prefix: &str) -> Vec<String> {
+        let listed = self.store.list_with_delimiter(Some(&Path::from(prefix))).await;
+        let listed = listed.expect("memory answers");
+        let mut keys: Vec<String> =
+            listed.objects.iter().map(|it| it.location.to_string()).collect();
+        for below in listed.common_prefixes {
+            keys.extend(Box::pin(self.keys(below.as_ref())).await);
+        }
+        keys.sort();
+        keys
+    }
+
+    pub(crate) async fn bytes(&self, key: &str) -> Vec<u8> {
+        let found = self.store.get(&Path::from(key)).await.expect("it exists");
+        found.bytes().await.expect("memory answers").to_vec()
+    }
+
+    pub(crate) async fn write(&self, key: &str, bytes: Vec<u8>) {
+        self.store.put(&Path::from(key), bytes.into()).await.expect("memory takes all");
+    }
+
+    pub(crate) async fn delete(&self, key: &str) {
+        self.store.delete(&Path::from(key)).await.expect("it exists");
+    }
+
+    /// Flips a bit: `at` from the start, or from the end if negative.
+    pub(crate) async fn flip(&self, key: &str, at: i64) {
+        let mut bytes = self.bytes(key).await;
+        let at = if at < 0 { bytes.len() as i64 + at } else { at };
+        bytes[at as usize] ^= 1;
+        self.write(key, bytes).await;
+    }
+
+    pub(crate) async fn examine(&self, options: &DoctorOptions) -> Report {
+        self.examine_in(&self.environment, options).await
+    }
+
+    /// Long after everything was written: by the clock of the doctor, all objects are old.
+    pub(crate) async fn examine_late(&self) -> Report {
+        let clock = Arc::new(SimulatedClock::starting_at(Timestamp(9_000_000_000_000)));
+        let environment = Environment { clock, ..self.environment.clone() };
+        self.examine_in(&environment, &DoctorOptions::default()).await
+    }
+
+    pub(crate) async fn examine_in(
+        &self,
+        environment: &Environment,
+        options: &DoctorOptions,
+    ) -> Report {
+        let (bucket, metadata) = self.open(environment).await;
+        let place =
+            Place { bucket: &bucket, metadata: &metadata, wal_directory: None, environment };
+        let report = doctor::examine(&place, options).await.expect("everything answers");
+        metadata.close().await;
+        report
+    }
+
+    pub(crate) async fn inspect(&self, subject: &doctor::Subject) -> (bool, Vec<doctor::Row>) {
+        let (bucket, metadata) = self.open(&self.environment).await;
+        let environment = &self.environment;
+        let place =
+            Place { bucket: &bucket, metadata: &metadata, wal_directory: None, environment };
+        let mut rows = Vec::new();
+        let inspected = doctor::inspect(&place, subject, &mut rows).await.expect("it answers");
+        metadata.close().await;
+        (inspected.is_broken, rows)
+    }
+
+    async fn open(&self, environment: &Environment) -> (StoreBucket, MetadataInspection) {
+        let store: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(&self.store);
+        let bucket = StoreBucket::new(store, StoreOptions::remote(), environment);
+        let opened = MetadataInspection::open(bucket.object_store(), METADATA, environment).await;
+        let metadata = opened.expect("it can be read").expect("it is there");
+        (bucket, metadata)
+    }
+}

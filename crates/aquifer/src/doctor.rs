@@ -4,7 +4,7 @@
 
 use std::io::{self, Write};
 
-use doctor::{DoctorOptions, Report, RowSink, RowWriter};
+use doctor::{DoctorError, DoctorOptions, Report, RowSink, RowWriter};
 
 use crate::arguments::DoctorArguments;
 use crate::failure::Failure;
@@ -21,9 +21,12 @@ pub(crate) fn run(arguments: &DoctorArguments) -> Result<u8, Failure> {
         // Boxed: it holds pages of everything that it compares.
         let examined = Box::pin(doctor::examine(&opened.place(), &options)).await;
         opened.close().await;
-        examined.map_err(|error| {
-            Failure::open(format!("the examination is not complete: {error}"))
-                .advise("Run it again; with a running broker, objects may go while they are looked at.")
+        examined.map_err(|error| match error {
+            DoctorError::Metadata(error) => place::unreadable(&error),
+            DoctorError::Bucket(_) | DoctorError::Volume { .. } => {
+                Failure::open(format!("the examination is not complete: {error}"))
+                    .advise("Run it again; beside a running broker, objects may go meanwhile.")
+            }
         })
     })?;
     printed(show(&report, arguments.json))?;

@@ -54,6 +54,7 @@ fn exit_code(inspected: Result<Inspected, InspectError>) -> Result<u8, Failure> 
         Ok(Inspected { is_broken: true }) => Ok(FOUND),
         Ok(Inspected { is_broken: false }) => Ok(0),
         Err(InspectError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
+        Err(InspectError::Metadata(error)) => Err(place::unreadable(&error)),
         Err(error) => Err(Failure::open(error.to_string())),
     }
 }

@@ -13,6 +13,7 @@ use environment::Environment;
 
 use crate::arguments::{PlaceArguments, ServeArguments};
 use crate::assembly::METADATA_PATH;
+use crate::doctor::FOUND;
 use crate::failure::Failure;
 use crate::settings;
 
@@ -36,11 +37,15 @@ impl Opened {
         let location = &config.bucket;
         match location {
             BucketLocation::Memory => {
-                return Err(Failure::open("the bucket is in a broker's memory: only it can look there"));
+                return Err(Failure::open(
+                    "the bucket is in a broker's memory: only it can look there",
+                ));
             }
             BucketLocation::Directory(path) if !path.is_dir() => {
                 return Err(Failure::open(format!("there is no bucket in {}", path.display()))
-                    .advise("Say where it is with --config FILE or --set aquifer.bucket=LOCATION."));
+                    .advise(
+                        "Say where it is with --config FILE or --set aquifer.bucket=LOCATION.",
+                    ));
             }
             BucketLocation::Directory(_) | BucketLocation::Remote(_) => (),
         }
@@ -89,11 +94,23 @@ async fn open_metadata(
         match MetadataInspection::open(store, METADATA_PATH, environment).await {
             Ok(opened) => return Ok(opened),
             Err(StoreError::Unavailable(_)) if attempt < OPENS_MAX => attempt += 1,
-            Err(error) => {
-                return Err(Failure::open(format!("the metadata cannot be read: {error}")));
-            }
+            Err(error) => return Err(unreadable(&error)),
         }
         environment.clock.sleep(OPEN_AGAIN_AFTER).await;
+    }
+}
+
+/// Metadata that cannot be read: damaged, which is a finding, or not answered for.
+pub(crate) fn unreadable(error: &StoreError) -> Failure {
+    let mut failure = Failure::open(format!("the metadata cannot be read: {error}"));
+    match error {
+        StoreError::Corrupt { .. } => {
+            failure.exit_code = FOUND;
+            failure.advise(
+                "Keep a copy of the bucket's `meta` prefix before a broker is started on it.",
+            )
+        }
+        StoreError::Fenced | StoreError::Unavailable(_) => failure.advise("Run it again."),
     }
 }
 

@@ -77,7 +77,14 @@ pub(crate) async fn examine(
     };
     look.check_index(known, &index);
     if is_deep {
-        look.check_bytes(bucket, known.runs, &index).await?;
+        match look.check_bytes(bucket, known.runs, &index).await {
+            // Collected under our hands, which another look tells from damage.
+            Err(BucketError::NotFound { .. } | BucketError::OutOfRange { .. }) => {
+                let what = format!("the object has disappeared; {}", places(known.runs));
+                look.find(None, what, RESTORE);
+            }
+            checked => checked?,
+        }
     }
     Ok(look.examined)
 }

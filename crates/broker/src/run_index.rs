@@ -3,18 +3,22 @@
 //! Two rooms that do not know each other meet here; their types are converted, nothing is decided.
 
 use async_trait::async_trait;
-use cluster::{CommitRefusal, CommitRuns, Controller, Run, SubmitError};
-use partition_log::run_index::{
-    GarbageSegment, RefusalReason, RunCommit, RunDescription, RunIndex, RunIndexError, RunRefusal,
+use cluster::{
+    AdoptRuns, CommitRefusal, CommitRuns, Controller, RefusedRun, Registration, ReplaceRuns, Run,
+    RunsOfSegment, SubmitError, WalError,
 };
+use partition_log::run_index::{
+    Adoption, GarbageSegment, KeptProducers, RefusalReason, Replacement, RunCommit, RunDescription,
+    RunIndex, RunIndexError, RunRefusal,
+};
+use partition_log::wal::ledger::{WalId, WalKind, WalLedger, WalRecord};
 use vocabulary::{BrokerEpoch, BrokerId, Offset, Partition, SegmentName};
 
-/// One broker's access to the runs, in the epoch it registered with.
+/// One broker's access to the runs and logs, in the epoch it registered with.
 #[derive(Debug)]
 pub struct ClusterRunIndex {
     controller: Controller,
-    broker: BrokerId,
-    broker_epoch: BrokerEpoch,
+    registration: Registration,
 }
 
 impl ClusterRunIndex {
@@ -23,38 +27,53 @@ impl ClusterRunIndex {
         broker: BrokerId,
         broker_epoch: BrokerEpoch,
     ) -> ClusterRunIndex {
-        ClusterRunIndex { controller, broker, broker_epoch }
+        let registration = Registration { broker, epoch: broker_epoch };
+        ClusterRunIndex { controller, registration }
     }
 }
 
 #[async_trait]
 impl RunIndex for ClusterRunIndex {
     async fn commit(&self, commit: RunCommit) -> Result<Vec<RunRefusal>, RunIndexError> {
-        let bases: Vec<(Partition, Offset)> =
-            commit.runs.iter().map(|run| (run.partition, run.base)).collect();
         let command = CommitRuns {
-            broker: self.broker,
-            broker_epoch: self.broker_epoch,
+            broker: self.registration.broker,
+            broker_epoch: self.registration.epoch,
             segment: commit.segment,
             segment_bytes: commit.segment_bytes,
             created: commit.created,
             runs: commit.runs.iter().map(to_cluster).collect(),
         };
-        let decided = self.controller.commit_runs(command).await.map_err(unanswered)?;
-        let refused = decided.map_err(|refusal| match refusal {
-            CommitRefusal::StaleBroker { .. } => {
-                tracing::error!(%refusal, "this process is fenced: it must not commit any more");
-                RunIndexError::Fenced
-            }
-            CommitRefusal::SegmentReused(_) => {
-                RunIndexError::Unavailable { reason: refusal.to_string() }
-            }
-        })?;
-        let with_base = |(partition, refusal): (Partition, cluster::RunRefusal)| {
-            let base = bases.iter().find(|it| it.0 == partition).map_or(Offset::ZERO, |it| it.1);
-            RunRefusal { partition, base, reason: reason(refusal) }
+        refusals(self.controller.commit_runs(command).await)
+    }
+
+    async fn adopt(&self, adoption: Adoption) -> Result<Vec<RunRefusal>, RunIndexError> {
+        let command = AdoptRuns {
+            by: self.registration,
+            segments: adoption.segments.iter().map(of_segment).collect(),
+            producers: adoption.producers.into_iter().map(kept_to_cluster).collect(),
         };
-        Ok(refused.into_iter().map(with_base).collect())
+        refusals(self.controller.adopt_runs(command).await)
+    }
+
+    async fn replace(&self, replacement: Replacement) -> Result<Vec<RunRefusal>, RunIndexError> {
+        let command = ReplaceRuns {
+            by: self.registration,
+            merged: of_segment(&replacement.merged),
+            replaced: replacement.replaced.iter().map(to_cluster).collect(),
+        };
+        refusals(self.controller.replace_runs(command).await)
+    }
+
+    async fn kept_producers(
+        &self,
+        partition: Partition,
+    ) -> Result<Option<KeptProducers>, RunIndexError> {
+        let kept = self.controller.kept_producers(partition).await.map_err(unanswered)?;
+        Ok(kept.map(|it| KeptProducers {
+            partition: it.partition,
+            as_of: it.as_of,
+            snapshot: it.snapshot,
+        }))
     }
 
     async fn runs_from(
@@ -79,8 +98,10 @@ impl RunIndex for ClusterRunIndex {
         &self,
         partition: Partition,
         log_start: Offset,
+        producers: Option<KeptProducers>,
     ) -> Result<(), RunIndexError> {
-        let advanced = self.controller.advance_log_start(partition, log_start).await;
+        let producers = producers.map(kept_to_cluster);
+        let advanced = self.controller.advance_log_start(partition, log_start, producers).await;
         // A partition that is gone has no log start to move: that is as good as done.
         advanced.map_err(unanswered)?.or(Ok(()))
     }
@@ -104,6 +125,65 @@ impl RunIndex for ClusterRunIndex {
     }
 }
 
+#[async_trait]
+impl WalLedger for ClusterRunIndex {
+    async fn logs(&self) -> Result<Vec<WalRecord>, RunIndexError> {
+        let record = |it: cluster::WalLog| WalRecord {
+            id: WalId { broker: it.broker, epoch: it.epoch },
+            kind: match it.kind {
+                cluster::WalKind::File => WalKind::File,
+                cluster::WalKind::Bucket => WalKind::Bucket,
+            },
+            trimmed: it.trimmed,
+            fence: it.fence,
+        };
+        Ok(self.controller.view().wal_logs().into_iter().map(record).collect())
+    }
+
+    async fn trimmed(&self, id: WalId, before: u64) -> Result<(), RunIndexError> {
+        let log = Registration { broker: id.broker, epoch: id.epoch };
+        changed(self.controller.trim_log(self.registration, log, before).await)
+    }
+
+    async fn closed(&self, id: WalId, fence: u64) -> Result<(), RunIndexError> {
+        let log = Registration { broker: id.broker, epoch: id.epoch };
+        changed(self.controller.close_log(self.registration, log, fence).await)
+    }
+}
+
+fn refusals(
+    decided: Result<Result<Vec<RefusedRun>, CommitRefusal>, SubmitError>,
+) -> Result<Vec<RunRefusal>, RunIndexError> {
+    let refused = decided.map_err(unanswered)?.map_err(|refusal| match refusal {
+        CommitRefusal::StaleBroker { .. } => {
+            tracing::error!(%refusal, "this process is fenced: it must not commit any more");
+            RunIndexError::Fenced
+        }
+        CommitRefusal::SegmentReused(_) | CommitRefusal::TooLarge { .. } => {
+            RunIndexError::Unavailable { reason: refusal.to_string() }
+        }
+    })?;
+    let refusal = |it: RefusedRun| RunRefusal {
+        partition: it.partition,
+        base: it.base,
+        reason: reason(it.refusal),
+    };
+    Ok(refused.into_iter().map(refusal).collect())
+}
+
+fn changed(decided: Result<Result<(), WalError>, SubmitError>) -> Result<(), RunIndexError> {
+    decided.map_err(unanswered)?.map_err(|refusal| match refusal {
+        WalError::StaleBroker { .. } | WalError::UnknownLog => {
+            tracing::error!(%refusal, "this process is fenced: it must not change logs any more");
+            RunIndexError::Fenced
+        }
+        WalError::EndsElsewhere { .. } => {
+            tracing::error!(%refusal, "two walkers found different ends of one log");
+            RunIndexError::Unavailable { reason: refusal.to_string() }
+        }
+    })
+}
+
 fn unanswered(error: SubmitError) -> RunIndexError {
     match error {
         SubmitError::Fenced => RunIndexError::Fenced,
@@ -120,6 +200,21 @@ fn reason(refusal: cluster::RunRefusal) -> RefusalReason {
         cluster::RunRefusal::NotContiguous { committed_end } => {
             RefusalReason::NotContiguous { committed_end }
         }
+        cluster::RunRefusal::Changed => RefusalReason::Changed,
+    }
+}
+
+fn kept_to_cluster(kept: KeptProducers) -> cluster::KeptProducers {
+    let KeptProducers { partition, as_of, snapshot } = kept;
+    cluster::KeptProducers { partition, as_of, snapshot }
+}
+
+fn of_segment(commit: &RunCommit) -> RunsOfSegment {
+    RunsOfSegment {
+        segment: commit.segment,
+        segment_bytes: commit.segment_bytes,
+        created: commit.created,
+        runs: commit.runs.iter().map(to_cluster).collect(),
     }
 }
 

@@ -15,6 +15,7 @@
 //! after [`StoreOptions::manifest_poll_interval`] at most.
 
 mod health;
+mod runs;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -24,13 +25,13 @@ use std::time::Duration;
 use environment::{Environment, StopToken, TaskHandle, TaskKind};
 use object_store::ObjectStore;
 use tokio::sync::{Notify, mpsc, oneshot};
-use vocabulary::{BrokerEpoch, BrokerId, Offset, Partition, SegmentName, TopicId};
+use vocabulary::{BrokerEpoch, BrokerId, TopicId};
 
 pub use self::health::ControllerHealth;
 use self::health::Vitals;
 use crate::state::{
-    CommitRefusal, CommitRuns, CreatePartitionsError, CreateTopicError, Event, LogStartError,
-    RegisterBroker, Run, RunRefusal, State, Topic, UnknownTopic, apply, decide,
+    CreatePartitionsError, CreateTopicError, Event, RegisterBroker, Run, State, Topic,
+    UnknownTopic, apply, decide,
 };
 use crate::store::{Store, StoreError, StoreOptions};
 use crate::view::View;
@@ -268,66 +269,9 @@ impl Controller {
         self.submit(move |state| (decide::alter_broker_configs(state, broker, &changes), ())).await
     }
 
-    /// Commits what can be; the runs that cannot are listed with the reason.
-    pub async fn commit_runs(
-        &self,
-        command: CommitRuns,
-    ) -> Result<Result<Vec<(Partition, RunRefusal)>, CommitRefusal>, SubmitError> {
-        self.submit(move |state| either(decide::commit_runs(state, &command))).await
-    }
-
-    /// Moves a partition's log start, never back, and drops the runs wholly below it. Of very many
-    /// runs, some at a time: the log start never lies above a run that is not being dropped with it,
-    /// so that whoever stops half-way leaves nothing behind.
-    pub async fn advance_log_start(
-        &self,
-        partition: Partition,
-        log_start: Offset,
-    ) -> Result<Result<(), LogStartError>, SubmitError> {
-        loop {
-            let after = self.view.progress(partition).map_or(Offset::ZERO, |it| it.runs_start);
-            let below = self.store.runs_between(partition, after, log_start, DROP_RUNS_MAX).await;
-            let below = below.map_err(unavailable)?;
-            let step = match below.last() {
-                Some(last) if below.len() == DROP_RUNS_MAX => last.end,
-                _ => log_start,
-            };
-            // Runs committed meanwhile are found by another look.
-            let is_done = below.is_empty();
-            let now = self.environment.clock.wall();
-            let advanced = self
-                .submit(move |state| {
-                    either(decide::advance_log_start(state, partition, step, &below, now))
-                })
-                .await?;
-            if is_done || advanced.is_err() {
-                return Ok(advanced);
-            }
-        }
-    }
-
-    /// Strikes segments whose objects have been deleted. Those with live runs stay (A6).
-    pub async fn forget_segments(&self, segments: Vec<SegmentName>) -> Result<(), SubmitError> {
-        self.submit(move |state| (decide::forget_segments(state, &segments), ())).await
-    }
-
     /// A block of producer ids that nobody else gets.
     pub async fn allocate_producer_ids(&self, count: u32) -> Result<Range<i64>, SubmitError> {
         self.submit(move |state| decide::allocate_producer_ids(state, count)).await
-    }
-
-    /// At most `count_max` runs: the one that contains `offset`, and those after it.
-    pub async fn runs_from(
-        &self,
-        partition: Partition,
-        offset: Offset,
-        count_max: usize,
-    ) -> Result<Vec<Run>, SubmitError> {
-        self.store.runs_from(partition, offset, count_max).await.map_err(unavailable)
-    }
-
-    pub async fn last_run(&self, partition: Partition) -> Result<Option<Run>, SubmitError> {
-        self.store.last_run(partition).await.map_err(unavailable)
     }
 
     /// Stops the task and closes the store. What was answered is durable either way.

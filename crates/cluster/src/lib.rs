@@ -8,7 +8,8 @@
 //! | `view` | what everybody reads: the last durable state and a feed of changes |
 //!
 //! Invariants kept here: A3 (runs are committed only where the last one ended), A4 (a commit carries
-//! the broker epoch and leader epoch it was made in), A6 and A7 (a segment is referenced, garbage or
+//! the broker epoch and leader epoch it was made in), A5 (the producers as of the committed end are in
+//! the last run or kept), A6 and A7 (a segment is referenced, garbage or
 //! forgotten), A9 (a store that does not answer delays changes, nothing else).
 //!
 //! Deliberately absent: record bytes, groups, the Kafka wire, defaults of configs.
@@ -20,9 +21,13 @@ mod view;
 
 pub use controller::{Controller, ControllerHealth, OpenError, SubmitError};
 pub use state::{
-    Broker, CommitRefusal, CommitRuns, CreatePartitionsError, CreateTopicError, LogStartError,
-    PartitionInfo, Progress, RegisterBroker, Run, RunRefusal, Segment, Topic, TopicNameError,
-    UnknownTopic, check_topic_name,
+    ADOPTED_PRODUCERS_BYTES_MAX, ADOPTED_RUNS_MAX, AdoptRuns, Broker, CommitRefusal, CommitRuns,
+    CreatePartitionsError, CreateTopicError, KeptProducers, LogStartError, PartitionInfo, Progress,
+    RefusedRun, RegisterBroker, Registration, ReplaceRuns, Run, RunRefusal, RunsOfSegment, Segment,
+    Topic, TopicNameError, UnknownTopic, WalError, WalKind, WalLog, check_topic_name,
 };
-pub use store::{StoreError, StoreOptions};
+pub use store::{
+    MetadataEntry, MetadataInspection, MetadataReader, MetadataValue, StoreError, StoreOptions,
+    metadata_prefix,
+};
 pub use view::{Changes, TopicChange, View};

@@ -10,7 +10,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::broadcast;
 use vocabulary::{BrokerId, Partition, SegmentName, TopicId};
 
-use crate::state::{Broker, Event, Progress, Segment, State, Topic, apply};
+use crate::state::{Broker, Event, Progress, Segment, State, Topic, WalLog, apply};
 
 /// Changes a slow follower may lag behind before it has to look at everything anew.
 const CHANGES_MAX: usize = 1024;
@@ -102,11 +102,17 @@ impl View {
         self.read().segments.get(&id).copied()
     }
 
-    /// At most `count_max` segments without live runs, the longest dead first.
+    /// At most `count_max` segments without live runs, the longest dead first. Not those of open logs:
+    /// whoever ends such a log may find that more of them has survived.
     pub fn garbage(&self, count_max: usize) -> Vec<(SegmentName, Segment)> {
         let state = self.read();
-        let dead = state.garbage.iter().take(count_max);
+        let dead = state.garbage.iter().filter(|(_, id)| state.may_go(*id)).take(count_max);
         dead.filter_map(|(_, id)| Some((*id, *state.segments.get(id)?))).collect()
+    }
+
+    /// Every write-ahead log, by broker and epoch.
+    pub fn wal_logs(&self) -> Vec<WalLog> {
+        self.read().logs.values().copied().collect()
     }
 
     /// Follows the changes from now on.

@@ -20,7 +20,6 @@ use crate::segment::BatchEntry;
 use crate::wal::WalPlace;
 use bytes::Bytes;
 use epochs::EpochHistory;
-use producers::{ProducedBatch, ProducerTable};
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -37,11 +36,14 @@ mod tail;
 mod wait;
 
 pub use append::{Aftermath, AppendError, Appended};
-pub use producers::ProducerState;
+pub use producers::{ProducerSnapshot, ProducerState};
 pub use settings::{Cleanup, LogSettings};
 pub use wait::{DurableWait, FetchWaiter, WatchGuard};
 
 pub(crate) use flushing::{BaseError, FlushPart};
+#[cfg(test)]
+pub(crate) use producers::Verdict;
+pub(crate) use producers::{ProducedBatch, ProducerTable};
 pub(crate) use tail::{Piece, Stretch, TailCosts, TailEntry, cost};
 
 /// What the metadata says of a partition when a broker starts to lead it.
@@ -134,6 +136,8 @@ pub(crate) struct LogState {
     base_producers: Option<Bytes>,
     /// Bytes of committed runs at or above the log start; absent until they were counted.
     pub(crate) committed_bytes: Option<u64>,
+    /// The metadata may still have runs wholly below the log start: retention looks.
+    pub(crate) may_have_leftovers: bool,
     /// The unflushed are not in the engine's budgets any more: nobody will flush them.
     is_off_budget: bool,
 }
@@ -170,6 +174,7 @@ impl PartitionLog {
             producers: None,
             base_producers: (committed_end == Offset::ZERO).then(Bytes::new),
             committed_bytes: (committed_end == Offset::ZERO).then_some(0),
+            may_have_leftovers: Offset::ZERO < start.log_start,
             is_off_budget: false,
         };
         let spliced = state.splice(recovered).and_then(|()| match state.end < start.log_start {

@@ -95,6 +95,7 @@ impl PartitionLog {
             return Ok(());
         }
         self.count_committed().await?;
+        self.drop_leftovers().await?;
         let settings = self.settings();
         let offsets = self.offsets();
         if !settings.cleanup.delete || offsets.committed_end <= offsets.log_start {
@@ -129,13 +130,46 @@ impl PartitionLog {
     /// Moves the log start in the metadata and then here.
     async fn advance(&self, log_start: Offset) -> Result<(), ReadError> {
         self.state().committed_bytes = None;
-        let advanced = self.shared.runs.advance_log_start(self.partition(), log_start).await;
+        self.advance_in_metadata(log_start).await?;
+        self.log_start_moved(log_start);
+        self.count_committed().await
+    }
+
+    /// Moves the log start in the metadata, together with the producers of what goes (A5).
+    async fn advance_in_metadata(&self, log_start: Offset) -> Result<(), ReadError> {
+        let producers = self.producers_to_keep(log_start).await;
+        {
+            // A commit on its way makes these producers those of another time: its run stays.
+            let mut state = self.state();
+            state.may_have_leftovers |= state.committed_end <= log_start;
+        }
+        let runs = &self.shared.runs;
+        let advanced = runs.advance_log_start(self.partition(), log_start, producers).await;
         advanced.map_err(|error| {
             tracing::debug!(partition = %self.partition(), %error, "log start not moved");
             ReadError::Unavailable
-        })?;
-        self.log_start_moved(log_start);
-        self.count_committed().await
+        })
+    }
+
+    /// Drops runs that stayed below the log start: the last one whose producers could not be kept, or
+    /// one that was committed there since.
+    async fn drop_leftovers(&self) -> Result<(), ReadError> {
+        // Before looking: what is committed meanwhile calls for another look.
+        if !std::mem::take(&mut self.state().may_have_leftovers) {
+            return Ok(());
+        }
+        let dropped = async {
+            let log_start = self.offsets().log_start;
+            let first = self.shared.runs.runs_from(self.partition(), Offset::ZERO, 1).await;
+            let first = first.map_err(|_| ReadError::Unavailable)?;
+            match first.first() {
+                Some(run) if run.end <= log_start => self.advance_in_metadata(log_start).await,
+                Some(_) | None => Ok(()),
+            }
+        };
+        let dropped = dropped.await;
+        self.state().may_have_leftovers |= dropped.is_err();
+        dropped
     }
 
     /// Adds up the committed runs, unless that was done.

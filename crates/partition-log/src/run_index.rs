@@ -7,11 +7,17 @@
 //! - a run is committed only if it starts at its partition's committed end (A3) and its leader epoch
 //!   is neither older than the last committed run's nor newer than the partition's;
 //! - all runs of one commit that are not refused are committed atomically, or none is;
-//! - `advance_log_start` drops the runs wholly below the new start, and a run committed wholly below
-//!   the log start is dropped at once;
-//! - a segment becomes garbage when its last run is dropped, and stays known until it is forgotten.
+//! - `advance_log_start` drops the runs wholly below the new start, but the last one only if the
+//!   producers as of its end are kept: somewhere they always are, whatever races with it (A5). A run
+//!   committed wholly below the log start goes at the next `advance_log_start`, if not at once;
+//! - a segment becomes garbage when its last run is dropped, and stays known until it is forgotten;
+//! - `adopt` commits many segments' runs in one step, `replace` exchanges runs for merged ones in one
+//!   step: a reader sees the one or the other, never neither (A3);
+//! - kept producers are those of the last step that carried some, as long as their offset is the
+//!   partition's committed end.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use std::fmt;
 use vocabulary::{LeaderEpoch, Offset, Partition, SegmentName, Timestamp};
 
@@ -49,6 +55,35 @@ pub struct RunCommit {
     pub runs: Vec<RunDescription>,
 }
 
+/// The producers of a partition as of its committed end, where no run's index has them: its last run
+/// lies in a WAL segment, or every run was dropped (A5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptProducers {
+    pub partition: Partition,
+    pub as_of: Offset,
+    /// Encoded as in a segment's index; empty when nobody is remembered.
+    pub snapshot: Bytes,
+}
+
+/// Runs of a dead log that count from now on where they lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adoption {
+    /// In the order of the log; a partition's runs continue each other.
+    pub segments: Vec<RunCommit>,
+    /// One for each partition with a run in `segments`, as of the end of its last one.
+    pub producers: Vec<KeptProducers>,
+}
+
+/// Merged runs for the runs they were made of. A merged run that takes the place of a partition's last
+/// run carries the same producers in its index, unless they are kept (A5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replacement {
+    pub merged: RunCommit,
+    /// Exactly the committed runs that `merged` covers, as the merger read them. A merged run is
+    /// refused with [`RefusalReason::Changed`] unless all of its own are committed as they are here.
+    pub replaced: Vec<RunDescription>,
+}
+
 /// A run that was not committed. All others of the commit were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunRefusal {
@@ -66,6 +101,9 @@ pub enum RefusalReason {
     /// The run does not start at the committed end. After an unknown outcome it may be that the
     /// very same run is committed already.
     NotContiguous { committed_end: Offset },
+    /// What a merged run was made of is not what is committed now: retention or another merger was
+    /// faster. Nothing is lost; the merged bytes are garbage.
+    Changed,
 }
 
 impl fmt::Display for RefusalReason {
@@ -76,6 +114,7 @@ impl fmt::Display for RefusalReason {
             RefusalReason::NotContiguous { committed_end } => {
                 write!(f, "the committed end is {committed_end}")
             }
+            RefusalReason::Changed => f.write_str("the runs it was merged from have changed"),
         }
     }
 }
@@ -105,6 +144,22 @@ pub trait RunIndex: Send + Sync + fmt::Debug {
     /// Commits a data segment's runs. Refused runs are listed; the others are committed atomically.
     async fn commit(&self, commit: RunCommit) -> Result<Vec<RunRefusal>, RunIndexError>;
 
+    /// Commits the runs of a dead log's segments where they lie, all that are not refused in one
+    /// step with the producers. Runs that end at or before the committed end are refused as not
+    /// contiguous: an earlier try has them, or a flush had. So are the runs of a partition whose
+    /// producers are not as of the end of the last of them: that would forget producers (A5).
+    async fn adopt(&self, adoption: Adoption) -> Result<Vec<RunRefusal>, RunIndexError>;
+
+    /// Exchanges runs for merged ones. Merged runs that are refused leave theirs as they are; one that
+    /// is in its place already, after a lost answer, is not refused.
+    async fn replace(&self, replacement: Replacement) -> Result<Vec<RunRefusal>, RunIndexError>;
+
+    /// The producers kept for a partition, if they are as of its committed end.
+    async fn kept_producers(
+        &self,
+        partition: Partition,
+    ) -> Result<Option<KeptProducers>, RunIndexError>;
+
     /// The run that contains `offset` (or the first one above it) and those that follow.
     async fn runs_from(
         &self,
@@ -116,11 +171,14 @@ pub trait RunIndex: Send + Sync + fmt::Debug {
     async fn last_run(&self, partition: Partition)
     -> Result<Option<RunDescription>, RunIndexError>;
 
-    /// Drops the runs wholly below `log_start`. Never moves it backwards.
+    /// Drops the runs wholly below `log_start`. Never moves it backwards. Keeps `producers` if no run
+    /// is left and they are as of the committed end: the caller hands them over whenever that may be.
+    /// If they are not, and none were kept before, the last run stays until somebody asks again.
     async fn advance_log_start(
         &self,
         partition: Partition,
         log_start: Offset,
+        producers: Option<KeptProducers>,
     ) -> Result<(), RunIndexError>;
 
     /// Segments without live runs, the longest dead first.

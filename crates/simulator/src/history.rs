@@ -229,13 +229,6 @@ impl PartitionStory {
 
     fn place(&mut self, key: (i64, i32), offset: Offset) {
         let sent = self.sent.get_mut(&key).expect("only what was sent has a place");
-        let passed = sent.offset.filter(|it| it + i64::from(sent.count) <= self.log_start);
-        if let Some(before) = passed.filter(|it| *it != offset.0 && !sent.is_acknowledged) {
-            // P3 of `partition_log`: with its last run a partition forgets its producers, so that a
-            // retry of what was deleted meanwhile is taken for new.
-            self.places.remove(&before);
-            (sent.offset, sent.epoch) = (None, None);
-        }
         let known = *sent.offset.get_or_insert(offset.0);
         assert_eq!(known, offset.0, "A5: batch {key:?} is at {known} and at {offset}");
         let other = *self.places.entry(offset.0).or_insert(key);

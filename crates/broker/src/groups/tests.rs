@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bucket::StoreBucket;
 use bytes::Bytes;
-use cluster::{Controller, RegisterBroker};
+use cluster::{Controller, RegisterBroker, WalKind};
 use environment::Environment;
 use partition_log::LogEngine;
 use partition_log::volume::MemoryVolume;
@@ -59,7 +59,14 @@ impl Machine {
         let store = self.bucket.object_store();
         let opened = Controller::open(store, "meta", "test".to_owned(), &options, &environment);
         let controller = opened.await.unwrap();
-        let command = RegisterBroker { id, host: "h".to_owned(), port: 9092, rack: None };
+        let command = RegisterBroker {
+            id,
+            host: "h".to_owned(),
+            port: 9092,
+            rack: None,
+            wal: WalKind::File,
+            takes_over: Vec::new(),
+        };
         let epoch = controller.register_broker(command).await.unwrap();
         let volume = Arc::new(self.volume.remount(&environment));
         let backend = FileWal::new(volume, FileWalOptions::default(), &environment);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use broker::{Broker, BrokerConfig, BrokerHandle, BrokerParts, ClusterRunIndex, Properties};
 use bucket::StoreBucket;
 use bytes::BytesMut;
-use cluster::{Controller, RegisterBroker};
+use cluster::{Controller, RegisterBroker, WalKind};
 use environment::Environment;
 use partition_log::LogEngine;
 use partition_log::volume::MemoryVolume;
@@ -47,8 +47,14 @@ impl Served {
         let name = CLUSTER_ID.to_owned();
         let controller = Controller::open(store, "meta", name, &options, &environment).await;
         let controller = controller.expect("an empty bucket opens");
-        let command =
-            RegisterBroker { id, host: "127.0.0.1".to_owned(), port: 0, rack: config.rack.clone() };
+        let command = RegisterBroker {
+            id,
+            host: "127.0.0.1".to_owned(),
+            port: 0,
+            rack: config.rack.clone(),
+            wal: WalKind::File,
+            takes_over: Vec::new(),
+        };
         let epoch = controller.register_broker(command).await.expect("it registers");
 
         let volume = Arc::new(MemoryVolume::new(&environment));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vocabulary::{LeaderEpoch, Offset};
+use vocabulary::{BrokerId, LeaderEpoch, Offset};
 
 use super::event::Event;
 use super::topic::{PartitionInfo, Progress};
@@ -15,13 +15,23 @@ pub(crate) fn apply(state: &mut State, event: &Event) {
             state.broker_epoch_last = state.broker_epoch_last.max(broker.epoch);
             state.brokers.insert(broker.id, broker.clone());
         }
+        Event::BrokerRemoved { id } => {
+            state.brokers.remove(id);
+        }
+        Event::WalChanged(log) => {
+            log.check();
+            state.logs.insert((log.broker, log.epoch), *log);
+        }
+        Event::WalContinued { broker, epoch } => {
+            state.logs.remove(&(*broker, *epoch));
+        }
         Event::TopicCreated(topic) => {
             state.names.insert(topic.name.clone(), topic.id);
             let progress = vec![Progress::default(); topic.partitions.len()];
             state.progress.entry(topic.id).or_insert(progress);
             state.topics.insert(topic.id, Arc::clone(topic));
         }
-        Event::TopicDeleted { id, name, partitions } => {
+        Event::TopicDeleted { id, name, partitions, .. } => {
             if state.topics.remove(id).is_some() {
                 state.names.remove(name);
             }
@@ -47,13 +57,24 @@ pub(crate) fn apply(state: &mut State, event: &Event) {
                 progress.check();
             }
         }
-        Event::RunPassed { run } => {
-            if let Some(progress) = end_moved(state, run) {
-                progress.runs_start = run.end;
-                progress.trim_epochs();
+        Event::RunsReplaced { merged, committed_bytes, runs, replacements, .. } => {
+            let progress = state.progress_mut(merged.partition);
+            // Of an older replacement: applied before.
+            if let Some(progress) = progress.filter(|it| it.replacements < *replacements) {
+                progress.committed_bytes = *committed_bytes;
+                progress.runs = *runs;
+                progress.replacements = *replacements;
                 progress.check();
             }
         }
+        Event::ProducersKept(kept) => {
+            // Of an older end: applied before.
+            let is_current = |it: &&mut Progress| it.committed_end == kept.as_of;
+            if let Some(progress) = state.progress_mut(kept.partition).filter(is_current) {
+                progress.kept_as_of = Some(kept.as_of);
+            }
+        }
+        Event::ProducersForgotten { .. } => (), // The newer run has moved the end past them.
         Event::LogStartAdvanced { partition, log_start } => {
             if let Some(progress) = state.progress_mut(*partition) {
                 progress.log_start = progress.log_start.max(*log_start);
@@ -117,6 +138,7 @@ fn end_moved<'a>(state: &'a mut State, run: &Run) -> Option<&'a mut Progress> {
     );
     note_epoch(progress, run.leader_epoch, run.base);
     progress.committed_end = run.end;
+    progress.kept_as_of = None; // They were as of the end before.
     Some(progress)
 }
 
@@ -127,11 +149,12 @@ fn note_epoch(progress: &mut Progress, epoch: LeaderEpoch, start: Offset) {
     }
 }
 
-/// The partitions of `topic` with the leader epochs raised that `leads` picks.
-pub(crate) fn with_next_epochs(
+/// The partitions of `topic`, those that `picks` picks led by `leader` in a new leader epoch.
+pub(crate) fn led_anew(
     topic: &Topic,
-    leads: impl Fn(&PartitionInfo) -> bool,
+    leader: BrokerId,
+    picks: impl Fn(&PartitionInfo) -> bool,
 ) -> Vec<PartitionInfo> {
-    let raised = |it: &PartitionInfo| PartitionInfo { leader_epoch: it.leader_epoch.next(), ..*it };
-    topic.partitions.iter().map(|it| if leads(it) { raised(it) } else { *it }).collect()
+    let anew = |it: &PartitionInfo| PartitionInfo { leader, leader_epoch: it.leader_epoch.next() };
+    topic.partitions.iter().map(|it| if picks(it) { anew(it) } else { *it }).collect()
 }

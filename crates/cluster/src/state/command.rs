@@ -3,19 +3,33 @@
 //! A refusal leaves nothing behind. Each command has its own reasons, so that a caller handles
 //! exactly those that can happen.
 
-use vocabulary::{BrokerEpoch, BrokerId, Offset, SegmentName, Timestamp};
+use bytes::Bytes;
+use vocabulary::{BrokerEpoch, BrokerId, Offset, Partition, SegmentName, Timestamp};
 
 use super::Run;
 use super::topic::TopicNameError;
+use super::wal::WalKind;
 
-/// Announces a broker that starts: it gets a new broker epoch, and each partition it leads a new
-/// leader epoch, in one commit.
+/// Announces a broker that starts: it gets a new broker epoch, a record of its new write-ahead log,
+/// and each partition it leads a new leader epoch, in one commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisterBroker {
     pub id: BrokerId,
     pub host: String,
     pub port: u16,
     pub rack: Option<String>,
+    pub wal: WalKind,
+    /// Brokers that are gone: their partitions are led by this one from now on, and they are not
+    /// registered any more. Of those with a log on a volume, this broker has the volume if its own
+    /// log is on one.
+    pub takes_over: Vec<BrokerId>,
+}
+
+/// A process that changes runs or logs, in the epoch it registered with (A4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registration {
+    pub broker: BrokerId,
+    pub epoch: BrokerEpoch,
 }
 
 /// Makes runs of one segment the committed end of their partitions. What is refused is listed;
@@ -29,6 +43,50 @@ pub struct CommitRuns {
     pub created: Timestamp,
     pub runs: Vec<Run>,
 }
+
+/// The producers of a partition as of its committed end, which no run's index has (A5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptProducers {
+    pub partition: Partition,
+    pub as_of: Offset,
+    /// Opaque here.
+    pub snapshot: Bytes,
+}
+
+/// One segment and some of its runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunsOfSegment {
+    pub segment: SegmentName,
+    pub segment_bytes: u64,
+    pub created: Timestamp,
+    pub runs: Vec<Run>,
+}
+
+/// Makes runs of a dead log committed ones where they lie, with the producers as of their end. At
+/// most [`ADOPTED_RUNS_MAX`] runs and [`ADOPTED_PRODUCERS_BYTES_MAX`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdoptRuns {
+    pub by: Registration,
+    /// A partition's runs in their order.
+    pub segments: Vec<RunsOfSegment>,
+    /// One for each partition, as of the end of its last run here.
+    pub producers: Vec<KeptProducers>,
+}
+
+/// Puts merged runs in the place of those they were made of, which are given as they were read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplaceRuns {
+    pub by: Registration,
+    pub merged: RunsOfSegment,
+    /// Of each partition in offset order.
+    pub replaced: Vec<Run>,
+}
+
+/// Runs that one command adopts, or replaces. About a hundred bytes each in one atomic write.
+pub const ADOPTED_RUNS_MAX: usize = 4096;
+
+/// Bytes of the snapshots that one command adopts. One partition's has 2 MiB at most.
+pub const ADOPTED_PRODUCERS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CreateTopicError {
@@ -68,6 +126,9 @@ pub enum CommitRefusal {
     StaleBroker { broker: BrokerId, stale: BrokerEpoch, current: Option<BrokerEpoch> },
     #[error("segment {0} was committed before with other runs")]
     SegmentReused(SegmentName),
+    /// A mistake of the caller: nothing was done.
+    #[error("{runs} runs with {producers_bytes} bytes of producers are too many for one step")]
+    TooLarge { runs: usize, producers_bytes: usize },
 }
 
 /// One run is refused; the caller drops it or finds out what became of its partition.
@@ -79,6 +140,27 @@ pub enum RunRefusal {
     WrongLeaderEpoch,
     #[error("A3: the run does not start at the committed end {committed_end}")]
     NotContiguous { committed_end: Offset },
+    #[error("A3: the runs it was merged from are not what is committed")]
+    Changed,
+}
+
+/// A run that was not committed. All others of the command were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefusedRun {
+    pub partition: Partition,
+    pub base: Offset,
+    pub refusal: RunRefusal,
+}
+
+/// A change to a write-ahead log's record is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WalError {
+    #[error("A4: broker {broker} writes in epoch {stale}, it was registered anew in {current:?}")]
+    StaleBroker { broker: BrokerId, stale: BrokerEpoch, current: Option<BrokerEpoch> },
+    #[error("the metadata knows no such log: another registration has taken its place")]
+    UnknownLog,
+    #[error("A4: the log ends at sequence {fence} for ever")]
+    EndsElsewhere { fence: u64 },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

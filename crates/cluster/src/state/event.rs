@@ -3,21 +3,36 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use vocabulary::{BrokerId, Offset, Partition, SegmentName, Timestamp, TopicId};
+use vocabulary::{BrokerEpoch, BrokerId, Offset, Partition, SegmentName, Timestamp, TopicId};
 
+use super::command::KeptProducers;
 use super::topic::PartitionInfo;
+use super::wal::WalLog;
 use super::{Broker, Run, Segment, Topic};
 
 /// Facts, in absolute terms: each carries the values after it, not differences.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Event {
     BrokerRegistered(Broker),
+    /// Another broker has taken over what it led.
+    BrokerRemoved {
+        id: BrokerId,
+    },
+    /// A log's record as it is now.
+    WalChanged(WalLog),
+    /// A log goes on under another epoch's record.
+    WalContinued {
+        broker: BrokerId,
+        epoch: BrokerEpoch,
+    },
     TopicCreated(Arc<Topic>),
     /// The topic is gone for clients; its runs are dropped step by step.
     TopicDeleted {
         id: TopicId,
         name: String,
         partitions: u32,
+        /// The partitions whose producers were kept.
+        kept: Vec<i32>,
     },
     /// Leaders or number of partitions changed: the whole list as it is now.
     PartitionsChanged {
@@ -38,9 +53,19 @@ pub(crate) enum Event {
         committed_bytes: u64,
         runs: u64,
     },
-    /// As above, but the log start had passed the run already: nothing refers to it.
-    RunPassed {
-        run: Run,
+    /// `merged` covers what `parts` covered, which are not referenced any more.
+    RunsReplaced {
+        merged: Run,
+        parts: Vec<Run>,
+        committed_bytes: u64,
+        runs: u64,
+        replacements: u64,
+    },
+    /// As of the partition's committed end.
+    ProducersKept(KeptProducers),
+    /// A newer run has newer ones.
+    ProducersForgotten {
+        partition: Partition,
     },
     LogStartAdvanced {
         partition: Partition,
@@ -79,9 +104,14 @@ impl Event {
                 Some(*topic)
             }
             Event::BrokerRegistered(_)
+            | Event::BrokerRemoved { .. }
+            | Event::WalChanged(_)
+            | Event::WalContinued { .. }
             | Event::BrokerConfigsChanged { .. }
             | Event::RunCommitted { .. }
-            | Event::RunPassed { .. }
+            | Event::RunsReplaced { .. }
+            | Event::ProducersKept(_)
+            | Event::ProducersForgotten { .. }
             | Event::LogStartAdvanced { .. }
             | Event::RunDropped { .. }
             | Event::SegmentChanged { .. }

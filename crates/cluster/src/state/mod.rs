@@ -1,13 +1,16 @@
 //! The cluster's metadata as a pure state machine: `decide` turns a command into events and a reply,
 //! `apply` changes the state. No clock, no chance, no IO; the same code runs in the simulator.
 //!
-//! Owns: topics, partitions' progress, brokers, configs, segments' live runs, producer-id blocks.
-//! Does not own: the runs themselves. There may be ten million of them; they stay in the store, and
-//! a command that needs some carries them.
+//! Owns: topics, partitions' progress, brokers and their logs, configs, segments' live runs,
+//! producer-id blocks.
+//! Does not own: the runs themselves, nor kept producers. There may be ten million of them; they stay
+//! in the store, and a command that needs some carries them.
 //!
 //! Invariants, checked by [`State::check`]:
 //! - A3 a partition's live runs cover `[runs start, committed end)`: the end only grows, by runs that
-//!   start exactly there, the start only grows, by runs dropped from the front;
+//!   start exactly there, the start only grows, by runs dropped from the front; runs between are
+//!   replaced only by a run that covers the same offsets;
+//! - A5 the last run of a partition goes only if the producers as of its end are kept;
 //! - A6 a segment with live runs is never forgotten.
 
 mod apply;
@@ -15,14 +18,17 @@ mod command;
 pub(crate) mod decide;
 mod event;
 mod topic;
+mod wal;
 
 pub(crate) use apply::apply;
 pub use command::{
-    CommitRefusal, CommitRuns, CreatePartitionsError, CreateTopicError, LogStartError,
-    RegisterBroker, RunRefusal, UnknownTopic,
+    ADOPTED_PRODUCERS_BYTES_MAX, ADOPTED_RUNS_MAX, AdoptRuns, CommitRefusal, CommitRuns,
+    CreatePartitionsError, CreateTopicError, KeptProducers, LogStartError, RefusedRun,
+    RegisterBroker, Registration, ReplaceRuns, RunRefusal, RunsOfSegment, UnknownTopic, WalError,
 };
 pub(crate) use event::Event;
 pub use topic::{PartitionInfo, Progress, Topic, TopicNameError, check_topic_name};
+pub use wal::{WalKind, WalLog};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -80,6 +86,7 @@ pub(crate) struct State {
     /// Deleted topics whose runs are still being dropped, and how many partitions they had.
     pub(crate) dropping: BTreeMap<TopicId, u32>,
     pub(crate) segments: BTreeMap<SegmentName, Segment>,
+    pub(crate) logs: BTreeMap<(BrokerId, BrokerEpoch), WalLog>,
     /// The segments without live runs, the longest dead first. Follows from `segments`.
     pub(crate) garbage: BTreeSet<(Timestamp, SegmentName)>,
     /// Dynamic broker configs: of one broker, or of all (`None`).
@@ -112,6 +119,16 @@ impl State {
         }
     }
 
+    /// Whether a segment without live runs may go. While its log is open, more of it may be adopted.
+    pub(crate) fn may_go(&self, id: SegmentName) -> bool {
+        match id {
+            SegmentName::Data(_) => true,
+            SegmentName::Wal { broker, epoch, .. } => {
+                self.logs.get(&(broker, epoch)).is_none_or(|it| it.fence.is_some())
+            }
+        }
+    }
+
     pub(crate) fn progress_mut(&mut self, partition: Partition) -> Option<&mut Progress> {
         self.progress.get_mut(&partition.topic)?.get_mut(usize::try_from(partition.index).ok()?)
     }
@@ -131,11 +148,17 @@ impl State {
             assert_eq!(progress.len(), topic.partitions.len(), "one progress a partition");
             for partition in progress {
                 partition.check();
+                let has_producers = partition.committed_end == Offset::ZERO || 0 < partition.runs;
+                assert!(has_producers || partition.has_kept(), "A5: {partition:?}");
             }
         }
         for (id, segment) in &self.segments {
             let is_garbage = segment.garbage_since.is_some();
             assert_eq!(segment.live_runs == 0, is_garbage, "A6: {id} is live or garbage");
+        }
+        for ((broker, epoch), log) in &self.logs {
+            assert_eq!((*broker, *epoch), (log.broker, log.epoch), "a log is found by its name");
+            log.check();
         }
         let dead = |(id, it): (&SegmentName, &Segment)| it.garbage_since.map(|since| (since, *id));
         let garbage: BTreeSet<_> = self.segments.iter().filter_map(dead).collect();

@@ -1,8 +1,9 @@
 //! Tables for the rules, and random commands for the invariants.
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::decide;
+use super::decide::{self, Advanced, Stored};
 use super::*;
 
 const TOPIC: TopicId = TopicId([7; 16]);
@@ -10,11 +11,19 @@ const EPOCH: BrokerEpoch = BrokerEpoch(1);
 
 fn with_broker() -> State {
     let mut state = State::default();
-    let command = RegisterBroker { id: BrokerId(1), host: "h".into(), port: 9, rack: None };
-    let (events, epoch) = decide::register_broker(&state, &command);
-    assert_eq!(epoch, EPOCH);
-    apply_all(&mut state, &events);
+    assert_eq!(registered(&mut state, &register(1, WalKind::Bucket, &[])), EPOCH);
     state
+}
+
+fn register(id: i32, wal: WalKind, takes_over: &[i32]) -> RegisterBroker {
+    let takes_over = takes_over.iter().copied().map(BrokerId).collect();
+    RegisterBroker { id: BrokerId(id), host: "h".into(), port: 9, rack: None, wal, takes_over }
+}
+
+fn registered(state: &mut State, command: &RegisterBroker) -> BrokerEpoch {
+    let (events, epoch) = decide::register_broker(state, command);
+    apply_all(state, &events);
+    epoch
 }
 
 fn with_topic(partitions: u32) -> State {
@@ -68,7 +77,59 @@ fn commit(segment: u128, runs: Vec<Run>) -> CommitRuns {
 fn committed(state: &mut State, command: &CommitRuns) -> Vec<RunRefusal> {
     let (events, refused) = decide::commit_runs(state, command).unwrap();
     apply_all(state, &events);
-    refused.into_iter().map(|it| it.1).collect()
+    refused.into_iter().map(|it| it.refusal).collect()
+}
+
+fn kept(index: i32, as_of: i64) -> KeptProducers {
+    let snapshot = Bytes::from(format!("{index} as of {as_of}"));
+    KeptProducers { partition: partition(index), as_of: Offset(as_of), snapshot }
+}
+
+/// Advances to `to`, with producers as of `as_of`; `runs` are in the store. How many were dropped.
+fn advanced(state: &mut State, index: i32, to: i64, as_of: Option<i64>, runs: &[Run]) -> usize {
+    let producers = as_of.map(|it| kept(index, it));
+    let replacements = state.progress_of(partition(index)).unwrap().replacements;
+    let stored = Stored { runs: runs.to_vec(), replacements };
+    let (to, kept) = (Offset(to), producers.as_ref());
+    let decided =
+        decide::advance_log_start(state, partition(index), to, kept, &stored, Timestamp(9));
+    let (events, Advanced::Dropped(count)) = decided.unwrap() else {
+        panic!("it was read in time")
+    };
+    apply_all(state, &events);
+    count
+}
+
+fn by() -> Registration {
+    Registration { broker: BrokerId(1), epoch: EPOCH }
+}
+
+fn of_segment(segment: SegmentName, runs: Vec<Run>) -> RunsOfSegment {
+    RunsOfSegment { segment, segment_bytes: 1000, created: Timestamp(5), runs }
+}
+
+fn wal(epoch: u64, sequence: u64) -> SegmentName {
+    SegmentName::Wal { broker: BrokerId(1), epoch: BrokerEpoch(epoch), sequence }
+}
+
+fn adopted(state: &mut State, command: &AdoptRuns) -> Vec<RunRefusal> {
+    let (events, refused) = decide::adopt_runs(state, command).unwrap();
+    apply_all(state, &events);
+    refused.into_iter().map(|it| it.refusal).collect()
+}
+
+fn replaced(state: &mut State, command: &ReplaceRuns, stored: &[Run]) -> Vec<RunRefusal> {
+    let mut read: BTreeMap<Partition, Stored> = BTreeMap::new();
+    for merged in &command.merged.runs {
+        let partition = merged.partition;
+        let replacements = state.progress_of(partition).map_or(0, |it| it.replacements);
+        let runs = stored.iter().filter(|it| it.partition == partition).copied().collect();
+        read.insert(partition, Stored { runs, replacements });
+    }
+    let decided = decide::replace_runs(state, command, &read, Timestamp(9));
+    let (events, Some(refused)) = decided.unwrap() else { panic!("they were read in time") };
+    apply_all(state, &events);
+    refused.into_iter().map(|it| it.refusal).collect()
 }
 
 #[test]
@@ -90,9 +151,7 @@ fn names_are_unique_and_checked() {
 #[test]
 fn registering_again_raises_the_epochs_of_what_the_broker_leads() {
     let mut state = with_topic(2);
-    let command = RegisterBroker { id: BrokerId(1), host: "h".into(), port: 9, rack: None };
-    let (events, epoch) = decide::register_broker(&state, &command);
-    apply_all(&mut state, &events);
+    let epoch = registered(&mut state, &register(1, WalKind::Bucket, &[]));
     assert_eq!(epoch, BrokerEpoch(2));
     assert!(state.topics[&TOPIC].partitions.iter().all(|it| it.leader_epoch == LeaderEpoch(1)));
     let stale = decide::commit_runs(&state, &commit(1, vec![run(0, 0, 5, 1)]));
@@ -137,14 +196,10 @@ fn a_segment_is_garbage_when_its_last_run_goes() {
     let runs = vec![run(0, 0, 5, 1), run(1, 0, 5, 1)];
     committed(&mut state, &commit(1, runs.clone()));
     let advance = |state: &mut State, run: Run| {
-        let below = [run];
-        let to = run.end;
-        let decided =
-            decide::advance_log_start(state, run.partition, to, &below, Timestamp(9)).unwrap();
-        apply_all(state, &decided.0);
-        let again =
-            decide::advance_log_start(state, run.partition, to, &below, Timestamp(9)).unwrap();
-        assert_eq!(again.0, [], "A6: the same run is not dropped twice");
+        advanced(state, run.partition.index, run.end.0, Some(run.end.0), &[run]);
+        let before = state.clone();
+        advanced(state, run.partition.index, run.end.0, Some(run.end.0), &[run]);
+        assert_eq!(*state, before, "A6: the same run is not dropped twice");
     };
     advance(&mut state, runs[0]);
     assert_eq!(state.segments[&SegmentName::data(1)].live_runs, 1);
@@ -155,29 +210,206 @@ fn a_segment_is_garbage_when_its_last_run_goes() {
 }
 
 #[test]
-fn a_run_that_the_log_start_has_passed_is_not_kept() {
-    let mut state = with_topic(2);
-    let advance = |state: &mut State, to| {
-        let decided =
-            decide::advance_log_start(state, partition(0), Offset(to), &[], Timestamp(1)).unwrap();
-        apply_all(state, &decided.0);
-    };
-    advance(&mut state, 7);
-    assert_eq!(committed(&mut state, &commit(1, vec![run(0, 0, 5, 1)])), []);
-    let progress = state.progress_of(partition(0)).unwrap();
-    assert_eq!((progress.runs_start, progress.committed_end), (Offset(5), Offset(5)));
-    assert_eq!((progress.runs, progress.committed_bytes), (0, 0));
-    assert!(
-        state.segments[&SegmentName::data(1)].garbage_since.is_some(),
-        "A7: nothing of it is live"
-    );
-    assert_eq!(committed(&mut state, &commit(2, vec![run(0, 5, 8, 2)])), []);
-    assert_eq!(state.progress_of(partition(0)).unwrap().runs, 1, "8 lies above the log start");
+fn the_last_run_goes_only_when_its_producers_are_kept() {
+    let mut state = with_topic(1);
+    assert_eq!(advanced(&mut state, 0, 7, Some(0), &[]), 0, "nothing is committed yet");
+    let runs = [run(0, 0, 5, 1), run(0, 5, 8, 2), run(0, 8, 9, 3)];
+    assert_eq!(committed(&mut state, &commit(1, vec![runs[0]])), []);
+    let progress = |state: &State| state.progress_of(partition(0)).unwrap().clone();
+    assert_eq!(progress(&state).runs, 1, "A5: below the log start, but it has the producers");
+    assert_eq!(committed(&mut state, &commit(2, vec![runs[1]])), []);
+    assert_eq!(advanced(&mut state, 0, 7, None, &runs[..1]), 1, "A7");
+    assert_eq!(committed(&mut state, &commit(3, vec![runs[2]])), []);
 
-    // Committed before the log start moved, not yet dropped: what follows it is kept, too.
-    advance(&mut state, 20);
-    assert_eq!(committed(&mut state, &commit(3, vec![run(0, 8, 9, 3)])), []);
-    assert_eq!(state.progress_of(partition(0)).unwrap().runs, 2, "A3: no gap");
+    for producers in [None, Some(8)] {
+        assert_eq!(advanced(&mut state, 0, 20, producers, &runs), producers.map_or(1, |_| 0));
+        assert_eq!((progress(&state).runs, progress(&state).kept_as_of), (1, None), "A5");
+    }
+    assert_eq!(advanced(&mut state, 0, 20, Some(9), &runs), 1);
+    assert_eq!((progress(&state).runs, progress(&state).kept_as_of), (0, Some(Offset(9))));
+    assert!(state.segments[&SegmentName::data(3)].garbage_since.is_some(), "A7");
+
+    let newer = commit(4, vec![run(0, 9, 12, 4)]);
+    let (events, _) = decide::commit_runs(&state, &newer).unwrap();
+    let forgotten = Event::ProducersForgotten { partition: partition(0) };
+    assert!(events.contains(&forgotten), "in the same step as the newer run");
+    apply_all(&mut state, &events);
+    assert_eq!(progress(&state).kept_as_of, None);
+    let (events, _) = decide::commit_runs(&state, &commit(5, vec![run(0, 12, 13, 5)])).unwrap();
+    assert!(!events.contains(&forgotten), "once");
+}
+
+#[test]
+fn runs_are_adopted_with_the_producers_or_not_at_all() {
+    let mut state = with_topic(3);
+    let in_wal = |index, base, end, sequence| {
+        let segment = wal(1, sequence);
+        Run { segment, ..run(index, base, end, 0) }
+    };
+    let command = AdoptRuns {
+        by: by(),
+        segments: vec![
+            of_segment(wal(1, 7), vec![in_wal(0, 0, 5, 7), in_wal(1, 0, 4, 7)]),
+            of_segment(wal(1, 8), vec![in_wal(0, 5, 9, 8), in_wal(2, 0, 3, 8)]),
+        ],
+        producers: vec![kept(0, 9), kept(1, 3)],
+    };
+    let none = RunRefusal::NotContiguous { committed_end: Offset(0) };
+    assert_eq!(adopted(&mut state, &command), [none, none], "of another time, or none");
+    let progress = |state: &State, index| state.progress_of(partition(index)).unwrap().clone();
+    assert_eq!(progress(&state, 0).committed_end, Offset(9));
+    assert_eq!(progress(&state, 0).kept_as_of, Some(Offset(9)));
+    assert_eq!(progress(&state, 1), Progress::default());
+    assert_eq!(state.segments[&wal(1, 7)].live_runs, 1, "A6");
+
+    // Its last run goes while the log is being adopted: the object stays until that is over.
+    let runs = [in_wal(0, 0, 5, 7), in_wal(0, 5, 9, 8)];
+    assert_eq!(advanced(&mut state, 0, 9, None, &runs), 2, "the producers are kept already");
+    assert!(state.segments[&wal(1, 7)].garbage_since.is_some());
+    assert_eq!(decide::forget_segments(&state, &[wal(1, 7)]), [], "A6: the log is open");
+    let again = AdoptRuns { producers: vec![kept(0, 9), kept(1, 4), kept(2, 3)], ..command };
+    let done = RunRefusal::NotContiguous { committed_end: Offset(9) };
+    assert_eq!(adopted(&mut state, &again), [done, done], "the rest of it");
+    assert_eq!(progress(&state, 0).kept_as_of, Some(Offset(9)), "A5: nothing is taken away");
+    assert_eq!(state.segments[&wal(1, 7)].live_runs, 1);
+    assert_eq!(state.segments[&wal(1, 7)].garbage_since, None);
+    let before = state.clone();
+    assert_eq!(adopted(&mut state, &again).len(), 4);
+    assert_eq!(state, before, "again, after a lost answer");
+
+    assert_eq!(advanced(&mut state, 1, 4, None, &[in_wal(1, 0, 4, 7)]), 1);
+    let log = Registration { broker: BrokerId(1), epoch: BrokerEpoch(1) };
+    let (events, ()) = decide::close_log(&state, by(), log, 9).unwrap();
+    apply_all(&mut state, &events);
+    assert_eq!(decide::forget_segments(&state, &[wal(1, 7)]).len(), 1, "A7: it is over");
+
+    let stale = Registration { epoch: BrokerEpoch(9), ..by() };
+    let refused = decide::adopt_runs(&state, &AdoptRuns { by: stale, ..again.clone() });
+    assert!(matches!(refused, Err(CommitRefusal::StaleBroker { .. })), "A4");
+    let many = of_segment(wal(1, 9), vec![in_wal(0, 9, 10, 9); ADOPTED_RUNS_MAX + 1]);
+    let refused = decide::adopt_runs(&state, &AdoptRuns { segments: vec![many], ..again.clone() });
+    assert!(matches!(refused, Err(CommitRefusal::TooLarge { .. })));
+    let snapshot = Bytes::from(vec![0; ADOPTED_PRODUCERS_BYTES_MAX + 1]);
+    let producers = vec![KeptProducers { snapshot, ..kept(0, 9) }];
+    let refused = decide::adopt_runs(&state, &AdoptRuns { producers, ..again });
+    assert!(matches!(refused, Err(CommitRefusal::TooLarge { .. })));
+}
+
+#[test]
+fn runs_are_replaced_only_by_what_covers_them() {
+    let mut state = with_topic(2);
+    let parts = [run(0, 0, 5, 1), run(0, 5, 8, 2), run(0, 8, 9, 3), run(1, 0, 4, 1)];
+    assert_eq!(committed(&mut state, &commit(1, vec![parts[0], parts[3]])), []);
+    assert_eq!(committed(&mut state, &commit(2, vec![parts[1]])), []);
+    assert_eq!(committed(&mut state, &commit(3, vec![parts[2]])), []);
+    let command = |segment, runs: Vec<Run>, replaced: &[Run]| ReplaceRuns {
+        by: by(),
+        merged: of_segment(SegmentName::data(segment), runs),
+        replaced: replaced.to_vec(),
+    };
+    let changed = RunRefusal::Changed;
+    let wrong = [
+        (run(0, 0, 8, 10), &parts[..1]),
+        (run(0, 0, 9, 10), &parts[..2]),
+        (run(0, 1, 8, 10), &parts[..2]),
+        (run(0, 0, 8, 10), &[]),
+        (Run { leader_epoch: LeaderEpoch(1), ..run(0, 0, 8, 10) }, &parts[..2]),
+        (run(0, 0, 8, 2), &parts[..2]),
+    ];
+    for (merged, named) in wrong {
+        let SegmentName::Data(id) = merged.segment else { panic!("a data segment") };
+        let mut tried = state.clone();
+        let refused = replaced(&mut tried, &command(id.0, vec![merged], named), &parts);
+        assert_eq!(refused, [changed], "{merged:?} for {named:?}");
+        assert_eq!(tried.progress, state.progress);
+    }
+    let moved = Run { position: 7, ..parts[1] };
+    let named = command(11, vec![run(0, 0, 8, 11)], &[parts[0], moved]);
+    assert_eq!(replaced(&mut state, &named, &parts), [changed], "not as they are");
+    assert!(state.segments[&SegmentName::data(11)].garbage_since.is_some(), "A7");
+    let twice = command(12, vec![run(0, 0, 8, 12), run(0, 5, 9, 12)], &parts);
+    assert_eq!(replaced(&mut state.clone(), &twice, &parts), [changed], "A3: no overlap");
+
+    let merged = Run { length: 150, ..run(0, 0, 8, 13) };
+    let both = command(13, vec![merged, run(1, 0, 4, 13)], &parts);
+    // Read before another replacement was decided.
+    let early = BTreeMap::from([(partition(0), Stored { runs: parts.to_vec(), replacements: 0 })]);
+    assert_eq!(replaced(&mut state, &both, &parts), []);
+    let progress = state.progress_of(partition(0)).unwrap();
+    assert_eq!((progress.runs, progress.committed_bytes, progress.replacements), (2, 250, 1));
+    for (segment, live_runs) in [(1, 0), (2, 0), (3, 1), (13, 2)] {
+        assert_eq!(state.segments[&SegmentName::data(segment)].live_runs, live_runs, "A6, A7");
+    }
+    let before = state.clone();
+    assert_eq!(replaced(&mut state, &both, &[merged, run(1, 0, 4, 13)]), []);
+    assert_eq!(state, before, "again, after a lost answer");
+
+    let late = command(14, vec![run(0, 0, 9, 14)], &parts[..3]);
+    let decided = decide::replace_runs(&state, &late, &early, Timestamp(1));
+    assert_eq!(decided, Ok((Vec::new(), None)), "A3: read again");
+    let (at, stored) = (Offset(8), &early[&partition(0)]);
+    let decided = decide::advance_log_start(&state, partition(0), at, None, stored, Timestamp(1));
+    assert_eq!(decided, Ok((Vec::new(), Advanced::ReadAgain)), "A6: they are gone already");
+    assert_eq!(advanced(&mut state, 0, 8, None, &[merged]), 1);
+    let gone = command(15, vec![run(0, 0, 9, 15)], &[merged, parts[2]]);
+    assert_eq!(replaced(&mut state, &gone, &[merged, parts[2]]), [changed], "retention was faster");
+}
+
+#[test]
+fn a_registration_takes_over_partitions_and_logs_on_volumes() {
+    let logs = |state: &State| state.logs.keys().map(|it| (it.0.0, it.1.0)).collect::<Vec<_>>();
+    let mut state = with_topic(2); // Epoch 1, a log in the bucket.
+    registered(&mut state, &register(2, WalKind::File, &[]));
+    registered(&mut state, &register(2, WalKind::File, &[]));
+    assert_eq!(logs(&state), [(1, 1), (2, 3)], "a log on a volume goes on");
+    let led =
+        |state: &State| state.topics[&TOPIC].partitions.iter().map(|it| it.leader.0).sum::<i32>();
+    assert_eq!(led(&state), 2);
+
+    let epoch = registered(&mut state, &register(3, WalKind::Bucket, &[1, 2, 9]));
+    assert_eq!(epoch, BrokerEpoch(4));
+    assert_eq!(led(&state), 6);
+    assert!(state.topics[&TOPIC].partitions.iter().all(|it| it.leader_epoch == LeaderEpoch(1)));
+    assert_eq!(state.brokers.keys().collect::<Vec<_>>(), [&BrokerId(3)], "nobody else may lead");
+    assert_eq!(logs(&state), [(1, 1), (2, 3), (3, 4)], "to be ended, and a volume to be found");
+    let stale = decide::commit_runs(&state, &commit(1, vec![run(0, 0, 5, 1)]));
+    assert!(matches!(stale, Err(CommitRefusal::StaleBroker { current: None, .. })), "A4");
+
+    registered(&mut state, &register(4, WalKind::File, &[2, 3]));
+    assert_eq!(logs(&state), [(1, 1), (3, 4), (4, 5)], "the volume is here");
+    assert_eq!(led(&state), 8);
+}
+
+#[test]
+fn a_log_is_trimmed_and_ends_once() {
+    let mut state = with_broker();
+    let log = Registration { broker: BrokerId(1), epoch: EPOCH };
+    let trim = |state: &mut State, before| {
+        let (events, ()) = decide::trim_log(state, by(), log, before).unwrap();
+        apply_all(state, &events);
+        state.logs[&(log.broker, log.epoch)].trimmed
+    };
+    assert_eq!([trim(&mut state, 5), trim(&mut state, 3), trim(&mut state, 6)], [5, 5, 6]);
+    let (events, ()) = decide::close_log(&state, by(), log, 8).unwrap();
+    apply_all(&mut state, &events);
+    assert_eq!(decide::close_log(&state, by(), log, 8), Ok((Vec::new(), ())), "again");
+    let elsewhere = decide::close_log(&state, by(), log, 9);
+    assert_eq!(elsewhere, Err(WalError::EndsElsewhere { fence: 8 }), "A4");
+    assert_eq!(trim(&mut state, 99), 8, "what lies behind the fence was never needed");
+    let unknown = Registration { epoch: BrokerEpoch(7), ..log };
+    assert_eq!(decide::trim_log(&state, by(), unknown, 1), Err(WalError::UnknownLog));
+    let stale = decide::trim_log(&state, unknown, log, 1);
+    assert!(matches!(stale, Err(WalError::StaleBroker { .. })), "A4");
+}
+
+#[test]
+fn a_deleted_topic_drops_its_kept_producers() {
+    let mut state = with_topic(3);
+    committed(&mut state, &commit(1, vec![run(1, 0, 5, 1)]));
+    assert_eq!(advanced(&mut state, 1, 5, Some(5), &[run(1, 0, 5, 1)]), 1);
+    let (events, ()) = decide::delete_topic(&state, TOPIC).unwrap();
+    let Event::TopicDeleted { kept, .. } = &events[0] else { panic!("{events:?}") };
+    assert_eq!(*kept, [1]);
 }
 
 #[test]
@@ -206,15 +438,11 @@ fn only_the_leader_commits_and_epochs_never_go_back() {
     let at = |epoch, base, end| Run { leader_epoch: LeaderEpoch(epoch), ..run(0, base, end, 1) };
     let wrong = RunRefusal::WrongLeaderEpoch;
     assert_eq!(committed(&mut state, &commit(1, vec![at(1, 0, 5)])), [wrong], "not yet led");
-    let other = RegisterBroker { id: BrokerId(2), host: "h".into(), port: 9, rack: None };
-    let (events, broker_epoch) = decide::register_broker(&state, &other);
-    apply_all(&mut state, &events);
+    let broker_epoch = registered(&mut state, &register(2, WalKind::Bucket, &[]));
     let of_other = CommitRuns { broker: BrokerId(2), broker_epoch, ..commit(1, vec![at(0, 0, 5)]) };
     assert_eq!(committed(&mut state, &of_other), [wrong], "A4: led by broker 1");
 
-    let again = RegisterBroker { id: BrokerId(1), ..other };
-    let (events, broker_epoch) = decide::register_broker(&state, &again);
-    apply_all(&mut state, &events);
+    let broker_epoch = registered(&mut state, &register(1, WalKind::Bucket, &[]));
     let recovered =
         CommitRuns { broker_epoch, ..commit(2, vec![at(0, 0, 5), at(1, 5, 6), at(0, 6, 7)]) };
     assert_eq!(committed(&mut state, &recovered), [wrong], "the tail of epoch 0 first, then 1");
@@ -279,7 +507,10 @@ fn producer_ids_are_never_given_twice() {
 #[derive(Debug, Clone)]
 enum Op {
     Commit { index: i32, base_shift: i64, count: i64 },
-    Advance { index: i32, to: i64 },
+    Adopt { index: i32, counts: Vec<i64>, has_producers: bool },
+    Replace { index: i32, first: usize, count: usize, is_wrong: bool },
+    Advance { index: i32, to: i64, has_producers: bool },
+    Forget,
     Register,
 }
 
@@ -290,71 +521,231 @@ fn op() -> impl Strategy<Value = Op> {
             base_shift: if base_shift == -1 { -1 } else { 0 },
             count
         }),
-        2 => (0..3, 0i64..60).prop_map(|(index, to)| Op::Advance { index, to }),
+        2 => (0..3, prop::collection::vec(1i64..4, 1..4), prop::bool::weighted(0.8))
+            .prop_map(|(index, counts, has_producers)| Op::Adopt { index, counts, has_producers }),
+        3 => (0..3, 0usize..6, 1usize..5, prop::bool::weighted(0.2)).prop_map(
+            |(index, first, count, is_wrong)| Op::Replace { index, first, count, is_wrong }
+        ),
+        3 => (0..3, 0i64..60, any::<bool>())
+            .prop_map(|(index, to, has_producers)| Op::Advance { index, to, has_producers }),
+        1 => Just(Op::Forget),
         1 => Just(Op::Register),
     ]
 }
 
+/// What the store holds, told by the events alone, as `store::format` writes them.
+#[derive(Debug, Default)]
+struct Disk {
+    /// By partition and end.
+    runs: BTreeMap<(Partition, Offset), Run>,
+    kept: BTreeMap<Partition, KeptProducers>,
+}
+
+impl Disk {
+    fn write(&mut self, events: &[Event]) {
+        for event in events {
+            match event {
+                Event::RunCommitted { run, .. } => {
+                    self.runs.insert((run.partition, run.end), *run);
+                }
+                Event::RunDropped { run, .. } => {
+                    let was = self.runs.remove(&(run.partition, run.end));
+                    assert_eq!(was, Some(*run), "A3: what is dropped is what is stored");
+                }
+                Event::RunsReplaced { merged, parts, .. } => {
+                    for part in parts {
+                        let was = self.runs.remove(&(part.partition, part.end));
+                        assert_eq!(was, Some(*part), "A3: what is replaced is what is stored");
+                    }
+                    self.runs.insert((merged.partition, merged.end), *merged);
+                }
+                Event::ProducersKept(kept) => {
+                    self.kept.insert(kept.partition, kept.clone());
+                }
+                Event::ProducersForgotten { partition } => {
+                    self.kept.remove(partition);
+                }
+                _ => (),
+            }
+        }
+    }
+
+    fn of(&self, index: i32) -> Vec<Run> {
+        self.runs.values().filter(|it| it.partition == partition(index)).copied().collect()
+    }
+
+    /// A3, A5, A6 and A7, of the state and of what is stored.
+    fn check(&self, state: &State) {
+        state.check();
+        for index in 0..3 {
+            let progress = state.progress_of(partition(index)).unwrap();
+            let runs = self.of(index);
+            let mut at = progress.runs_start;
+            for run in &runs {
+                assert_eq!(run.base, at, "A3");
+                at = run.end;
+            }
+            assert_eq!(at, progress.committed_end, "A3");
+            assert_eq!(runs.len() as u64, progress.runs);
+            assert_eq!(runs.iter().map(|it| it.length).sum::<u64>(), progress.committed_bytes);
+            let kept = self.kept.get(&partition(index)).map(|it| it.as_of);
+            assert_eq!(kept, progress.kept_as_of, "A5: kept is what is told");
+            let in_wal = |it: &Run| matches!(it.segment, SegmentName::Wal { .. });
+            let needs_kept = match runs.last() {
+                Some(last) => in_wal(last),
+                None => progress.committed_end != Offset::ZERO,
+            };
+            assert!(!needs_kept || kept == Some(progress.committed_end), "A5");
+        }
+        for (id, segment) in &state.segments {
+            let live = self.runs.values().filter(|it| it.segment == *id).count();
+            assert_eq!(segment.live_runs as usize, live, "A6, A7: {id}");
+        }
+        for run in self.runs.values() {
+            assert!(state.segments.contains_key(&run.segment), "A6: {}", run.segment);
+        }
+    }
+}
+
+struct Model {
+    state: State,
+    disk: Disk,
+    /// Every run that was ever stored.
+    ever: Vec<Run>,
+}
+
+impl Model {
+    fn new() -> Model {
+        Model { state: with_topic(3), disk: Disk::default(), ever: Vec::new() }
+    }
+
+    fn by(&self) -> Registration {
+        Registration { epoch: self.state.broker_epoch_last, ..by() }
+    }
+
+    fn happens(&mut self, events: &[Event]) {
+        self.disk.write(events);
+        apply_all(&mut self.state, events);
+        self.ever.extend(self.disk.runs.values());
+        self.ever.sort_by_key(|it| (it.partition, it.base, it.end, it.segment));
+        self.ever.dedup();
+        self.disk.check(&self.state);
+    }
+
+    fn does(&mut self, number: usize, op: Op) {
+        let segment = SegmentName::data(number as u128);
+        match op {
+            Op::Commit { index, base_shift, count } => {
+                let progress = self.state.progress_of(partition(index)).unwrap();
+                let base = progress.committed_end.0 + base_shift;
+                let leader_epoch =
+                    self.state.topics[&TOPIC].partitions[index as usize].leader_epoch;
+                let run = Run { leader_epoch, segment, ..run(index, base, base + count, 0) };
+                let broker_epoch = self.by().epoch;
+                let command = CommitRuns { broker_epoch, ..commit(number as u128, vec![run]) };
+                let (events, refused) = decide::commit_runs(&self.state, &command).unwrap();
+                assert_eq!(refused.is_empty(), base_shift == 0, "A3");
+                self.happens(&events);
+            }
+            Op::Adopt { index, counts, has_producers } => {
+                self.adopt(number, index, counts, has_producers)
+            }
+            Op::Replace { index, first, count, is_wrong } => {
+                let stored = self.disk.of(index);
+                let mut parts: Vec<Run> = stored.iter().skip(first).take(count).copied().collect();
+                let (Some(start), Some(last)) = (parts.first().copied(), parts.last().copied())
+                else {
+                    return;
+                };
+                parts[0].crc += u32::from(is_wrong); // Not as it is stored.
+                let is_one_epoch = parts.iter().all(|it| it.leader_epoch == last.leader_epoch);
+                let merged = Run { segment, end: last.end, length: 50, ..start };
+                let runs = vec![merged];
+                let merged = of_segment(segment, runs);
+                let command = ReplaceRuns { by: self.by(), merged, replaced: parts };
+                let replacements = self.state.progress_of(partition(index)).unwrap().replacements;
+                // As read from a store that lags behind: with runs that were dropped already.
+                let lagging = self.ever.iter().filter(|it| it.partition == partition(index));
+                let dropped = lagging.filter(|it| it.end <= start.base).copied();
+                let runs = dropped.chain(stored).collect();
+                let read = BTreeMap::from([(partition(index), Stored { runs, replacements })]);
+                let decided = decide::replace_runs(&self.state, &command, &read, Timestamp(1));
+                let (events, refused) = decided.unwrap();
+                assert_eq!(refused.unwrap().is_empty(), is_one_epoch && !is_wrong, "A3");
+                self.happens(&events);
+                // And again, with what was read before.
+                let late =
+                    decide::replace_runs(&self.state, &command, &read, Timestamp(1)).unwrap();
+                assert_eq!(late.0, [], "A3: never twice");
+            }
+            Op::Advance { index, to, has_producers } => {
+                let progress = self.state.progress_of(partition(index)).unwrap();
+                let to = Offset(to).max(progress.log_start);
+                let producers = has_producers.then(|| kept(index, progress.committed_end.0));
+                // Of an earlier time: the runs that a merge has taken away are noticed.
+                let merged_away = |it: &&Run| {
+                    progress.runs_start <= it.base && !self.disk.runs.values().any(|now| now == *it)
+                };
+                let below = |it: &&Run| it.partition == partition(index) && it.end <= to;
+                let runs = self.ever.iter().filter(below).filter(|it| !merged_away(it));
+                let runs: Vec<Run> = runs.copied().collect();
+                let stored = Stored { runs, replacements: progress.replacements };
+                let decided = decide::advance_log_start(
+                    &self.state,
+                    partition(index),
+                    to,
+                    producers.as_ref(),
+                    &stored,
+                    Timestamp(1),
+                );
+                self.happens(&decided.unwrap().0);
+                let left = self.disk.of(index).into_iter().filter(|it| it.end <= to).count();
+                assert!(left <= usize::from(!has_producers), "A7: only the last one may stay");
+            }
+            Op::Forget => {
+                let all: Vec<SegmentName> = self.state.segments.keys().copied().collect();
+                let events = decide::forget_segments(&self.state, &all);
+                self.happens(&events);
+            }
+            Op::Register => {
+                let command = register(1, WalKind::Bucket, &[]);
+                let (events, _) = decide::register_broker(&self.state, &command);
+                self.happens(&events);
+            }
+        }
+    }
+
+    /// One segment a run, of the log before the current one.
+    fn adopt(&mut self, number: usize, index: i32, counts: Vec<i64>, has_producers: bool) {
+        let progress = self.state.progress_of(partition(index)).unwrap();
+        let leader_epoch = self.state.topics[&TOPIC].partitions[index as usize].leader_epoch;
+        let mut base = progress.committed_end;
+        let mut segments = Vec::new();
+        for (nth, count) in counts.into_iter().enumerate() {
+            let segment = wal(self.by().epoch.0, (number * 10 + nth) as u64);
+            let end = base.plus(count);
+            let run = Run { leader_epoch, segment, base, end, ..run(index, 0, 0, 0) };
+            segments.push(of_segment(segment, vec![run]));
+            base = end;
+        }
+        let producers = if has_producers { vec![kept(index, base.0)] } else { Vec::new() };
+        let command = AdoptRuns { by: self.by(), segments, producers };
+        let (events, refused) = decide::adopt_runs(&self.state, &command).unwrap();
+        assert_eq!(refused.is_empty(), has_producers, "A5");
+        self.happens(&events);
+        let again = decide::adopt_runs(&self.state, &command).unwrap();
+        assert_eq!(again.0.is_empty() && has_producers, has_producers, "A3: never twice");
+    }
+}
+
 proptest! {
-    // Goal: A3 and A6 hold whatever is asked. Method: random commands against a model of the runs.
+    // Goal: A3, A5, A6 and A7 hold whatever is asked. Method: random commands against what the store
+    // would hold.
     #[test]
     fn runs_cover_the_log_whatever_happens(ops in prop::collection::vec(op(), 0..120)) {
-        let mut state = with_topic(3);
-        let (mut live, mut ever): (Vec<Run>, Vec<Run>) = Default::default();
+        let mut model = Model::new();
         for (number, op) in ops.into_iter().enumerate() {
-            match op {
-                Op::Commit { index, base_shift, count } => {
-                    let end = state.progress_of(partition(index)).unwrap().committed_end;
-                    let base = end.0 + base_shift;
-                    let epoch = state.topics[&TOPIC].partitions[index as usize].leader_epoch;
-                    let segment = number as u128;
-                    let run = Run { leader_epoch: epoch, ..run(index, base, base + count, segment) };
-                    let broker_epoch = state.broker_epoch_last;
-                    let command = CommitRuns { broker_epoch, ..commit(segment, vec![run]) };
-                    let refused = committed(&mut state, &command);
-                    prop_assert_eq!(refused.is_empty(), base_shift == 0);
-                    let before = state.progress_of(partition(index)).unwrap();
-                    let is_kept = before.log_start < run.end
-                        || live.iter().any(|it| it.partition == run.partition);
-                    if refused.is_empty() && is_kept {
-                        live.push(run);
-                        ever.push(run);
-                    }
-                }
-                Op::Advance { index, to } => {
-                    let progress = state.progress_of(partition(index)).unwrap();
-                    let to = Offset(to).max(progress.log_start);
-                    let is_below = |it: &Run| it.partition == partition(index) && it.end <= to;
-                    // As read from a store that lags behind: with runs that are dropped already.
-                    let below: Vec<Run> = ever.iter().copied().filter(is_below).collect();
-                    let decided = decide::advance_log_start(
-                        &state, partition(index), to, &below, Timestamp(1),
-                    );
-                    apply_all(&mut state, &decided.unwrap().0);
-                    live.retain(|it| !is_below(it));
-                }
-                Op::Register => {
-                    let command =
-                        RegisterBroker { id: BrokerId(1), host: "h".into(), port: 9, rack: None };
-                    let (events, _) = decide::register_broker(&state, &command);
-                    apply_all(&mut state, &events);
-                }
-            }
-            state.check();
-            for index in 0..3 {
-                let progress = state.progress_of(partition(index)).unwrap();
-                let runs: Vec<&Run> =
-                    live.iter().filter(|it| it.partition == partition(index)).collect();
-                prop_assert!(runs.windows(2).all(|it| it[0].end == it[1].base), "A3");
-                if let Some(last) = runs.last() {
-                    prop_assert_eq!(last.end, progress.committed_end);
-                }
-                prop_assert_eq!(runs.len() as u64, progress.runs);
-            }
-            let live_of = |id: &SegmentName| live.iter().filter(|it| it.segment == *id).count();
-            for (id, segment) in &state.segments {
-                prop_assert_eq!(segment.live_runs as usize, live_of(id), "A6");
-            }
+            model.does(number, op);
         }
     }
 }

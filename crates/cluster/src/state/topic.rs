@@ -44,6 +44,11 @@ pub struct Progress {
     pub committed_bytes: u64,
     /// Live runs.
     pub runs: u64,
+    /// The producers as of this offset, the committed end, are kept in the store (A5).
+    pub kept_as_of: Option<Offset>,
+    /// How often live runs were replaced by merged ones. Whoever has read runs before the last time
+    /// has to read them again.
+    pub replacements: u64,
 }
 
 impl Progress {
@@ -52,6 +57,13 @@ impl Progress {
         assert!(ascending, "A3: epochs {:?} ascend", self.epochs);
         assert_eq!(self.runs == 0, self.committed_bytes == 0, "A3: bytes belong to runs");
         assert_eq!(self.runs == 0, self.runs_start == self.committed_end, "A3: runs cover the log");
+        let is_kept = |as_of: Offset| as_of == self.committed_end;
+        assert!(self.kept_as_of.is_none_or(is_kept), "A5: kept producers are as of the end");
+    }
+
+    /// Whether the producers as of the committed end are kept.
+    pub(crate) fn has_kept(&self) -> bool {
+        self.kept_as_of.is_some()
     }
 
     /// Forgets the epochs that ended at or before the log start, but the one that holds it.

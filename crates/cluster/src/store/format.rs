@@ -6,18 +6,29 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use vocabulary::{
     BrokerEpoch, BrokerId, LeaderEpoch, Offset, Partition, SegmentName, Timestamp, TopicId,
 };
 
-use super::keys;
-use crate::state::{Broker, Event, PartitionInfo, Progress, Run, Segment, State, Topic};
+mod entry;
 
-/// The version of every kind of value written today, but for the runs that lie in a WAL segment.
+pub use self::entry::MetadataValue;
+pub(super) use self::entry::{decode, progress, segment};
+use super::keys;
+use crate::state::{
+    Broker, Event, KeptProducers, PartitionInfo, Progress, Run, Segment, State, Topic, WalKind,
+    WalLog,
+};
+
+/// The version of every kind of value written today, but for those below.
 const VERSION: u8 = 1;
 
 /// A run that lies in a WAL segment: a broker, its epoch and a sequence instead of a segment's id.
 const VERSION_RUN_IN_WAL: u8 = 2;
+
+/// Progress of a partition with kept producers or replaced runs: both follow what version 1 has.
+const VERSION_PROGRESS_KEPT: u8 = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FormatError {
@@ -29,6 +40,8 @@ pub(super) enum FormatError {
     Version(u8),
     #[error("a name is not UTF-8")]
     Text,
+    #[error("unknown kind of write-ahead log {0}")]
+    WalKind(u8),
     #[error("the key is malformed")]
     Key,
 }
@@ -39,11 +52,16 @@ pub(super) fn writes(after: &State, event: &Event) -> Vec<(Vec<u8>, Option<Vec<u
         Event::BrokerRegistered(broker) => {
             vec![(keys::broker(broker.id), Some(encode_broker(broker)))]
         }
+        Event::BrokerRemoved { id } => vec![(keys::broker(*id), None)],
+        Event::WalChanged(log) => {
+            vec![(keys::log(log.broker, log.epoch), Some(encode_log(log)))]
+        }
+        Event::WalContinued { broker, epoch } => vec![(keys::log(*broker, *epoch), None)],
         Event::TopicCreated(topic) => topic_write(after, topic.id),
         Event::PartitionsChanged { topic, .. } | Event::TopicConfigsChanged { topic, .. } => {
             topic_write(after, *topic)
         }
-        Event::TopicDeleted { id, partitions, .. } => {
+        Event::TopicDeleted { id, partitions, kept, .. } => {
             let progress = (0..*partitions as i32)
                 .map(|index| (keys::progress(Partition { topic: *id, index }), None));
             let mut writes = vec![
@@ -51,6 +69,8 @@ pub(super) fn writes(after: &State, event: &Event) -> Vec<(Vec<u8>, Option<Vec<u
                 (keys::dropping(*id), Some(Writer::new().u32(*partitions).finish())),
             ];
             writes.extend(progress);
+            let kept = kept.iter().map(|index| Partition { topic: *id, index: *index });
+            writes.extend(kept.map(|partition| (keys::kept(partition), None)));
             writes
         }
         Event::TopicDropped { id } => vec![(keys::dropping(*id), None)],
@@ -67,7 +87,19 @@ pub(super) fn writes(after: &State, event: &Event) -> Vec<(Vec<u8>, Option<Vec<u
             writes.push((keys::run(run.partition, run.end), None));
             writes
         }
-        Event::RunPassed { run } => progress_write(after, run.partition),
+        Event::RunsReplaced { merged, parts, .. } => {
+            let mut writes = progress_write(after, merged.partition);
+            writes.extend(parts.iter().map(|it| (keys::run(it.partition, it.end), None)));
+            // The last part ends where it ends: this takes its place.
+            writes.push((keys::run(merged.partition, merged.end), Some(encode_run(merged))));
+            writes
+        }
+        Event::ProducersKept(kept) => {
+            let mut writes = progress_write(after, kept.partition);
+            writes.push((keys::kept(kept.partition), Some(encode_kept(kept))));
+            writes
+        }
+        Event::ProducersForgotten { partition } => vec![(keys::kept(*partition), None)],
         Event::LogStartAdvanced { partition, .. } => progress_write(after, *partition),
         Event::SegmentChanged { id, .. } => match after.segments.get(id) {
             Some(segment) => vec![(keys::segment(*id), Some(encode_segment(segment)))],
@@ -95,8 +127,9 @@ fn progress_write(after: &State, partition: Partition) -> Vec<(Vec<u8>, Option<V
 /// Puts one stored entry into the state.
 pub(super) fn load(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), FormatError> {
     let mut key = Reader::of(key);
-    let mut value = Reader::value(value)?;
-    match key.u8()? {
+    let kind = key.u8()?;
+    let mut value = if kind == keys::PROGRESS { Reader::of(value) } else { Reader::value(value)? };
+    match kind {
         keys::TOPIC => {
             let topic = decode_topic(TopicId(key.array()?), &mut value)?;
             state.names.insert(topic.name.clone(), topic.id);
@@ -119,6 +152,11 @@ pub(super) fn load(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), Fo
         keys::DROPPING => {
             state.dropping.insert(TopicId(key.array()?), value.u32()?);
         }
+        keys::LOG => {
+            let (broker, epoch) = (BrokerId(key.i32()?), BrokerEpoch(key.u64()?));
+            let log = decode_log(broker, epoch, &mut value)?;
+            state.logs.insert((broker, epoch), log);
+        }
         keys::PRODUCER_ID => state.producer_id_next = value.i64()?,
         keys::SEGMENT => {
             let id = SegmentName::data(u128::from_be_bytes(key.array()?));
@@ -134,8 +172,9 @@ pub(super) fn load(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), Fo
 
 /// Fills in what follows from the rest.
 pub(super) fn complete(state: &mut State) {
-    let epochs = state.brokers.values().map(|broker| broker.epoch);
-    state.broker_epoch_last = epochs.max().unwrap_or_default();
+    let brokers = state.brokers.values().map(|broker| broker.epoch);
+    let logs = state.logs.values().map(|log| log.epoch);
+    state.broker_epoch_last = brokers.chain(logs).max().unwrap_or_default();
 }
 
 /// The run of one entry.
@@ -166,6 +205,45 @@ pub(super) fn run(key: &[u8], value: &[u8]) -> Result<Run, FormatError> {
     };
     value.end()?;
     Ok(run)
+}
+
+/// The kept producers of one entry.
+pub(super) fn kept(partition: Partition, value: &[u8]) -> Result<KeptProducers, FormatError> {
+    let mut value = Reader::value(value)?;
+    let as_of = Offset(value.i64()?);
+    let snapshot = Bytes::copy_from_slice(value.rest);
+    Ok(KeptProducers { partition, as_of, snapshot })
+}
+
+fn encode_kept(kept: &KeptProducers) -> Vec<u8> {
+    Writer::new().i64(kept.as_of.0).bytes(&kept.snapshot).finish()
+}
+
+fn encode_log(log: &WalLog) -> Vec<u8> {
+    let kind = match log.kind {
+        WalKind::File => 0,
+        WalKind::Bucket => 1,
+    };
+    let writer = Writer::new().u8(kind).u64(log.trimmed);
+    match log.fence {
+        None => writer.u8(0).finish(),
+        Some(fence) => writer.u8(1).u64(fence).finish(),
+    }
+}
+
+fn decode_log(
+    broker: BrokerId,
+    epoch: BrokerEpoch,
+    value: &mut Reader<'_>,
+) -> Result<WalLog, FormatError> {
+    let kind = match value.u8()? {
+        0 => WalKind::File,
+        1 => WalKind::Bucket,
+        unknown => return Err(FormatError::WalKind(unknown)),
+    };
+    let trimmed = value.u64()?;
+    let fence = if value.u8()? == 0 { None } else { Some(value.u64()?) };
+    Ok(WalLog { broker, epoch, kind, trimmed, fence })
 }
 
 /// Where a WAL segment lies.
@@ -238,7 +316,9 @@ fn decode_topic(id: TopicId, value: &mut Reader<'_>) -> Result<Topic, FormatErro
 }
 
 fn encode_progress(progress: &Progress) -> Vec<u8> {
-    let mut writer = Writer::new()
+    let is_plain = progress.kept_as_of.is_none() && progress.replacements == 0;
+    let version = if is_plain { VERSION } else { VERSION_PROGRESS_KEPT };
+    let mut writer = Writer::of(version)
         .i64(progress.log_start.0)
         .i64(progress.runs_start.0)
         .i64(progress.committed_end.0)
@@ -248,10 +328,21 @@ fn encode_progress(progress: &Progress) -> Vec<u8> {
     for (epoch, start) in &progress.epochs {
         writer = writer.i32(epoch.0).i64(start.0);
     }
-    writer.finish()
+    if is_plain {
+        return writer.finish();
+    }
+    writer = writer.u64(progress.replacements);
+    match progress.kept_as_of {
+        None => writer.u8(0).finish(),
+        Some(as_of) => writer.u8(1).i64(as_of.0).finish(),
+    }
 }
 
 fn decode_progress(value: &mut Reader<'_>) -> Result<Progress, FormatError> {
+    let version = value.u8()?;
+    if !(VERSION..=VERSION_PROGRESS_KEPT).contains(&version) {
+        return Err(FormatError::Version(version));
+    }
     let mut progress = Progress {
         log_start: Offset(value.i64()?),
         runs_start: Offset(value.i64()?),
@@ -259,9 +350,15 @@ fn decode_progress(value: &mut Reader<'_>) -> Result<Progress, FormatError> {
         committed_bytes: value.u64()?,
         runs: value.u64()?,
         epochs: Vec::new(),
+        kept_as_of: None,
+        replacements: 0,
     };
     for _ in 0..value.u32()? {
         progress.epochs.push((LeaderEpoch(value.i32()?), Offset(value.i64()?)));
+    }
+    if version == VERSION_PROGRESS_KEPT {
+        progress.replacements = value.u64()?;
+        progress.kept_as_of = if value.u8()? == 0 { None } else { Some(Offset(value.i64()?)) };
     }
     Ok(progress)
 }

@@ -6,6 +6,8 @@
 //! | `c` 0 | cluster-wide dynamic configs |
 //! | `c` 1 broker i32 | one broker's dynamic configs |
 //! | `d` topic 16 B | a deleted topic whose runs are being dropped: its number of partitions |
+//! | `k` topic 16 B, index u32 | a partition's kept producers; read when they are needed |
+//! | `l` broker i32, epoch u64 | a write-ahead log |
 //! | `n` | the next producer id |
 //! | `p` topic 16 B, index u32 | a partition's progress; absent while nothing is committed |
 //! | `s` segment u128 | a data segment |
@@ -13,15 +15,17 @@
 //! | `w` broker i32, epoch u64, sequence u64 | a WAL segment that committed runs lie in |
 //! | `r` topic 16 B, index u32, end u64 | a run; the end is exclusive |
 //!
-//! Runs come last: there may be millions, and loading leaves them out.
+//! Runs come last: there may be millions, and loading leaves them out, and kept producers.
 
 use std::ops::Range;
 
-use vocabulary::{BrokerId, Offset, Partition, SegmentName, TopicId};
+use vocabulary::{BrokerEpoch, BrokerId, Offset, Partition, SegmentName, TopicId};
 
 pub(super) const BROKER: u8 = b'b';
 pub(super) const CONFIGS: u8 = b'c';
 pub(super) const DROPPING: u8 = b'd';
+pub(super) const KEPT: u8 = b'k';
+pub(super) const LOG: u8 = b'l';
 pub(super) const PRODUCER_ID: u8 = b'n';
 pub(super) const PROGRESS: u8 = b'p';
 pub(super) const RUN: u8 = b'r';
@@ -42,6 +46,14 @@ pub(super) fn configs(broker: Option<BrokerId>) -> Vec<u8> {
 
 pub(super) fn dropping(id: TopicId) -> Vec<u8> {
     joined(DROPPING, &[&id.0])
+}
+
+pub(super) fn kept(partition: Partition) -> Vec<u8> {
+    joined(KEPT, &[&partition.topic.0, &partition.index.to_be_bytes()])
+}
+
+pub(super) fn log(broker: BrokerId, epoch: BrokerEpoch) -> Vec<u8> {
+    joined(LOG, &[&broker.0.to_be_bytes(), &epoch.0.to_be_bytes()])
 }
 
 pub(super) fn producer_id() -> Vec<u8> {
@@ -81,10 +93,12 @@ pub(super) fn runs_of_topic(id: TopicId) -> Range<Vec<u8>> {
     joined(RUN, &[&id.0])..joined(RUN, &[&id.0, &[0xff]])
 }
 
-/// The ranges that hold everything but the runs: topics before what refers to them.
+/// The ranges that hold everything but runs and kept producers: topics before what refers to them.
 pub(super) fn all_but_runs() -> Vec<Range<Vec<u8>>> {
     let of = |kind: u8| vec![kind]..vec![kind + 1];
-    [TOPIC, PROGRESS, BROKER, CONFIGS, DROPPING, PRODUCER_ID, SEGMENT, WAL_SEGMENT].map(of).to_vec()
+    [TOPIC, PROGRESS, BROKER, CONFIGS, DROPPING, LOG, PRODUCER_ID, SEGMENT, WAL_SEGMENT]
+        .map(of)
+        .to_vec()
 }
 
 /// For errors: the kind as a letter, the rest in hex.

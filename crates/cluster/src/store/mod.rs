@@ -16,7 +16,9 @@
 
 mod clock;
 mod format;
+mod inspection;
 mod keys;
+mod reader;
 
 use std::ops::Range;
 use std::sync::{Arc, RwLock};
@@ -24,12 +26,19 @@ use std::time::Duration;
 
 use environment::Environment;
 use object_store::ObjectStore;
-use slatedb::config::{CompactorOptions, DurabilityLevel, FlushOptions, FlushType, ScanOptions};
-use slatedb::{CloseReason, Db, ErrorKind, IterationOrder, KeyValue, Settings, WriteBatch};
+use slatedb::config::{
+    CompactorOptions, DurabilityLevel, FlushOptions, FlushType, ReadOptions, ScanOptions,
+};
+use slatedb::{
+    CloseReason, Db, DbReadOps, ErrorKind, IterationOrder, KeyValue, Settings, WriteBatch,
+};
 use vocabulary::{Offset, Partition, Timestamp, TopicId};
 
 use self::clock::DatabaseClock;
-use crate::state::{Event, Run, State};
+pub use self::format::MetadataValue;
+pub use self::inspection::{MetadataEntry, MetadataInspection, metadata_prefix};
+pub use self::reader::MetadataReader;
+use crate::state::{Event, KeptProducers, Run, State};
 
 /// Bytes of one read while loading. Larger: fewer requests, more memory for a moment.
 const LOAD_READ_BYTES: usize = 256 * 1024;
@@ -236,6 +245,18 @@ impl Store {
         self.runs(keys::runs_of_topic(topic), count_max, IterationOrder::Ascending).await
     }
 
+    /// The producers kept for a partition, as of its durable committed end.
+    pub(crate) async fn kept_producers(
+        &self,
+        partition: Partition,
+    ) -> Result<Option<KeptProducers>, StoreError> {
+        let key = keys::kept(partition);
+        let options = ReadOptions::default().with_durability_filter(DurabilityLevel::Remote);
+        let found = self.opened().db.get_with_options(&key, &options).await;
+        let Some(value) = found.map_err(|error| classify(&error))? else { return Ok(None) };
+        readable(&key, format::kept(partition, &value)).map(Some)
+    }
+
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
         self.opened().db.close().await.map_err(|error| classify(&error))
     }
@@ -366,7 +387,7 @@ enum LoadError {
 }
 
 /// The state, and when the latest of what is in it was written.
-async fn load(db: &Db) -> Result<(State, Timestamp), LoadError> {
+async fn load(db: &impl DbReadOps) -> Result<(State, Timestamp), LoadError> {
     let mut state = State::default();
     let mut written = Timestamp(0);
     let options = ScanOptions { read_ahead_bytes: LOAD_READ_BYTES, ..ScanOptions::default() };
@@ -384,8 +405,12 @@ async fn load(db: &Db) -> Result<(State, Timestamp), LoadError> {
 }
 
 fn decoded<T>(entry: &KeyValue, value: Result<T, format::FormatError>) -> Result<T, StoreError> {
+    readable(&entry.key, value)
+}
+
+fn readable<T>(key: &[u8], value: Result<T, format::FormatError>) -> Result<T, StoreError> {
     value.map_err(|error| StoreError::Corrupt {
-        key: keys::printable(&entry.key),
+        key: keys::printable(key),
         reason: error.to_string(),
     })
 }

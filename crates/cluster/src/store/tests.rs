@@ -11,7 +11,7 @@ use vocabulary::{
 
 use super::*;
 use crate::controller::{Controller, SubmitError};
-use crate::state::{CommitRuns, RegisterBroker};
+use crate::state::{CommitRuns, RegisterBroker, WalKind};
 
 async fn open(store: &Arc<InMemory>, environment: &Environment) -> Controller {
     let store: Arc<dyn ObjectStore> = Arc::clone(store) as _;
@@ -20,7 +20,14 @@ async fn open(store: &Arc<InMemory>, environment: &Environment) -> Controller {
 }
 
 fn register() -> RegisterBroker {
-    RegisterBroker { id: BrokerId(1), host: "h".into(), port: 9, rack: None }
+    RegisterBroker {
+        id: BrokerId(1),
+        host: "h".into(),
+        port: 9,
+        rack: None,
+        wal: WalKind::File,
+        takes_over: Vec::new(),
+    }
 }
 
 fn commit(epoch: BrokerEpoch, partition: Partition, base: i64, end: i64) -> CommitRuns {
@@ -60,7 +67,7 @@ async fn what_was_answered_is_there_after_a_restart() {
         let refused = controller.commit_runs(commit(epoch, partition, base, end)).await;
         assert_eq!(refused.unwrap().unwrap(), []);
     }
-    controller.advance_log_start(partition, Offset(5)).await.unwrap().unwrap();
+    controller.advance_log_start(partition, Offset(5), None).await.unwrap().unwrap();
     controller.delete_topic(gone.id).await.unwrap().unwrap();
     let changes = BTreeMap::from([("a".to_owned(), Some("1".to_owned()))]);
     controller.alter_broker_configs(None, changes).await.unwrap();

@@ -7,7 +7,11 @@
 
 use crate::open;
 use crate::stores::Odd;
-use cluster::{CommitRuns, Controller, Progress, RegisterBroker, Run};
+use bytes::Bytes;
+use cluster::{
+    AdoptRuns, CommitRuns, Controller, KeptProducers, Progress, RegisterBroker, Registration,
+    ReplaceRuns, Run, RunsOfSegment, WalKind,
+};
 use environment::{Entropy, Environment, SeededEntropy};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -19,6 +23,7 @@ use vocabulary::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, Partition, SegmentN
 const WORKERS: usize = 3;
 const PARTITIONS: u32 = 2;
 const BROKER: BrokerId = BrokerId(1);
+const CREATED: Timestamp = Timestamp(1);
 
 /// What one worker knows of one partition of its topic.
 #[derive(Debug, Clone, Default)]
@@ -56,7 +61,9 @@ fn name(worker: usize) -> String {
 async fn work(controller: Controller, worker: usize, seed: u64, epoch: BrokerEpoch, told: Shared) {
     let random = SeededEntropy::new(seed * 31 + worker as u64);
     loop {
-        match random.below(20) {
+        match random.below(24) {
+            20..22 => adopt(&controller, worker, &random, epoch, &told).await,
+            22..24 => replace(&controller, worker, &random, epoch, &told).await,
             0 => toggle_topic(&controller, worker, &told).await,
             1 => {
                 let ids = controller.allocate_producer_ids(10).await.expect("answered");
@@ -106,17 +113,7 @@ async fn commit(
         let partition = Partition { topic: topic.id, index };
         let base = controller.view().progress(partition).expect("it exists").committed_end;
         let end = base.plus(1 + random.below(9) as i64);
-        runs.push(Run {
-            partition,
-            leader_epoch: LeaderEpoch(0),
-            base,
-            end,
-            max_timestamp: Timestamp(1),
-            segment,
-            position: 0,
-            length: 10,
-            crc: 0,
-        });
+        runs.push(Run { base, end, segment, ..run_of(partition) });
         lock(told).topics.get_mut(&worker).expect("known")[index as usize].end_tried = end;
     }
     lock(told).segments.insert(segment);
@@ -125,7 +122,7 @@ async fn commit(
         broker_epoch,
         segment,
         segment_bytes: 100,
-        created: Timestamp(1),
+        created: CREATED,
         runs: runs.clone(),
     };
     let refused = controller.commit_runs(command).await.expect("answered").expect("not stale");
@@ -133,6 +130,88 @@ async fn commit(
     for run in runs {
         let mut told = lock(told);
         told.topics.get_mut(&worker).expect("known")[run.partition.index as usize].end = run.end;
+    }
+}
+
+fn producers(partition: Partition, as_of: Offset) -> KeptProducers {
+    KeptProducers { partition, as_of, snapshot: Bytes::from(format!("as of {as_of}")) }
+}
+
+/// Two runs of each partition, each in a segment of its own, in one step.
+async fn adopt(
+    controller: &Controller,
+    worker: usize,
+    random: &SeededEntropy,
+    epoch: BrokerEpoch,
+    told: &Shared,
+) {
+    let Some(topic) = controller.view().topic(&name(worker)) else { return };
+    let (mut segments, mut kept) = (Vec::new(), Vec::new());
+    for index in 0..PARTITIONS as i32 {
+        let partition = Partition { topic: topic.id, index };
+        let mut end = controller.view().progress(partition).expect("it exists").committed_end;
+        for _ in 0..2 {
+            let segment = SegmentName::Wal { broker: BROKER, epoch, sequence: random.next_u64() };
+            let base = end;
+            end = base.plus(1 + random.below(9) as i64);
+            let run = Run { segment, base, end, ..run_of(partition) };
+            let runs = vec![run];
+            segments.push(RunsOfSegment { segment, segment_bytes: 100, created: CREATED, runs });
+            lock(told).segments.insert(segment);
+        }
+        kept.push(producers(partition, end));
+        lock(told).topics.get_mut(&worker).expect("known")[index as usize].end_tried = end;
+    }
+    let by = Registration { broker: BROKER, epoch };
+    let command = AdoptRuns { by, segments, producers: kept.clone() };
+    let refused = controller.adopt_runs(command).await.expect("answered").expect("not stale");
+    assert_eq!(refused, [], "A3");
+    for it in kept {
+        let mut told = lock(told);
+        let index = it.partition.index as usize;
+        told.topics.get_mut(&worker).expect("known")[index].end = it.as_of;
+    }
+}
+
+/// Some runs that follow each other become one. Nobody is promised anything else.
+async fn replace(
+    controller: &Controller,
+    worker: usize,
+    random: &SeededEntropy,
+    epoch: BrokerEpoch,
+    told: &Shared,
+) {
+    let Some(topic) = controller.view().topic(&name(worker)) else { return };
+    let index = random.below(u64::from(PARTITIONS)) as i32;
+    let partition = Partition { topic: topic.id, index };
+    let count = 2 + random.below(5) as usize;
+    let runs = controller.runs_from(partition, Offset::ZERO, count).await.expect("readable");
+    let skipped = random.below(2) as usize;
+    let Some(replaced) = runs.get(skipped..).filter(|it| 1 < it.len()) else { return };
+    let segment = SegmentName::data(random.next_u128());
+    let end = replaced[replaced.len() - 1].end;
+    let merged = Run { segment, base: replaced[0].base, end, ..run_of(partition) };
+    lock(told).segments.insert(segment);
+    let runs = vec![merged];
+    let merged = RunsOfSegment { segment, segment_bytes: 100, created: CREATED, runs };
+    let by = Registration { broker: BROKER, epoch };
+    let command = ReplaceRuns { by, merged, replaced: replaced.to_vec() };
+    let refused = controller.replace_runs(command).await.expect("answered").expect("not stale");
+    assert_eq!(refused, [], "A3: nobody else changes this topic");
+}
+
+/// Any run: 10 bytes of leader epoch 0.
+fn run_of(partition: Partition) -> Run {
+    Run {
+        partition,
+        leader_epoch: LeaderEpoch(0),
+        base: Offset::ZERO,
+        end: Offset::ZERO,
+        max_timestamp: CREATED,
+        segment: SegmentName::data(0),
+        position: 0,
+        length: 10,
+        crc: 0,
     }
 }
 
@@ -150,12 +229,13 @@ async fn advance(controller: &Controller, worker: usize, random: &SeededEntropy,
         *place = to.max(*place);
     };
     set(true);
-    let advanced = controller.advance_log_start(partition, to).await;
+    let kept = (random.below(2) == 0).then(|| producers(partition, progress.committed_end));
+    let advanced = controller.advance_log_start(partition, to, kept).await;
     advanced.expect("answered").expect("it exists");
     set(false);
 }
 
-type Found = Vec<Option<Vec<(Progress, Vec<Run>)>>>;
+type Found = Vec<Option<Vec<(Progress, Vec<Run>, Option<KeptProducers>)>>>;
 
 /// What is there of each worker's topic: each partition's progress and runs.
 async fn look(controller: &Controller) -> Found {
@@ -171,7 +251,9 @@ async fn look(controller: &Controller) -> Found {
             let partition = Partition { topic: topic.id, index };
             let progress = view.progress(partition).expect("it exists");
             let runs = controller.runs_from(partition, Offset::ZERO, usize::MAX).await;
-            partitions.push((progress, runs.expect("readable")));
+            let kept = controller.kept_producers(partition).await.expect("readable");
+            check_producers(partition, &progress, kept.as_ref());
+            partitions.push((progress, runs.expect("readable"), kept));
         }
         found.push(Some(partitions));
     }
@@ -192,9 +274,14 @@ async fn check(controller: &Controller, told: &Shared) {
             }
         }
         assert_eq!(found.is_some(), told.topics.contains_key(&worker), "{}", name(worker));
-        for (index, (progress, runs)) in found.unwrap_or_default().into_iter().enumerate() {
+        for (index, (progress, runs, kept)) in found.unwrap_or_default().into_iter().enumerate() {
             let expected = &mut told.topics.get_mut(&worker).expect("known")[index];
             check_partition(&progress, &runs, expected);
+            let needs_kept = match runs.last() {
+                Some(last) => matches!(last.segment, SegmentName::Wal { .. }),
+                None => progress.committed_end != Offset::ZERO,
+            };
+            assert!(kept.is_some() || !needs_kept, "A5: {progress:?}");
             runs.iter().for_each(|run| *live.entry(run.segment).or_default() += 1);
         }
     }
@@ -206,6 +293,13 @@ async fn check(controller: &Controller, told: &Shared) {
     let mut ids = told.producer_ids.clone();
     ids.sort_by_key(|it| it.start);
     assert!(ids.windows(2).all(|it| it[0].end <= it[1].start), "no id is given twice: {ids:?}");
+}
+
+fn check_producers(partition: Partition, progress: &Progress, kept: Option<&KeptProducers>) {
+    assert_eq!(kept.map(|it| it.as_of), progress.kept_as_of, "A5: what is kept is told");
+    let expected = progress.kept_as_of.map(|as_of| producers(partition, as_of));
+    assert_eq!(kept, expected.as_ref(), "A5");
+    assert!(progress.kept_as_of.is_none_or(|it| it == progress.committed_end), "A5: of now");
 }
 
 fn check_partition(progress: &Progress, runs: &[Run], expected: &mut Expected) {
@@ -233,7 +327,14 @@ async fn live(store: Arc<dyn ObjectStore>, seed: u64, told: Shared) {
     let environment = Environment::simulated(seed);
     let controller = open(store, &environment).await.expect("opened");
     check(&controller, &told).await;
-    let command = RegisterBroker { id: BROKER, host: "h".into(), port: 9, rack: None };
+    let command = RegisterBroker {
+        id: BROKER,
+        host: "h".into(),
+        port: 9,
+        rack: None,
+        wal: WalKind::File,
+        takes_over: Vec::new(),
+    };
     let epoch = controller.register_broker(command).await.expect("answered");
     let before = std::mem::replace(&mut lock(&told).epoch, epoch);
     assert!(before < epoch, "A4: epochs only grow");

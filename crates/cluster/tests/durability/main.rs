@@ -4,7 +4,7 @@ mod clocks;
 mod kills;
 mod stores;
 
-use cluster::{Controller, OpenError, RegisterBroker, StoreOptions, SubmitError};
+use cluster::{Controller, OpenError, RegisterBroker, StoreOptions, SubmitError, WalKind};
 use environment::Environment;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -23,7 +23,14 @@ async fn open(
 }
 
 async fn register(controller: &Controller) -> Result<(), SubmitError> {
-    let command = RegisterBroker { id: BrokerId(1), host: "h".into(), port: 9, rack: None };
+    let command = RegisterBroker {
+        id: BrokerId(1),
+        host: "h".into(),
+        port: 9,
+        rack: None,
+        wal: WalKind::File,
+        takes_over: Vec::new(),
+    };
     controller.register_broker(command).await.map(drop)
 }
 
@@ -168,8 +175,10 @@ async fn a_caller_that_went_away_does_not_drop_runs_twice() {
     };
     assert_eq!(controller.commit_runs(command).await.expect("answered").expect("fits"), []);
     let partition = Partition { topic: topic.id, index: 0 };
+    let snapshot = bytes::Bytes::from_static(b"as of 5");
+    let kept = cluster::KeptProducers { partition, as_of: Offset(5), snapshot };
     for patience in 0..20 {
-        let advance = controller.advance_log_start(partition, Offset(5));
+        let advance = controller.advance_log_start(partition, Offset(5), Some(kept.clone()));
         let soon = async {
             for _ in 0..patience {
                 tokio::task::yield_now().await;
@@ -181,8 +190,9 @@ async fn a_caller_that_went_away_does_not_drop_runs_twice() {
             () = soon => (),
         }
     }
-    let advanced = controller.advance_log_start(partition, Offset(5)).await;
+    let advanced = controller.advance_log_start(partition, Offset(5), Some(kept.clone())).await;
     advanced.expect("answered").expect("it exists");
     let stored = controller.view().segment(segment).expect("known");
     assert_eq!((stored.live_runs, stored.garbage_since), (2, None));
+    assert_eq!(controller.kept_producers(partition).await, Ok(Some(kept)), "A5");
 }

@@ -7,7 +7,7 @@ use super::producers::{ProducedBatch, ProducerTable};
 use super::tail::{TailEntry, cost};
 use super::{AppendError, PartitionLog, Seal, TailCosts};
 use crate::read::ReadError;
-use crate::run_index::RunIndexError;
+use crate::run_index::{KeptProducers, RunIndexError};
 use bytes::Bytes;
 use std::sync::Arc;
 use vocabulary::{Offset, Timestamp};
@@ -15,6 +15,10 @@ use vocabulary::{Offset, Timestamp};
 /// Base snapshots up to this size stay in memory between flushes; larger ones are read again from the
 /// last run's index, which is the price of having many producers.
 const BASE_BYTES_KEPT_MAX: usize = 1024;
+
+/// Looks for kept producers and, if there are none, a last run. The second look finds what was deleted
+/// during the first one; a third is for a commit during the second.
+const BASE_LOOKS_MAX: u32 = 3;
 
 /// The durable batches of one partition that one data segment takes.
 #[derive(Debug)]
@@ -103,6 +107,7 @@ impl PartitionLog {
         assert_eq!(state.committed_end, base, "A3: runs are committed in offset order");
         assert!(end <= state.high_watermark, "A2: only durable batches are committed");
         state.committed_end = end;
+        state.may_have_leftovers |= base < state.log_start;
         state.base_producers = producers.filter(|it| it.len() <= BASE_BYTES_KEPT_MAX);
         state.committed_bytes = state.committed_bytes.map(|it| it + bytes);
         let Some(tail) = state.tail.as_mut() else { return false };
@@ -181,22 +186,59 @@ impl PartitionLog {
         if self.seal() == Seal::Removed {
             return Err(BaseError::Removed);
         }
-        let (committed_end, known) = {
-            let state = self.state();
-            (state.committed_end, state.base_producers.clone())
-        };
-        let (as_of, bytes) = match known {
-            Some(bytes) => (committed_end, bytes),
-            None => self.load_base(committed_end).await?,
-        };
+        let (as_of, bytes) = self.base_snapshot().await?;
         let table =
             ProducerTable::decode(&bytes).map_err(|it| BaseError::Failed(it.to_string()))?;
         Ok((as_of, table))
     }
 
+    /// As [`PartitionLog::base_producers`], as it is stored.
+    async fn base_snapshot(&self) -> Result<(Offset, Bytes), BaseError> {
+        let (committed_end, known) = {
+            let state = self.state();
+            (state.committed_end, state.base_producers.clone())
+        };
+        match known {
+            Some(bytes) => Ok((committed_end, bytes)),
+            None => self.load_base(committed_end).await,
+        }
+    }
+
+    /// What the metadata is to keep when the log start moves to `log_start`: the producers as of the
+    /// committed end, if no record below it is left. `None` if they cannot be told now: the last run
+    /// stays then, with them in it (A5).
+    pub(crate) async fn producers_to_keep(&self, log_start: Offset) -> Option<KeptProducers> {
+        let committed_end = self.offsets().committed_end;
+        if log_start < committed_end || committed_end == Offset::ZERO {
+            return None;
+        }
+        let partition = self.partition();
+        match self.base_snapshot().await {
+            Ok((as_of, snapshot)) => Some(KeptProducers { partition, as_of, snapshot }),
+            Err(BaseError::Removed) => None,
+            Err(BaseError::Failed(reason)) => {
+                tracing::debug!(%partition, reason, "the last run stays for its producers");
+                None
+            }
+        }
+    }
+
     async fn load_base(&self, committed_end: Offset) -> Result<(Offset, Bytes), BaseError> {
-        let Some(run) = self.shared.runs.last_run(self.partition()).await? else {
-            // Every run was deleted, and the snapshot with it: its producers read as unknown (P3).
+        // The metadata keeps them while no data run has them: the last run was adopted from a dead
+        // broker's log, or all runs were deleted. That may happen between the two questions.
+        let mut last = None;
+        for _ in 0..BASE_LOOKS_MAX {
+            if let Some(kept) = self.shared.runs.kept_producers(self.partition()).await? {
+                self.remember_base(kept.as_of, &kept.snapshot);
+                return Ok((kept.as_of, kept.snapshot));
+            }
+            last = self.shared.runs.last_run(self.partition()).await?;
+            if last.is_some() {
+                break;
+            }
+        }
+        let Some(run) = last else {
+            // Deleted before producers were kept: they read as unknown (P3).
             return Ok((committed_end, Bytes::new()));
         };
         if run.end < committed_end {
@@ -213,10 +255,14 @@ impl PartitionLog {
             Err(error) => return Err(BaseError::Failed(error.to_string())),
         };
         let bytes = entry.producers.clone().unwrap_or_default();
-        let mut state = self.state();
-        if state.committed_end == run.end && bytes.len() <= BASE_BYTES_KEPT_MAX {
-            state.base_producers = Some(bytes.clone());
-        }
+        self.remember_base(run.end, &bytes);
         Ok((run.end, bytes))
+    }
+
+    fn remember_base(&self, as_of: Offset, snapshot: &Bytes) {
+        let mut state = self.state();
+        if state.committed_end == as_of && snapshot.len() <= BASE_BYTES_KEPT_MAX {
+            state.base_producers = Some(snapshot.clone());
+        }
     }
 }

@@ -12,6 +12,7 @@ fn state(committed_end: i64) -> LogState {
         epochs: EpochHistory::default(),
         producers: None,
         base_producers: None,
+        may_have_leftovers: false,
         committed_bytes: None,
         is_off_budget: false,
     }

@@ -7,13 +7,16 @@
 //! that nobody answered, [`MemoryRunIndex::refuse_calls`] fails without performing it.
 
 use super::{
-    GarbageSegment, RefusalReason, RunCommit, RunDescription, RunIndex, RunIndexError, RunRefusal,
+    Adoption, GarbageSegment, KeptProducers, Replacement, RunCommit, RunDescription, RunIndex,
+    RunIndexError, RunRefusal,
 };
 use async_trait::async_trait;
 use environment::Clock;
-use std::collections::BTreeMap;
+use state::{PartitionRuns, State};
 use std::sync::{Arc, Mutex, MutexGuard};
-use vocabulary::{LeaderEpoch, Offset, Partition, SegmentName, Timestamp};
+use vocabulary::{LeaderEpoch, Offset, Partition, SegmentName};
+
+mod state;
 
 /// The whole state behind one lock, which no call holds across an await.
 #[derive(Debug)]
@@ -21,31 +24,6 @@ pub struct MemoryRunIndex {
     clock: Arc<dyn Clock>,
     /// A leaf lock: every operation is a few map steps and calls nothing else.
     state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    partitions: BTreeMap<Partition, PartitionRuns>,
-    segments: BTreeMap<SegmentName, Segment>,
-    answers_to_lose: usize,
-    calls_to_refuse: usize,
-}
-
-#[derive(Debug, Default)]
-struct PartitionRuns {
-    leader_epoch: LeaderEpoch,
-    log_start: Offset,
-    committed_end: Offset,
-    last_run_epoch: LeaderEpoch,
-    /// By base offset.
-    runs: BTreeMap<Offset, RunDescription>,
-    epochs: Vec<(LeaderEpoch, Offset)>,
-}
-
-#[derive(Debug)]
-struct Segment {
-    live_runs: usize,
-    dead_since: Option<Timestamp>,
 }
 
 /// What a broker is told when it hosts a partition.
@@ -139,62 +117,6 @@ impl State {
         self.answers_to_lose -= 1;
         Err(RunIndexError::Unavailable { reason: "the test loses this answer".into() })
     }
-
-    fn release(&mut self, id: SegmentName, now: Timestamp) {
-        if let Some(segment) = self.segments.get_mut(&id) {
-            segment.live_runs = segment.live_runs.saturating_sub(1);
-            if segment.live_runs == 0 {
-                segment.dead_since.get_or_insert(now);
-            }
-        }
-    }
-
-    /// Drops the runs wholly below the partition's log start.
-    fn drop_dead_runs(&mut self, partition: Partition, now: Timestamp) {
-        let Some(found) = self.partitions.get_mut(&partition) else { return };
-        let start = found.log_start;
-        let mut dead = Vec::new();
-        found.runs.retain(|_, run| {
-            let lives = start < run.end;
-            if !lives {
-                dead.push(run.segment);
-            }
-            lives
-        });
-        for segment in dead {
-            self.release(segment, now);
-        }
-    }
-}
-
-impl PartitionRuns {
-    fn facts(&self) -> PartitionFacts {
-        PartitionFacts {
-            leader_epoch: self.leader_epoch,
-            log_start: self.log_start,
-            committed_end: self.committed_end,
-            epochs: self.epochs.clone(),
-        }
-    }
-
-    fn refusal(&self, run: &RunDescription) -> Option<RefusalReason> {
-        if run.leader_epoch < self.last_run_epoch || self.leader_epoch < run.leader_epoch {
-            return Some(RefusalReason::WrongEpoch);
-        }
-        let committed_end = self.committed_end;
-        (run.base != committed_end).then_some(RefusalReason::NotContiguous { committed_end })
-    }
-
-    fn commit(&mut self, run: RunDescription) {
-        assert_eq!(run.base, self.committed_end, "A3: runs follow each other");
-        assert!(run.base < run.end, "A3: a run is not empty");
-        self.committed_end = run.end;
-        self.last_run_epoch = run.leader_epoch;
-        if self.epochs.last().is_none_or(|(epoch, _)| *epoch < run.leader_epoch) {
-            self.epochs.push((run.leader_epoch, run.base));
-        }
-        self.runs.insert(run.base, run);
-    }
 }
 
 #[async_trait]
@@ -202,39 +124,30 @@ impl RunIndex for MemoryRunIndex {
     async fn commit(&self, commit: RunCommit) -> Result<Vec<RunRefusal>, RunIndexError> {
         let now = self.clock.wall();
         let mut state = self.call()?;
-        let mut refusals = Vec::new();
-        let mut live_runs = 0;
-        for run in &commit.runs {
-            let refused = match state.partitions.get_mut(&run.partition) {
-                None => Some(RefusalReason::UnknownPartition),
-                Some(found) => match found.refusal(run) {
-                    Some(reason) => Some(reason),
-                    None => {
-                        found.commit(*run);
-                        None
-                    }
-                },
-            };
-            match refused {
-                None => live_runs += 1,
-                Some(reason) => {
-                    let (partition, base) = (run.partition, run.base);
-                    refusals.push(RunRefusal { partition, base, reason });
-                }
-            }
-        }
-        let segment = state
-            .segments
-            .entry(commit.segment)
-            .or_insert(Segment { live_runs: 0, dead_since: None });
-        segment.live_runs += live_runs;
-        if segment.live_runs == 0 {
-            segment.dead_since.get_or_insert(now);
-        }
-        for run in &commit.runs {
-            state.drop_dead_runs(run.partition, now);
-        }
+        let refusals = state.commit(&commit, now);
         state.answer(refusals)
+    }
+
+    async fn adopt(&self, adoption: Adoption) -> Result<Vec<RunRefusal>, RunIndexError> {
+        let now = self.clock.wall();
+        let mut state = self.call()?;
+        let refusals = state.adopt(&adoption, now);
+        state.answer(refusals)
+    }
+
+    async fn replace(&self, replacement: Replacement) -> Result<Vec<RunRefusal>, RunIndexError> {
+        let now = self.clock.wall();
+        let mut state = self.call()?;
+        let refusals = state.replace(&replacement, now);
+        state.answer(refusals)
+    }
+
+    async fn kept_producers(
+        &self,
+        partition: Partition,
+    ) -> Result<Option<KeptProducers>, RunIndexError> {
+        let state = self.call()?;
+        Ok(state.partitions.get(&partition).and_then(|it| it.kept.clone()))
     }
 
     async fn runs_from(
@@ -262,13 +175,11 @@ impl RunIndex for MemoryRunIndex {
         &self,
         partition: Partition,
         log_start: Offset,
+        producers: Option<KeptProducers>,
     ) -> Result<(), RunIndexError> {
         let now = self.clock.wall();
         let mut state = self.call()?;
-        if let Some(found) = state.partitions.get_mut(&partition) {
-            found.log_start = found.log_start.max(log_start);
-        }
-        state.drop_dead_runs(partition, now);
+        state.advance_log_start(partition, log_start, producers.as_ref(), now);
         state.answer(())
     }
 

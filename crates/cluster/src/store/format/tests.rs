@@ -70,6 +70,8 @@ fn golden_progress_segment_and_broker() {
         epochs: vec![(LeaderEpoch(0), Offset(0)), (LeaderEpoch(4), Offset(5))],
         committed_bytes: 77,
         runs: 2,
+        kept_as_of: None,
+        replacements: 0,
     };
     let bytes = encode_progress(&progress);
     assert_eq!(
@@ -77,7 +79,7 @@ fn golden_progress_segment_and_broker() {
         "01000000000000000100000000000000000000000000000009000000000000004d00000000000000020000000200000000\
          0000000000000000000000040000000000000005"
     );
-    assert_eq!(decode_progress(&mut Reader::value(&bytes).unwrap()), Ok(progress));
+    assert_eq!(decode_progress(&mut Reader::of(&bytes)), Ok(progress));
 
     let segment = Segment {
         bytes: 5,
@@ -102,6 +104,64 @@ fn golden_progress_segment_and_broker() {
     let bytes = encode_broker(&broker);
     assert_eq!(hex(&bytes), "0100000000000000020000000168000023840100000001 72".replace(' ', ""));
     assert_eq!(decode_broker(BrokerId(1), &mut Reader::value(&bytes).unwrap()), Ok(broker));
+}
+
+#[test]
+fn golden_progress_with_kept_producers() {
+    let mut progress = Progress {
+        log_start: Offset(9),
+        runs_start: Offset(9),
+        committed_end: Offset(9),
+        epochs: vec![(LeaderEpoch(4), Offset(5))],
+        committed_bytes: 0,
+        runs: 0,
+        kept_as_of: Some(Offset(9)),
+        replacements: 3,
+    };
+    let bytes = encode_progress(&progress);
+    assert_eq!(
+        hex(&bytes),
+        "0200000000000000090000000000000009000000000000000900000000000000000000000000000000\
+         000000010000000400000000000000050000000000000003010000000000000009"
+    );
+    assert_eq!(decode_progress(&mut Reader::of(&bytes)), Ok(progress.clone()));
+    progress.kept_as_of = None;
+    let bytes = encode_progress(&progress);
+    assert_eq!(decode_progress(&mut Reader::of(&bytes)), Ok(progress), "only replacements");
+    assert_eq!(decode_progress(&mut Reader::of(&[3])), Err(FormatError::Version(3)));
+}
+
+#[test]
+fn golden_kept_producers() {
+    let snapshot = Bytes::from_static(&[0xca, 0xfe]);
+    let value = KeptProducers { partition: partition(), as_of: Offset(9), snapshot };
+    let bytes = encode_kept(&value);
+    assert_eq!(hex(&bytes), "010000000000000009cafe");
+    assert_eq!(kept(partition(), &bytes), Ok(value));
+    assert_eq!(kept(partition(), &bytes[..8]), Err(FormatError::Short));
+    let key = format!("6b{}00000002", "aa".repeat(16));
+    assert_eq!(hex(&keys::kept(partition())), key);
+}
+
+#[test]
+fn golden_log() {
+    let (broker, epoch) = (BrokerId(7), BrokerEpoch(0x11));
+    let open = WalLog { broker, epoch, kind: WalKind::File, trimmed: 5, fence: None };
+    let closed = WalLog { kind: WalKind::Bucket, fence: Some(9), ..open };
+    for (log, golden) in
+        [(open, "0100000000000000000500"), (closed, "01010000000000000005010000000000000009")]
+    {
+        let bytes = encode_log(&log);
+        assert_eq!(hex(&bytes), golden);
+        let mut state = State::default();
+        load(&mut state, &keys::log(broker, epoch), &bytes).expect("it is read");
+        assert_eq!(state.logs.get(&(broker, epoch)), Some(&log));
+        complete(&mut state);
+        assert_eq!(state.broker_epoch_last, epoch, "A4: no epoch is given twice");
+    }
+    assert_eq!(hex(&keys::log(broker, epoch)), "6c000000070000000000000011");
+    let unknown = decode_log(broker, epoch, &mut Reader::of(&[2]));
+    assert_eq!(unknown, Err(FormatError::WalKind(2)));
 }
 
 #[test]

@@ -8,16 +8,18 @@
 use crate::collection;
 use crate::flush;
 use crate::log::{LogSettings, PartitionLog, PartitionStart, RecoveredRun, Seal};
+use crate::merge;
 use crate::read::{DiskCache, Reader, ReaderOptions, ReaderParts};
 use crate::retention;
 use crate::run_index::RunIndex;
+use crate::wal::ledger::WalLedger;
 use crate::wal::{RecoveredSegment, Wal, WalBackend, WalError, WalHealth};
 use bucket::Bucket;
-use environment::{Environment, TaskKind};
+use environment::{Environment, StopToken, TaskKind};
 use prometheus_client::registry::Registry;
 use shared::Parts;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -51,6 +53,8 @@ pub struct EngineHealth {
     /// Since when and why data segments cannot be written or committed. Appends go on meanwhile,
     /// until there is no room for more unflushed data.
     pub flush_failing: Option<(Tick, String)>,
+    /// Why another process has this broker's place: nothing is appended here any more (A4).
+    pub fenced: Option<String>,
     pub unflushed: ByteCount,
     /// Appends wait for a flush.
     pub is_full: bool,
@@ -74,6 +78,8 @@ pub struct LogEngine {
     shared: Arc<Shared>,
     /// What recovery found and no partition has claimed. A leaf lock around a map.
     unhosted: Arc<Mutex<Unhosted>>,
+    /// Partitions that must not be served until an operator has looked. A leaf lock around a set.
+    quarantined: Mutex<HashSet<Partition>>,
 }
 
 pub(crate) type Unhosted = HashMap<Partition, Vec<RecoveredRun>>;
@@ -121,7 +127,7 @@ impl LogEngine {
             durable_sequence,
         }));
         let unhosted = Arc::new(Mutex::new(by_partition(recovered)));
-        let engine = LogEngine { shared, unhosted };
+        let engine = LogEngine { shared, unhosted, quarantined: Mutex::default() };
         engine.start_loops();
         Ok(Arc::new(engine))
     }
@@ -129,6 +135,8 @@ impl LogEngine {
     fn start_loops(&self) {
         let (shared, unhosted) = (&self.shared, &self.unhosted);
         self.start("flush", TaskKind::Critical, flush::run(shared.clone(), unhosted.clone()));
+        self.start("fence watch", TaskKind::Critical, watch_wal(shared.clone()));
+        self.start("merge", TaskKind::Background, merge::run(shared.clone()));
         self.start("retention", TaskKind::Background, retention::run(shared.clone()));
         self.start("collection", TaskKind::Background, collection::collect(shared.clone()));
         self.start("orphan sweep", TaskKind::Background, collection::sweep(shared.clone()));
@@ -171,7 +179,11 @@ impl LogEngine {
         let recovered = unhosted.remove(&partition).unwrap_or_default();
         let first_sequence = recovered.first().map(|it| it.sequence);
         let log = PartitionLog::open(start, recovered, settings, Arc::clone(&self.shared));
+        if self.quarantined().contains(&partition) {
+            log.set_seal(Seal::Damaged);
+        }
         match log.seal() {
+            _ if self.shared.is_fenced() => log.set_seal(Seal::Fenced),
             Seal::Damaged => self.shared.hold_wal(first_sequence),
             _ => self.shared.opened(&log),
         }
@@ -179,6 +191,14 @@ impl LogEngine {
         vacant.insert(Arc::clone(&log));
         self.shared.metrics.partitions.set(partitions.len() as i64);
         log
+    }
+
+    /// Refuses to serve a partition from now on: some log holds records of it that do not continue
+    /// what is committed, and new ones must not take their offsets (A3). To be called before it is
+    /// hosted; health names it.
+    pub fn quarantine(&self, partition: Partition, reason: &str) {
+        tracing::error!(%partition, reason, "A3: the partition is not served until this is resolved");
+        self.quarantined().insert(partition);
     }
 
     pub fn partition(&self, partition: Partition) -> Option<Arc<PartitionLog>> {
@@ -248,15 +268,37 @@ impl LogEngine {
         }
     }
 
+    /// After [`LogEngine::shutdown`]: the sequence behind everything that was written to the WAL, if the
+    /// bucket has all of it, so that nobody needs the WAL any more.
+    pub fn drained(&self) -> Option<u64> {
+        let shared = &self.shared;
+        let is_held = !self.unhosted().is_empty() || !self.health().damaged.is_empty();
+        let is_drained = shared.unflushed_bytes() == 0 && !is_held && !shared.is_fenced();
+        is_drained.then(|| shared.wal.next_sequence())
+    }
+
     pub fn health(&self) -> EngineHealth {
         let damaged = self.shared.logs().into_iter().filter(|it| it.seal() == Seal::Damaged);
         EngineHealth {
             wal: self.shared.wal.health(),
             flush_failing: self.shared.failing(),
+            fenced: self.shared.fenced_by(),
             unflushed: ByteCount(self.shared.unflushed_bytes()),
             is_full: self.shared.is_full(),
             damaged: damaged.map(|it| it.partition()).collect(),
         }
+    }
+
+    /// Lets the collection look after logs in the bucket, of this broker and of dead ones. Without it
+    /// their objects stay.
+    pub fn sweep_logs(&self, ledger: Arc<dyn WalLedger>) {
+        self.shared.set_ledger(ledger);
+    }
+
+    /// Stops when the metadata or the WAL has fenced this broker: another process has its place, and
+    /// only a new registration helps. Reads go on until then.
+    pub fn fenced(&self) -> StopToken {
+        self.shared.fenced().clone()
     }
 
     pub fn metrics(&self) -> &LogMetrics {
@@ -269,6 +311,10 @@ impl LogEngine {
         self.shared.wal.metrics().register(registry);
     }
 
+    fn quarantined(&self) -> MutexGuard<'_, HashSet<Partition>> {
+        self.quarantined.lock().expect("no holder of this leaf lock panics: set steps only")
+    }
+
     fn unhosted(&self) -> MutexGuard<'_, Unhosted> {
         self.unhosted.lock().expect("no holder of this leaf lock panics: map steps only")
     }
@@ -277,6 +323,11 @@ impl LogEngine {
 impl EngineHealth {
     /// Why produce cannot be served now, for an operator; `None` while it can.
     pub fn problem(&self) -> Option<String> {
+        if let Some(reason) = &self.fenced {
+            return Some(format!(
+                "fenced: {reason}; what was acknowledged is safe, restart the broker to go on"
+            ));
+        }
         if let WalHealth::Failing { reason, .. } = &self.wal {
             return Some(format!("the write-ahead log is failing: {reason}"));
         }
@@ -304,6 +355,13 @@ async fn open_cache(
     let opened = environment.tasks.spawn_blocking(TaskKind::Background, "cache open", open).await;
     let opened = opened.ok()?.inspect_err(|error| tracing::warn!(%error, "no block cache on disk"));
     opened.ok()
+}
+
+/// The WAL may learn first that another process has this broker's place.
+async fn watch_wal(shared: Arc<Shared>) {
+    if let WalError::Fenced { reason } = shared.wal.closed().await {
+        shared.fence(&format!("the write-ahead log: {reason}"));
+    }
 }
 
 /// What recovery found, by partition, in the order of the WAL.

@@ -9,10 +9,11 @@
 //! Parts are taken lazily: memory holds [`LogOptions::uploads_in_flight_max`] segments, no more.
 //!
 //! Trouble is retried with backoff for ever (A9); meanwhile tails grow on the WAL's disk until
-//! appends wait for room.
+//! appends wait for room. Only being fenced ends it, and the broker with it (A4).
 
 use crate::engine::{LogOptions, Shared, Unhosted};
 use crate::log::{FlushPart, PartitionLog};
+use crate::run_index::RunIndexError;
 use futures::StreamExt;
 use packing::{Limits, Packer, Size};
 use std::sync::{Arc, Mutex};
@@ -20,7 +21,7 @@ use std::time::Duration;
 use upload::FlushError;
 use vocabulary::{Offset, Tick};
 
-mod packing;
+pub(crate) mod packing;
 mod upload;
 
 /// Between tries of a failing flush: doubled from the first to the last.
@@ -29,7 +30,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// The flush loop, until it is dropped.
 pub(crate) async fn run(shared: Arc<Shared>, unhosted: Arc<Mutex<Unhosted>>) {
-    loop {
+    while !shared.is_fenced() {
         let now = shared.environment.clock.now();
         // What becomes dirty while nothing is, is due no earlier than this.
         let due_at = shared.flush_due_at().unwrap_or(now.plus(shared.options.flush_age));
@@ -46,9 +47,13 @@ pub(crate) async fn run(shared: Arc<Shared>, unhosted: Arc<Mutex<Unhosted>>) {
 /// Flushes what is durable now, however often it takes.
 pub(crate) async fn until_done(shared: &Arc<Shared>, unhosted: &Mutex<Unhosted>) {
     let mut backoff = BACKOFF_MIN;
-    loop {
+    while !shared.is_fenced() {
         match flush(shared, unhosted).await {
             Ok(()) => return shared.set_working(),
+            // Retrying is of no use; what is in the tails is durable in the WAL.
+            Err(error @ FlushError::RunIndex(RunIndexError::Fenced)) => {
+                return shared.fence(&error.to_string());
+            }
             Err(error) => {
                 tracing::warn!(%error, "flush failed, it is tried again");
                 shared.set_failing(error.to_string());
@@ -141,6 +146,6 @@ async fn trim(shared: &Shared, unhosted: &Mutex<Unhosted>) {
 
 /// When a commit that gets no answer is given up, so that the sweep of orphans, which may be another
 /// broker's, cannot delete the object just before it is committed (A6).
-fn insist_until(options: &LogOptions, uploaded_at: Tick) -> Tick {
+pub(crate) fn insist_until(options: &LogOptions, uploaded_at: Tick) -> Tick {
     uploaded_at.plus(options.orphan_grace / 2)
 }

@@ -80,18 +80,22 @@
 //! Differences wrap at 64 bits, so every value of every field can be written. The golden files under
 //! `tests/golden` pin all of this.
 
+mod assembly;
 mod builder;
 mod cursor;
 mod entry;
 mod frame;
 mod index;
 mod keys;
+mod part;
 
+pub(crate) use assembly::Assembly;
 pub use builder::{EncodedSegment, SegmentBuilder, Slot};
 pub use entry::{BatchEntry, BlockEntry, RunEntry, SegmentIndex};
 pub use frame::{
     FOOTER_LEN, HEADER_LEN, SEGMENT_LENGTH_MIN, SegmentError, SegmentHeader, SegmentPart,
 };
+pub(crate) use frame::RunCrc;
 pub use index::{IndexRead, read_index};
 pub use keys::{DATA_PREFIX, WAL_PREFIX, segment_key, segment_of, wal_prefix};
 

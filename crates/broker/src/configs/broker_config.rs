@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bucket::BucketLocation;
-use partition_log::LogOptions;
 use partition_log::wal::WalOptions;
+use partition_log::{LogOptions, MergeOptions};
 use vocabulary::{BrokerEpoch, BrokerId, ByteCount};
 
 use super::catalogue::{self, REMOVED_BROKER_CONFIGS};
@@ -113,6 +113,9 @@ pub struct LogConfig {
     pub retention_check_interval: Duration,
     pub producer_expiration: Duration,
     pub orphan_grace: Duration,
+    pub merge_enabled: bool,
+    pub merge_target_bytes: u64,
+    pub merge_bytes_per_second: u64,
 }
 
 /// All problems of a configuration at once, so that an operator edits the file once.
@@ -157,6 +160,10 @@ impl LogConfig {
     /// The log engine's options for this broker, in the epoch it registered with.
     pub fn options(&self, broker: BrokerId, epoch: BrokerEpoch) -> LogOptions {
         let defaults = LogOptions::new(broker, epoch);
+        let defaults = match self.wal_in_bucket {
+            true => defaults.for_bucket_wal(),
+            false => defaults,
+        };
         LogOptions {
             wal: WalOptions {
                 group_bytes_max: ByteCount(self.wal_group_bytes),
@@ -177,6 +184,12 @@ impl LogConfig {
                 .unwrap_or(i64::MAX),
             retention_check_interval: self.retention_check_interval,
             orphan_grace: self.orphan_grace,
+            merge: MergeOptions {
+                is_enabled: self.merge_enabled,
+                target_bytes: ByteCount(self.merge_target_bytes),
+                bytes_per_second_max: ByteCount(self.merge_bytes_per_second),
+                ..defaults.merge
+            },
             ..defaults
         }
     }
@@ -444,6 +457,9 @@ impl Resolver {
             retention_check_interval: self.milliseconds("log.retention.check.interval.ms"),
             producer_expiration: self.milliseconds("producer.id.expiration.ms"),
             orphan_grace: self.milliseconds("aquifer.orphan.grace.ms"),
+            merge_enabled: self.boolean("aquifer.merge.enabled"),
+            merge_target_bytes: self.bytes("aquifer.merge.target.bytes"),
+            merge_bytes_per_second: self.bytes("aquifer.merge.bytes.per.second.max"),
         }
     }
 

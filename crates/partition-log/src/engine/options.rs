@@ -1,5 +1,6 @@
 //! How one broker's log behaves.
 
+use crate::merge::MergeOptions;
 use crate::wal::WalOptions;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -49,6 +50,7 @@ pub struct LogOptions {
     pub read_timeout: Duration,
     /// producer.id.expiration.ms
     pub producer_expiration_ms: i64,
+    pub merge: MergeOptions,
     /// log.retention.check.interval.ms
     pub retention_check_interval: Duration,
     /// How often garbage segments are looked for.
@@ -86,12 +88,34 @@ impl LogOptions {
             index_cache_bytes: ByteCount::mib(32),
             read_timeout: Duration::from_secs(10),
             producer_expiration_ms: 86_400_000,
+            merge: MergeOptions::default(),
             retention_check_interval: Duration::from_secs(300),
             collection_interval: Duration::from_secs(30),
             collection_grace: Duration::from_secs(60),
             orphan_interval: Duration::from_secs(3600),
             orphan_grace: Duration::from_secs(3600),
             shutdown_flush_max: Duration::from_secs(10),
+        }
+    }
+
+    /// What a WAL in the bucket wants instead: there requests cost more than memory. Flushes come from
+    /// memory, a segment is as large as one PUT may be, and a partition gets one of its own only when it
+    /// fills half of it: otherwise flushing 31 partitions alone could cost 124 PUTs per GiB.
+    pub fn for_bucket_wal(self) -> LogOptions {
+        LogOptions {
+            flush_bytes: ByteCount::mib(256),
+            segment_bytes_max: ByteCount::mib(64),
+            own_segment_bytes_min: ByteCount::mib(32),
+            // What is flushed and what arrives meanwhile: nothing is read back from the bucket.
+            tail_cache_bytes: ByteCount::mib(320),
+            wal: WalOptions {
+                // What a group may grow to at high rates, and eight of those under way.
+                group_bytes_max: ByteCount::mib(16),
+                reserved_bytes_max: ByteCount::mib(128),
+                drain_max: Duration::from_secs(30),
+                ..self.wal
+            },
+            ..self
         }
     }
 
@@ -125,6 +149,7 @@ impl LogOptions {
             Duration::from_secs(60) <= self.orphan_grace,
             "orphan_grace below a minute would sweep segments that are being committed",
         );
+        problems.extend(self.merge.problems());
         problems
     }
 }

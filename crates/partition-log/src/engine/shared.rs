@@ -7,16 +7,18 @@
 //! is entered under a partition's state lock, so nobody may lock a partition while holding it.
 
 use super::{LogMetrics, LogOptions};
-use crate::log::{PartitionLog, TailCosts};
+use crate::log::{PartitionLog, Seal, TailCosts};
+use crate::merge::Merging;
 use crate::read::Reader;
 use crate::run_index::RunIndex;
 use crate::wal::Wal;
+use crate::wal::ledger::WalLedger;
 use bucket::Bucket;
-use environment::Environment;
+use environment::{Environment, StopToken};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 use vocabulary::{Offset, Partition, SegmentName, Tick};
@@ -29,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) environment: Environment,
     pub(crate) metrics: LogMetrics,
     pub(crate) reader: Arc<Reader>,
+    pub(crate) merging: Merging,
     pub(crate) partitions: RwLock<HashMap<Partition, Arc<PartitionLog>>>,
     /// One flush at a time; awaited, hence tokio's.
     pub(crate) flush_turn: tokio::sync::Mutex<()>,
@@ -45,6 +48,10 @@ pub(crate) struct Shared {
     held_sequence: AtomicU64,
     uploads: Mutex<HashSet<SegmentName>>,
     failing: Mutex<Option<(Tick, String)>>,
+    /// Set once, if there are logs in the bucket.
+    ledger: OnceLock<Arc<dyn WalLedger>>,
+    fenced: StopToken,
+    fenced_by: OnceLock<String>,
 }
 
 /// While it lives, its segment is known to be under way.
@@ -87,7 +94,9 @@ pub(crate) struct Parts {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Shared {
+        let merging = Merging::new(&parts.options.merge, parts.options.segment_bytes_max);
         Shared {
+            merging,
             options: parts.options,
             wal: parts.wal,
             bucket: parts.bucket,
@@ -108,6 +117,9 @@ impl Shared {
             held_sequence: AtomicU64::new(u64::MAX),
             uploads: Mutex::default(),
             failing: Mutex::default(),
+            ledger: OnceLock::new(),
+            fenced: StopToken::new(),
+            fenced_by: OnceLock::new(),
         }
     }
 
@@ -294,6 +306,41 @@ impl Shared {
 
     pub(crate) fn failing(&self) -> Option<(Tick, String)> {
         self.failing.lock().expect("no holder of this leaf lock panics").clone()
+    }
+
+    pub(crate) fn set_ledger(&self, ledger: Arc<dyn WalLedger>) {
+        // The first one stays: there is one ledger in a cluster.
+        drop(self.ledger.set(ledger));
+    }
+
+    pub(crate) fn ledger(&self) -> Option<&Arc<dyn WalLedger>> {
+        self.ledger.get()
+    }
+
+    /// Another process has this broker's place (A4): every partition refuses appends and tells who
+    /// waits, and nothing is retried any more. Once; what is acknowledged is durable and stays so.
+    pub(crate) fn fence(&self, reason: &str) {
+        if self.fenced_by.set(reason.to_owned()).is_err() {
+            return;
+        }
+        tracing::error!(reason, "A4: this broker is fenced, it takes no appends any more");
+        self.fenced.stop();
+        for log in self.logs() {
+            log.seal_and_fail(Seal::Fenced);
+        }
+    }
+
+    /// Resolves, for whoever waits for it, when the broker is fenced.
+    pub(crate) fn fenced(&self) -> &StopToken {
+        &self.fenced
+    }
+
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.fenced.is_stopped()
+    }
+
+    pub(crate) fn fenced_by(&self) -> Option<String> {
+        self.fenced_by.get().cloned()
     }
 
     /// `wait`, give or take a tenth, so that brokers and loops do not march in step.

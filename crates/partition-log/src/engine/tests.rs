@@ -1,9 +1,12 @@
 //! The engine over a simulated disk, a lying bucket and the memory metadata.
 
+mod budgets;
 mod crashes;
 mod deletion;
+mod fencing;
 mod flushing;
 mod memory;
+mod merging;
 mod mortal;
 mod reading;
 mod reading_cold;

@@ -5,33 +5,33 @@
 
 /// What one part adds to a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Size {
-    pub(super) bytes: u64,
-    pub(super) batches: usize,
+pub(crate) struct Size {
+    pub(crate) bytes: u64,
+    pub(crate) batches: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Limits {
-    pub(super) segment: Size,
-    pub(super) own_bytes_min: u64,
+pub(crate) struct Limits {
+    pub(crate) segment: Size,
+    pub(crate) own_bytes_min: u64,
 }
 
 /// Collects parts until they fill a segment.
 #[derive(Debug)]
-pub(super) struct Packer<T> {
+pub(crate) struct Packer<T> {
     limits: Limits,
     open: Vec<T>,
     size: Size,
 }
 
 impl<T> Packer<T> {
-    pub(super) fn new(limits: Limits) -> Packer<T> {
+    pub(crate) fn new(limits: Limits) -> Packer<T> {
         Packer { limits, open: Vec::new(), size: Size { bytes: 0, batches: 0 } }
     }
 
     /// Takes a part in; returns the parts of a segment that is complete, if one is now. A part never
     /// exceeds a whole segment by more than the one batch it must have.
-    pub(super) fn push(&mut self, part: T, size: Size) -> Option<Vec<T>> {
+    pub(crate) fn push(&mut self, part: T, size: Size) -> Option<Vec<T>> {
         if self.limits.own_bytes_min <= size.bytes {
             return Some(vec![part]);
         }
@@ -45,7 +45,7 @@ impl<T> Packer<T> {
     }
 
     /// What is left.
-    pub(super) fn finish(&mut self) -> Option<Vec<T>> {
+    pub(crate) fn finish(&mut self) -> Option<Vec<T>> {
         self.size = Size { bytes: 0, batches: 0 };
         let open = std::mem::take(&mut self.open);
         (!open.is_empty()).then_some(open)

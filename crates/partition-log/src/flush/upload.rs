@@ -10,6 +10,7 @@
 use super::{BACKOFF_MAX, BACKOFF_MIN, insist_until};
 use crate::engine::{Shared, Uploading};
 use crate::log::{BaseError, FlushPart, Piece, Seal, TailEntry};
+use crate::merge::fresh_name;
 use crate::run_index::{RefusalReason, RunCommit, RunDescription, RunIndexError, RunRefusal};
 use crate::segment::{EncodedSegment, SegmentBuilder, segment_key};
 use crate::wal::WalPlace;
@@ -193,7 +194,7 @@ async fn upload<'a>(
     shared: &'a Shared,
     draft: &Draft,
 ) -> Result<(SegmentName, EncodedSegment, Uploading<'a>), FlushError> {
-    let fresh = || SegmentName::data(shared.environment.entropy.next_u128());
+    let fresh = || fresh_name(&*shared.environment.entropy, 0);
     let mut id = fresh();
     let mut uploading = shared.uploading(id);
     let mut segment = draft.encode(id);
@@ -279,8 +280,10 @@ async fn settle(
     let partition = part.log.partition();
     let refusal = refusals.iter().find(|it| it.partition == partition);
     let Some(refusal) = refusal else {
+        let now = shared.environment.clock.now();
         let runs = commit.runs.iter().filter(|it| it.partition == partition);
-        let bytes = runs.map(|it| it.length).sum();
+        let bytes = runs.clone().map(|it| it.length).sum();
+        runs.for_each(|it| shared.merging.flushed(it, now));
         let (cost, batches) = part.weight();
         if part.log.committed(part.base, part.end, bytes, Some(producers)) {
             shared.flushed(cost, batches);
@@ -300,6 +303,11 @@ async fn settle(
             Ok(())
         }
         RefusalReason::NotContiguous { committed_end } => adopt(shared, &part, committed_end).await,
+        // An answer to another question: ask again.
+        RefusalReason::Changed => {
+            let reason = format!("{partition}: a commit is answered like a replacement");
+            Err(RunIndexError::Unavailable { reason }.into())
+        }
     }
 }
 

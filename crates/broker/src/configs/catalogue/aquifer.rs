@@ -4,7 +4,7 @@
 //! Does not own: parsing locations (`locations`).
 
 use super::super::definition::{Definition, Kind, Rule};
-use super::{int, long, text, unset};
+use super::{boolean, int, long, text, unset};
 
 const MIB: i64 = 1024 * 1024;
 
@@ -141,6 +141,27 @@ pub(super) const CONFIGS: &[Definition] = &[
          It must exceed the longest write that can still be under way.",
     )
     .rule(Rule::AtLeast(60_000)),
+    boolean(
+        "aquifer.merge.enabled",
+        "true",
+        "Whether this broker merges small runs of the partitions it leads into large ones, which keeps \
+         metadata small and reads fast. It rewrites a byte once at most on average.",
+    ),
+    long(
+        "aquifer.merge.target.bytes",
+        "67108864",
+        "Largest run that merging makes, in bytes; runs from half of it on are left as they are. \
+         Larger: fewer, longer runs, later deletion of old records. Up to 64 MiB a merge is one request; \
+         with a WAL on a disk, what exceeds 32 MiB comes in parts.",
+    )
+    .rule(Rule::Between(MIB, 1 << 30)),
+    long(
+        "aquifer.merge.bytes.per.second.max",
+        "268435456",
+        "What merging moves in a second at most, in bytes, while nobody else is busy. Producing and \
+         fetching go first; what was produced on average over ten minutes it may always merge.",
+    )
+    .rule(Rule::AtLeast(MIB)),
     int(
         "aquifer.topic.partitions.max",
         "10000",

@@ -8,7 +8,8 @@
 use super::world::{Life, World, batch_of, partition, read_all};
 use crate::log::PartitionLog;
 use crate::run_index::{
-    GarbageSegment, MemoryRunIndex, RunCommit, RunDescription, RunIndex, RunIndexError, RunRefusal,
+    Adoption, GarbageSegment, KeptProducers, MemoryRunIndex, Replacement, RunCommit,
+    RunDescription, RunIndex, RunIndexError, RunRefusal,
 };
 use crate::volume::MemoryFaults;
 use async_trait::async_trait;
@@ -58,6 +59,28 @@ impl RunIndex for Dawdling {
         self.answer(answer)
     }
 
+    async fn adopt(&self, adoption: Adoption) -> Result<Vec<RunRefusal>, RunIndexError> {
+        self.dawdle().await;
+        let answer = self.inner.adopt(adoption).await;
+        self.dawdle().await;
+        self.answer(answer)
+    }
+
+    async fn replace(&self, replacement: Replacement) -> Result<Vec<RunRefusal>, RunIndexError> {
+        self.dawdle().await;
+        let answer = self.inner.replace(replacement).await;
+        self.dawdle().await;
+        self.answer(answer)
+    }
+
+    async fn kept_producers(
+        &self,
+        partition: Partition,
+    ) -> Result<Option<KeptProducers>, RunIndexError> {
+        self.dawdle().await;
+        self.answer(self.inner.kept_producers(partition).await)
+    }
+
     async fn runs_from(
         &self,
         partition: Partition,
@@ -80,9 +103,10 @@ impl RunIndex for Dawdling {
         &self,
         partition: Partition,
         log_start: Offset,
+        producers: Option<KeptProducers>,
     ) -> Result<(), RunIndexError> {
         self.dawdle().await;
-        let answer = self.inner.advance_log_start(partition, log_start).await;
+        let answer = self.inner.advance_log_start(partition, log_start, producers).await;
         self.dawdle().await;
         self.answer(answer)
     }

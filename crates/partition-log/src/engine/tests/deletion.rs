@@ -3,7 +3,7 @@
 use super::world::{World, acked, batch, batch_of, partition, read_all};
 use crate::log::{Cleanup, DeleteRecordsError, LogSettings, ReadLimit};
 use crate::read::ReadError;
-use bucket::{Bucket, Key, Purpose};
+use bucket::{Bucket, Faults, Key, Purpose};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,6 +109,48 @@ async fn records_are_deleted_on_request_even_in_the_tail() {
     world.check(&[partition(0)]).await;
 }
 
+/// Goal: a retry of what was deleted meanwhile gets its first offset (A5), whether the producers went to
+/// the metadata, stayed with the last run, or were committed below the log start.
+#[tokio::test(start_paused = true)]
+async fn producers_outlive_the_last_run_of_their_partition() {
+    let of_producer = |sequence| batch_of(Some((7, 0, sequence)), sequence as u64, 1, 50, 0);
+    for (seed, trouble) in [(0, None), (1, Some("hand-over")), (2, Some("tail"))] {
+        let world = World::new(40 + seed);
+        let life = world.start().await;
+        let log = world.host(&life, partition(0));
+        assert_eq!(acked(&log, of_producer(0)).await, Offset(0));
+        life.engine.flush_all().await;
+        if trouble == Some("tail") {
+            assert_eq!(acked(&log, of_producer(1)).await, Offset(1));
+        }
+        world.crash(life).await;
+        // Nothing is in memory.
+        let life = world.start().await;
+        let log = world.host(&life, partition(0));
+        let down = match trouble {
+            Some("hand-over") => Faults { failed_per_mille: 1000, ..Faults::NONE },
+            _ => Faults::NONE,
+        };
+        world.bucket.set_faults(down);
+        let end = log.offsets().high_watermark;
+        assert_eq!(log.delete_before(Offset(-1)).await, Ok(end));
+        world.bucket.set_faults(Faults::NONE);
+        life.engine.flush_all().await;
+        world.check(&[partition(0)]).await;
+        world.crash(life).await;
+
+        let life = world.start().await;
+        let log = world.host(&life, partition(0));
+        assert_eq!(acked(&log, of_producer(0)).await, Offset(0), "A5: {trouble:?}");
+        let next = of_producer(end.0 as i32);
+        assert_eq!(acked(&log, next).await, end, "A5: the next one, {trouble:?}");
+        // Whatever stayed below the log start goes (A7).
+        world.sleep(Duration::from_secs(1200)).await;
+        assert_eq!(world.runs.runs(partition(0)).len(), 1, "{trouble:?}");
+        assert_eq!(objects(&world).await, world.runs.segments().len());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn garbage_stays_for_its_grace_and_through_trouble() {
     let world = World::new(5);
@@ -119,10 +161,10 @@ async fn garbage_stays_for_its_grace_and_through_trouble() {
     log.delete_before(Offset(1)).await.unwrap();
     world.sleep(Duration::from_secs(55)).await;
     assert_eq!(objects(&world).await, 1, "A6: readers may be under way");
-    world.bucket.set_faults(bucket::Faults { failed_per_mille: 1000, ..bucket::Faults::NONE });
+    world.bucket.set_faults(Faults { failed_per_mille: 1000, ..Faults::NONE });
     world.sleep(Duration::from_secs(300)).await;
     assert_eq!(world.runs.segments().len(), 1, "forgotten only once it is deleted");
-    world.bucket.set_faults(bucket::Faults::NONE);
+    world.bucket.set_faults(Faults::NONE);
     world.sleep(Duration::from_secs(60)).await;
     assert_eq!((objects(&world).await, world.runs.segments().len()), (0, 0));
 }

@@ -98,6 +98,10 @@ impl World {
 
     /// Hosts a partition, which is created if need be, in a new leader epoch.
     pub(super) fn host(&self, life: &Life, partition: Partition) -> Arc<PartitionLog> {
+        self.host_in(&life.engine, partition)
+    }
+
+    pub(super) fn host_in(&self, engine: &LogEngine, partition: Partition) -> Arc<PartitionLog> {
         self.runs.create(partition);
         let facts = self.runs.next_epoch(partition);
         let start = PartitionStart {
@@ -107,7 +111,7 @@ impl World {
             committed_end: facts.committed_end,
             epochs: facts.epochs,
         };
-        life.engine.host(start, Arc::clone(&self.settings))
+        engine.host(start, Arc::clone(&self.settings))
     }
 
     /// The process and what the disk had not synced are gone.

@@ -1,0 +1,48 @@
+//! How often the bytes of a data segment were rewritten, as its name says.
+//!
+//! Owns: the level in the last hexadecimal digit of a data segment's id. Does not own: what follows
+//! from a level (`plan`).
+//!
+//! The id is otherwise random: 124 bits of it. Kept in the name, a level is known to whoever knows a
+//! run, whichever broker wrote it, and no metadata has to carry it.
+
+use environment::Entropy;
+use vocabulary::{SegmentId, SegmentName};
+
+/// A byte is flushed at level 0 and rewritten once to each level above.
+pub(crate) const LEVEL_MAX: u8 = 2;
+
+const DIGIT: u128 = 0xf;
+
+/// A name that nobody has, for bytes of this level.
+pub(crate) fn fresh_name(entropy: &dyn Entropy, level: u8) -> SegmentName {
+    assert!(level <= LEVEL_MAX, "no segment is rewritten to level {level}");
+    SegmentName::data(entropy.next_u128() & !DIGIT | u128::from(level))
+}
+
+/// `None` for a WAL segment. A digit above [`LEVEL_MAX`] counts as that: never rewritten.
+pub(super) fn level_of(segment: SegmentName) -> Option<u8> {
+    match segment {
+        SegmentName::Wal { .. } => None,
+        SegmentName::Data(SegmentId(id)) => Some(((id & DIGIT) as u8).min(LEVEL_MAX)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use environment::SeededEntropy;
+    use vocabulary::{BrokerEpoch, BrokerId};
+
+    #[test]
+    fn a_name_says_its_level() {
+        let entropy = SeededEntropy::new(1);
+        for level in 0..=LEVEL_MAX {
+            assert_eq!(level_of(fresh_name(&entropy, level)), Some(level));
+        }
+        assert_ne!(fresh_name(&entropy, 0), fresh_name(&entropy, 0));
+        assert_eq!(level_of(SegmentName::data(0xf)), Some(LEVEL_MAX));
+        let wal = SegmentName::Wal { broker: BrokerId(1), epoch: BrokerEpoch(1), sequence: 0 };
+        assert_eq!(level_of(wal), None);
+    }
+}

@@ -159,10 +159,11 @@ pub(crate) async fn open_engine(
         }
     };
     let options = config.log.options(own.broker, own.epoch);
-    let runs = Arc::<ClusterRunIndex>::clone(runs);
-    let engine = LogEngine::open(options, backend, shared, runs, environment.clone())
+    let index = Arc::<ClusterRunIndex>::clone(runs);
+    let engine = LogEngine::open(options, backend, shared, index, environment.clone())
         .await
         .map_err(|error| failed(&error))?;
+    engine.sweep_logs(Arc::<ClusterRunIndex>::clone(runs));
     for (partition, reason) in adopted.damaged {
         engine.quarantine(partition, &reason);
     }

@@ -11,6 +11,7 @@
 //! - `log`: [`PartitionLog`], one per hosted partition: offsets, producers, epochs, the tail.
 //! - `read`: where a fetched byte comes from: tail, WAL, caches, bucket; lookups by timestamp.
 //! - `flush`: tails become data segments, their runs are committed, the WAL is trimmed.
+//! - `merge`: small runs become large ones.
 //! - `retention`, `collection`: which committed runs end, and what becomes of their objects.
 //! - [`run_index`]: the port to the metadata that names the committed runs, with a memory twin.
 //! - [`segment`], [`volume`], [`wal`]: the format, the disk and the write-ahead log below all that.
@@ -35,13 +36,16 @@ mod collection;
 mod engine;
 mod flush;
 mod log;
+mod merge;
 mod read;
 mod retention;
 
 pub use engine::{EngineHealth, LogEngine, LogMetrics, LogOptions, OpenError, UnhostedRun};
 pub use log::{
     Aftermath, AppendError, Appended, Cleanup, DeleteRecordsError, DurableWait, FetchWaiter,
-    LogOffsets, LogSettings, PartitionLog, PartitionStart, ProducerState, ReadLimit, WatchGuard,
+    LogOffsets, LogSettings, PartitionLog, PartitionStart, ProducerSnapshot, ProducerState,
+    ReadLimit, WatchGuard,
 };
+pub use merge::MergeOptions;
 pub use read::{Fetched, ReadError, TimestampedOffset};
 pub use segment::segment_key;

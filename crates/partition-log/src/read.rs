@@ -14,6 +14,7 @@
 use crate::log::{PartitionLog, Piece, ReadLimit, Seal, Stretch};
 use crate::wal::WalError;
 use bytes::Bytes;
+use futures::StreamExt;
 use std::ops::Range;
 use vocabulary::{LeaderEpoch, Offset, Timestamp};
 
@@ -68,6 +69,9 @@ pub enum ReadError {
 /// How often a read looks again where the bytes are, when they moved from the WAL to the bucket or
 /// between segments under its hands.
 const LOOKS_MAX: usize = 4;
+
+/// Pieces of one stretch read from the WAL at once: over a bucket each may be a request.
+const WAL_READS_AT_ONCE: usize = 8;
 
 /// Where the next bytes of a read are.
 enum Place {
@@ -162,28 +166,39 @@ impl PartitionLog {
 
     async fn read_tail(&self, stretch: Stretch) -> Result<Step, ReadError> {
         let mut chunks = Vec::with_capacity(stretch.pieces.len());
-        for piece in stretch.pieces {
-            match piece {
-                Piece::Memory(bytes) => chunks.push(bytes),
-                Piece::Wal(place) => match self.shared.wal.read(place).await {
-                    Ok(bytes) => {
-                        let checked = verify::batches(&bytes);
-                        checked.map_err(|reason| self.corrupt_wal(place, reason))?;
-                        self.shared.metrics.wal_read_bytes.inc_by(bytes.len() as u64);
-                        chunks.push(bytes);
-                    }
-                    // Flushed and trimmed since we looked: it is in a committed run now.
-                    Err(WalError::NoSuchBytes { .. }) => return Ok(Step::look_again()),
-                    Err(error) => {
-                        self.shared.metrics.read_failures.inc();
-                        tracing::warn!(partition = %self.partition(), %error, "WAL not readable");
-                        return Err(ReadError::Unavailable);
-                    }
-                },
+        let pieces = futures::stream::iter(stretch.pieces).map(|piece| self.read_piece(piece));
+        let mut pieces = std::pin::pin!(pieces.buffered(WAL_READS_AT_ONCE));
+        while let Some(read) = pieces.next().await {
+            match read? {
+                Some(bytes) => chunks.push(bytes),
+                // Flushed and trimmed since we looked: it is in a committed run now.
+                None => return Ok(Step::look_again()),
             }
         }
         self.shared.metrics.tail_reads.inc();
         Ok(Step { chunks, end: Some(stretch.end) })
+    }
+
+    /// `None` if the WAL has it no more.
+    async fn read_piece(&self, piece: Piece) -> Result<Option<Bytes>, ReadError> {
+        let place = match piece {
+            Piece::Memory(bytes) => return Ok(Some(bytes)),
+            Piece::Wal(place) => place,
+        };
+        match self.shared.wal.read(place).await {
+            Ok(bytes) => {
+                let checked = verify::batches(&bytes);
+                checked.map_err(|reason| self.corrupt_wal(place, reason))?;
+                self.shared.metrics.wal_read_bytes.inc_by(bytes.len() as u64);
+                Ok(Some(bytes))
+            }
+            Err(WalError::NoSuchBytes { .. }) => Ok(None),
+            Err(error) => {
+                self.shared.metrics.read_failures.inc();
+                tracing::warn!(partition = %self.partition(), %error, "WAL not readable");
+                Err(ReadError::Unavailable)
+            }
+        }
     }
 
     fn corrupt_wal(&self, place: crate::wal::WalPlace, reason: String) -> ReadError {

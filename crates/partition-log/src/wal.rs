@@ -8,6 +8,9 @@
 //! - [`Wal`] and `committer`: one task that groups appends, writes segments, calls listeners;
 //! - `queue`: the decisions of that task, pure: what goes into the next group, what may be released;
 //! - [`WalBackend`]: the port below it; `file` and `recovery`: the one over a [`crate::volume::Volume`];
+//! - `bucket_wal`: the one over the bucket;
+//! - `fence` and `adoption`: how another broker's log in the bucket is ended, and its runs committed;
+//! - [`ledger`]: the port to the metadata that names the logs of all brokers, with a memory twin;
 //! - `chain`: what the files found after a crash mean, pure.
 //!
 //! # Invariants
@@ -17,18 +20,28 @@
 //! - W3 after one append is lost, every later one is lost, too (A4);
 //! - W4 bytes queued and in flight never exceed what was reserved, and that has a limit.
 
+mod adoption;
 mod backend;
+mod bucket_wal;
 mod chain;
 mod committer;
+mod fence;
 mod file;
+pub mod ledger;
 mod metrics;
+mod owners;
+mod patience;
 mod queue;
 mod recovery;
 
+pub use adoption::{AdoptError, Adopted, adopt_logs};
 pub use backend::{RecoveredSegment, WalBackend, WalError, WalHealth};
+pub use bucket_wal::{BucketWal, BucketWalMetrics, BucketWalOptions};
 pub use committer::{Append, CommitListener, Reservation, Wal, WalOptions, WalPlace};
-pub use file::{FileWal, FileWalOptions};
+pub use fence::{EndError, Ended, FENCE_LENGTH, Fence, end_log};
+pub use file::{FRAME_BYTES, FileWal, FileWalOptions};
 pub use metrics::WalMetrics;
+pub use owners::owners_of;
 
 #[cfg(test)]
 mod tests;

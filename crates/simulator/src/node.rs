@@ -8,11 +8,14 @@ use crate::swarm::{BROKER, Plan};
 use crate::time::SteppedClock;
 use crate::world::World;
 use broker::ClusterRunIndex;
-use bucket::{LyingBucket, LyingStore};
-use cluster::{Controller, OpenError, RegisterBroker, StoreError, Topic, TopicChange};
+use bucket::{Bucket, LyingBucket, LyingStore};
+use cluster::{
+    Controller, OpenError, RegisterBroker, StoreError, Topic, TopicChange, WalKind,
+};
 use environment::{Clock, Environment};
 use object_store::ObjectStore;
-use partition_log::wal::{FileWal, WalError};
+use partition_log::wal::ledger::WalId;
+use partition_log::wal::{BucketWal, FileWal, WalBackend, WalError, adopt_logs};
 use partition_log::{LogEngine, LogSettings, PartitionLog, PartitionStart};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -74,7 +77,14 @@ impl Opening {
             Err(OpenError::Store(StoreError::Unavailable(why))) => return Err(NotStarted(why)),
             Err(error) => panic!("the metadata is spoilt: {error}"),
         };
-        let command = RegisterBroker { id: BROKER, host: "node".into(), port: 9092, rack: None };
+        let command = RegisterBroker {
+            id: BROKER,
+            host: "node".into(),
+            port: 9092,
+            rack: None,
+            wal: if world.swarm.wal_in_bucket { WalKind::Bucket } else { WalKind::File },
+            takes_over: Vec::new(),
+        };
         let epoch = controller.register_broker(command).await;
         let epoch = epoch.map_err(|error| NotStarted(error.to_string()))?;
         Ok(Opening { environment, controller, cluster_id, epoch, data: Arc::new(data) })
@@ -83,13 +93,26 @@ impl Opening {
     /// Recovers the log and hosts every partition.
     pub(crate) async fn finish(self, world: &World) -> Result<Node, NotStarted> {
         let Opening { environment, controller, epoch, data, .. } = self;
-        let disk = Arc::new(world.disk.remount(&environment));
-        let backend = FileWal::new(disk, world.swarm.wal.clone(), &environment);
         let mut options = world.swarm.log.clone();
         options.wal.epoch = epoch;
-        let runs = ClusterRunIndex::new(controller.clone(), BROKER, epoch);
-        let opened =
-            LogEngine::open(options, Arc::new(backend), data, Arc::new(runs), environment.clone());
+        let runs = Arc::new(ClusterRunIndex::new(controller.clone(), BROKER, epoch));
+        let own = WalId { broker: BROKER, epoch };
+        let data: Arc<dyn Bucket> = data;
+        let adopted = adopt_logs(&*data, &*runs, &*runs, own, &environment).await;
+        match adopted {
+            Ok(adopted) => assert!(adopted.damaged.is_empty(), "A3: {:?}", adopted.damaged),
+            Err(error) => panic!("A6: the dead log is spoilt: {error}"),
+        }
+        let backend: Arc<dyn WalBackend> = if world.swarm.wal_in_bucket {
+            let (data, ledger) = (Arc::clone(&data), Arc::clone(&runs) as _);
+            let options = world.swarm.bucket_wal.clone();
+            Arc::new(BucketWal::new(own, options, data, ledger, &environment))
+        } else {
+            let disk = Arc::new(world.disk.remount(&environment));
+            Arc::new(FileWal::new(disk, world.swarm.wal.clone(), &environment))
+        };
+        let ledger = Arc::clone(&runs);
+        let opened = LogEngine::open(options, backend, data, runs, environment.clone());
         let engine = match opened.await {
             Ok(engine) => engine,
             Err(partition_log::OpenError::Wal(WalError::Volume(error))) => {
@@ -97,6 +120,7 @@ impl Opening {
             }
             Err(error) => panic!("A1: the WAL is spoilt: {error}"),
         };
+        engine.sweep_logs(ledger);
         let node = Node { environment, controller, engine };
         for topic in node.controller.view().topics() {
             node.host_topic(&topic);

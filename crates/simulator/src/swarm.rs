@@ -6,7 +6,7 @@ use cluster::StoreOptions;
 use environment::{Entropy, SeededEntropy};
 use partition_log::LogOptions;
 use partition_log::volume::MemoryFaults;
-use partition_log::wal::FileWalOptions;
+use partition_log::wal::{BucketWalOptions, FileWalOptions};
 use std::time::Duration;
 use vocabulary::{BrokerEpoch, BrokerId, ByteCount};
 
@@ -37,7 +37,10 @@ pub(crate) struct Swarm {
     pub(crate) expires_records: bool,
     pub(crate) delete_records_pause_max: Duration,
     pub(crate) log: LogOptions,
+    /// The write-ahead log is in the bucket, not on the disk.
+    pub(crate) wal_in_bucket: bool,
     pub(crate) wal: FileWalOptions,
+    pub(crate) bucket_wal: BucketWalOptions,
     pub(crate) metadata: StoreOptions,
     /// Between two steps of the metadata's wall clock, if it is stepped at all.
     pub(crate) clock_pause_max: Option<Duration>,
@@ -95,7 +98,9 @@ impl Swarm {
             expires_records: chance.below(2) == 0,
             delete_records_pause_max: ms(chance, 100, 4000),
             log: log_options(chance),
+            wal_in_bucket: chance.below(2) == 0,
             wal,
+            bucket_wal: bucket_wal_options(chance),
             metadata,
             clock_pause_max: (chance.below(3) != 0).then(|| ms(chance, 10, 3000)),
         }
@@ -124,6 +129,21 @@ fn log_options(chance: &SeededEntropy) -> LogOptions {
     log.wal.drain_max = Duration::from_millis(500);
     log.wal.group_bytes_max = ByteCount(KIB + chance.below(64 * KIB));
     log
+}
+
+/// Impatient enough that every limit is met within a life.
+fn bucket_wal_options(chance: &SeededEntropy) -> BucketWalOptions {
+    BucketWalOptions {
+        in_flight_max: 1 + chance.below(16) as usize,
+        linger: ms(chance, 0, 100),
+        full_bytes: ByteCount(KIB + chance.below(16 * KIB)),
+        attempt_max: ms(chance, 200, 5000),
+        hedge_delay_min: ms(chance, 1, 50),
+        hedge_delay_max: ms(chance, 50, 2000),
+        hedges_per_mille: chance.below(1000),
+        read_cache_bytes: ByteCount(chance.below(64 * KIB)),
+        ..BucketWalOptions::default()
+    }
 }
 
 impl Plan {

@@ -218,10 +218,20 @@ impl Reader {
             Some(index) => index,
             None => return Ok(self.forget_window(run)),
         };
-        let is_run = |it: &RunEntry| it.partition == run.partition && it.base == run.base;
-        match index.runs.iter().position(is_run) {
-            Some(at) if agrees(run, &index.runs[at]) => Ok(Some(RunHandle { index, at })),
-            _ => {
+        let holds = |it: &RunEntry| {
+            it.partition == run.partition && it.base <= run.base && run.end <= it.end
+        };
+        let at = index.runs.iter().position(holds);
+        let whole = at.filter(|at| agrees(run, &index.runs[*at]));
+        let part = at.filter(|_| whole.is_none()).and_then(|at| part_of(run, &index.runs[at]));
+        match (whole, part) {
+            (Some(at), _) => Ok(Some(RunHandle { index, at })),
+            (None, Some(part)) => {
+                let (name, length, runs) = (index.name, index.length, vec![part]);
+                let index = Arc::new(SegmentIndex { name, length, runs });
+                Ok(Some(RunHandle { index, at: 0 }))
+            }
+            (None, None) => {
                 let reason = "A6: the index does not have the run that metadata refers to";
                 let range = run.position..run.position + run.length;
                 self.metrics.corrupt_reads.inc();
@@ -438,6 +448,14 @@ fn agrees(run: &RunDescription, entry: &RunEntry) -> bool {
     let offsets = (run.base, run.end) == (entry.base, entry.end);
     let bytes = (run.position, run.length, run.crc) == (entry.position, entry.length, entry.crc);
     offsets && bytes && run.leader_epoch == entry.leader_epoch
+}
+
+/// The batches of an entry that a description covers, if it is a part of the entry: of a dead log's
+/// run, only what was not committed before is adopted. The checksum is the part's own.
+fn part_of(run: &RunDescription, entry: &RunEntry) -> Option<RunEntry> {
+    let part = entry.part(run.base, run.end)?;
+    let part = RunEntry { crc: run.crc, ..part };
+    agrees(run, &part).then_some(part)
 }
 
 /// How many of the batches fit: below the limit and within the bytes, but the first one if it must.

@@ -3,14 +3,16 @@
 //! Owns: the words that the group committer and its backends share.
 //! Does not own: grouping and order (`committer`), files (`file`).
 
+use crate::run_index::RunIndexError;
 use crate::segment::{EncodedSegment, SegmentError, SegmentIndex};
 use crate::volume::VolumeError;
 use async_trait::async_trait;
+use bucket::BucketError;
 use bytes::Bytes;
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
-use vocabulary::{BrokerEpoch, BrokerId, Tick};
+use vocabulary::{BrokerEpoch, ByteCount, Tick};
 
 /// A segment that survived, as [`WalBackend::recover`] found it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,9 +42,15 @@ pub trait WalBackend: Send + Sync + fmt::Debug {
     /// How many [`WalBackend::write`] calls may overlap; at least 1.
     fn in_flight_max(&self) -> usize;
 
-    /// While a write is in flight, how long a group that is not full waits for more.
+    /// What comes while a write is in flight waits so long for more, counted from the last write.
     fn linger(&self) -> Duration {
         Duration::ZERO
+    }
+
+    /// A group of this size no longer lingers. Under a load that would fill it before, it grows up to
+    /// the committer's limit, which alone counts when there is none here.
+    fn full_bytes(&self) -> Option<ByteCount> {
+        None
     }
 
     fn health(&self) -> WalHealth;
@@ -74,10 +82,7 @@ pub enum WalError {
     /// The bytes are intact but written by software newer than this.
     #[error("{file} at byte {position}: {source}")]
     Unsupported { file: String, position: u64, source: SegmentError },
-    /// The directory holds another broker's log.
-    #[error("the log belongs to broker {found}, this is broker {expected}")]
-    OtherBroker { expected: BrokerId, found: BrokerId },
-    /// A later incarnation of this broker has written here.
+    /// A broker that registered later than this one has written here.
     #[error("the log has segments of epoch {found}, this is epoch {expected}")]
     NewerEpoch { expected: BrokerEpoch, found: BrokerEpoch },
     /// Trimmed, or never written.
@@ -86,4 +91,10 @@ pub enum WalError {
     /// Reading, listing or trimming failed. Writing retries instead.
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    /// Likewise.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    /// Trimming needs the metadata's word first; the next trim asks again.
+    #[error("how far the log is needed could not be recorded: {0}")]
+    Ledger(#[from] RunIndexError),
 }

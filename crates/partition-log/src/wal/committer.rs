@@ -36,9 +36,10 @@ const ARRIVALS_KEPT: usize = 4096;
 /// How one broker's log commits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WalOptions {
-    /// Whose log this is; recovery refuses another broker's.
+    /// Who writes. Recovery takes over what any broker wrote: whoever has the volume goes on.
     pub broker: BrokerId,
-    /// The epoch this process registered with; recovery refuses a log that has a later one.
+    /// The epoch this process registered with; recovery refuses a log that has a later one, whoever
+    /// wrote it: epochs are issued once in a cluster.
     pub epoch: BrokerEpoch,
     /// A group holds at most this much payload, but always one batch. Larger: fewer syncs under
     /// load, longer ones.
@@ -124,6 +125,8 @@ struct Shared {
     next_sequence: AtomicU64,
     /// Why nothing more is accepted. Set once.
     closed: OnceLock<WalError>,
+    /// Stopped once `closed` is set by a failed write.
+    failed: StopToken,
     stop: StopToken,
     done: StopToken,
     metrics: WalMetrics,
@@ -166,6 +169,7 @@ impl Wal {
             room_bytes,
             next_sequence: AtomicU64::new(next_sequence),
             closed: OnceLock::new(),
+            failed: StopToken::new(),
             stop: environment.tasks.token().child(),
             done: StopToken::new(),
             metrics: WalMetrics::new(),
@@ -174,6 +178,7 @@ impl Wal {
             group_bytes_max: options.group_bytes_max.0,
             in_flight_max: backend.in_flight_max(),
             linger: backend.linger(),
+            full_bytes_min: backend.full_bytes().unwrap_or(options.group_bytes_max).0,
         };
         let committer = Committer {
             end: EndOfTask(Arc::clone(&shared)),
@@ -247,6 +252,12 @@ impl Wal {
         self.backend.health()
     }
 
+    /// Waits until a write has failed for good, and says why.
+    pub async fn closed(&self) -> WalError {
+        self.shared.failed.stopped().await;
+        self.shared.closed.get().cloned().unwrap_or(WalError::Stopping)
+    }
+
     pub fn metrics(&self) -> &WalMetrics {
         &self.shared.metrics
     }
@@ -267,14 +278,13 @@ impl fmt::Debug for Wal {
     }
 }
 
+/// A4: what a later registration wrote is not ours to go on with. Another broker's log is: its volume
+/// was moved here.
 fn check_identity(recovered: &[RecoveredSegment], options: &WalOptions) -> Result<(), WalError> {
     for segment in recovered {
-        let SegmentName::Wal { broker, epoch, .. } = segment.index.name else {
-            continue; // The backend found a data segment: its sequence has no owner to compare.
+        let SegmentName::Wal { epoch, .. } = segment.index.name else {
+            continue; // The backend found a data segment: it has no owner to compare.
         };
-        if broker != options.broker {
-            return Err(WalError::OtherBroker { expected: options.broker, found: broker });
-        }
         if options.epoch < epoch {
             return Err(WalError::NewerEpoch { expected: options.epoch, found: epoch });
         }
@@ -419,6 +429,7 @@ impl Committer {
             Ok(()) => Written::Durable,
             Err(error) => {
                 if self.end.0.closed.set(error.clone()).is_ok() {
+                    self.end.0.failed.stop();
                     tracing::error!(sequence, %error, "the write-ahead log accepts nothing more");
                 }
                 Written::Failed

@@ -20,9 +20,17 @@ pub(super) struct QueueLimits {
     pub(super) group_bytes_max: u64,
     /// Groups being written at once; at least 1.
     pub(super) in_flight_max: usize,
-    /// While something is in flight, a group that is not full waits this long since the last start.
+    /// An item that comes while something is in flight, and what comes behind it, waits until this
+    /// long after the last start, unless a group is full before.
     pub(super) linger: Duration,
+    /// A group counts as full from here on; at rates that would fill it within a linger from
+    /// one and a half of what comes in a linger on, so that the linger decides and groups grow.
+    pub(super) full_bytes_min: u64,
 }
+
+/// How many lingers' worth of bytes, in halves, are a full group: enough that a steady rate never
+/// fills one before its linger is over.
+const FULL_LINGERS_HALVES: u64 = 3;
 
 /// How the write of a group ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +58,13 @@ pub(super) struct CommitQueue<T> {
     /// The outcome of each group in flight, `None` while it is being written.
     in_flight: VecDeque<Option<Written>>,
     last_start: Option<Tick>,
+    /// Something in the queue came while a write was in flight: this is load, it can wait for more.
+    is_crowded: bool,
+    /// From here on a group is full.
+    full_bytes: u64,
+    /// When the bytes of `arrived` began to be counted.
+    counted_from: Option<Tick>,
+    arrived: u64,
     failed: bool,
     draining: bool,
 }
@@ -58,12 +73,16 @@ impl<T> CommitQueue<T> {
     pub(super) fn new(limits: QueueLimits, next_sequence: u64) -> CommitQueue<T> {
         assert!(0 < limits.in_flight_max, "a log that may not write");
         CommitQueue {
+            full_bytes: limits.full_bytes_min.min(limits.group_bytes_max),
             limits,
             queued: VecDeque::new(),
             queued_bytes: 0,
             first_in_flight: next_sequence,
             in_flight: VecDeque::new(),
             last_start: None,
+            is_crowded: false,
+            counted_from: None,
+            arrived: 0,
             failed: false,
             draining: false,
         }
@@ -72,6 +91,8 @@ impl<T> CommitQueue<T> {
     pub(super) fn push(&mut self, item: T, bytes: u64) {
         self.queued.push_back((item, bytes));
         self.queued_bytes += bytes;
+        self.arrived += bytes;
+        self.is_crowded |= !self.in_flight.is_empty();
     }
 
     /// Full groups no longer wait for more.
@@ -97,15 +118,33 @@ impl<T> CommitQueue<T> {
         let sequence = self.next_sequence();
         self.in_flight.push_back(None);
         self.last_start = Some(now);
+        self.is_crowded = !self.queued.is_empty();
+        self.measure(now);
         self.check();
         Some((sequence, group))
     }
 
+    /// Adjusts what is full to the rate of arrivals, measured over at least a linger.
+    fn measure(&mut self, now: Tick) {
+        let Some(from) = self.counted_from else {
+            (self.counted_from, self.arrived) = (Some(now), 0);
+            return;
+        };
+        let (elapsed, linger) = (now.since(from).as_micros(), self.limits.linger.as_micros());
+        if elapsed < linger.max(1) {
+            return;
+        }
+        let wanted =
+            u128::from(self.arrived.saturating_mul(FULL_LINGERS_HALVES)) * linger / (2 * elapsed);
+        let most = self.limits.group_bytes_max;
+        let least = self.limits.full_bytes_min.min(most);
+        self.full_bytes = u64::try_from(wanted).unwrap_or(most).clamp(least, most);
+        (self.counted_from, self.arrived) = (Some(now), 0);
+    }
+
     /// When [`CommitQueue::start`] would act by itself. `None` if a step has to come first.
     pub(super) fn wake_at(&self) -> Option<Tick> {
-        let lingers = !self.in_flight.is_empty()
-            && self.queued_bytes < self.limits.group_bytes_max
-            && !self.draining;
+        let lingers = self.is_crowded && self.queued_bytes < self.full_bytes && !self.draining;
         let last_start = self.last_start.filter(|_| lingers && self.slot_free());
         last_start.map(|at| at.plus(self.limits.linger))
     }

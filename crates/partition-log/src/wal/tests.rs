@@ -1,8 +1,14 @@
 //! Tests of the write-ahead log as a whole: committer over files over a simulated disk.
 
+mod adopting;
 mod committing;
+mod hosted;
+mod moving;
+mod objects;
+mod process;
 mod recovering;
 mod simulation;
+mod takeovers;
 
 use super::*;
 use crate::segment::RunEntry;

@@ -4,7 +4,8 @@ use super::*;
 use proptest::prelude::*;
 
 fn limits(group_bytes_max: u64, in_flight_max: usize, linger_ms: u64) -> QueueLimits {
-    QueueLimits { group_bytes_max, in_flight_max, linger: Duration::from_millis(linger_ms) }
+    let (linger, full_bytes_min) = (Duration::from_millis(linger_ms), group_bytes_max);
+    QueueLimits { group_bytes_max, in_flight_max, linger, full_bytes_min }
 }
 
 const fn ms(count: u64) -> Tick {
@@ -171,5 +172,110 @@ proptest! {
             }
         }
         prop_assert_eq!(released, (0..pushed).collect::<Vec<_>>());
+    }
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// As over a bucket: 16 writes in flight, 100 ms, full from 8 MiB on, at most 16 MiB.
+fn bucket_limits() -> QueueLimits {
+    QueueLimits { full_bytes_min: 8 * MIB, ..limits(16 * MIB, 16, 100) }
+}
+
+/// What a stretch of load did.
+#[derive(Debug, Default)]
+struct Load {
+    groups: Vec<u64>,
+    /// From the arrival of an item to the start of its group, while a write could start.
+    waits_us: Vec<u64>,
+}
+
+/// One item of `bytes` every `every_us`, for `seconds`; each write takes `write_us`.
+fn load(bytes: u64, every_us: u64, seconds: u64, write_us: u64) -> Load {
+    let mut queue = CommitQueue::new(bucket_limits(), 0);
+    let (mut load, mut flying, mut out) = (Load::default(), VecDeque::new(), Vec::new());
+    let (mut next, end) = (0, seconds * 1_000_000);
+    let mut now = 0;
+    while now < end {
+        while flying.front().is_some_and(|(_, done)| *done <= now) {
+            let (sequence, _) = flying.pop_front().expect("just seen");
+            queue.finish(sequence, Written::Durable, &mut out);
+        }
+        while next <= now {
+            queue.push((next, bytes), bytes);
+            next += every_us;
+        }
+        while let Some((sequence, group)) = queue.start(Tick(now)) {
+            flying.push_back((sequence, now + write_us));
+            load.groups.push(group.iter().map(|it: &(u64, u64)| it.1).sum());
+            load.waits_us.extend(group.iter().map(|it| now - it.0));
+        }
+        let wakes = queue.wake_at().into_iter().map(|it| it.0);
+        let done = flying.front().map(|it| it.1);
+        now = wakes.chain(done).chain([next]).min().expect("the next arrival").max(now + 1);
+    }
+    load
+}
+
+#[test]
+fn a_quiet_log_writes_at_once_and_an_idle_one_nothing() {
+    let quiet = load(KIB, 200_000, 10, 30_000);
+    assert_eq!((quiet.groups.len(), quiet.waits_us.iter().max()), (50, Some(&0)));
+    let mut idle: CommitQueue<u64> = CommitQueue::new(bucket_limits(), 0);
+    assert_eq!((idle.start(ms(0)), idle.wake_at()), (None, None));
+    assert_eq!((idle.start(ms(100_000)), idle.wake_at()), (None, None));
+}
+
+#[test]
+fn larger_rates_make_larger_groups_not_more() {
+    // Bytes a second, and the most PUTs for a GiB of them.
+    for (mib, puts_per_gib_max) in
+        [(1, 10_240), (10, 1024), (100, 104), (160, 66), (400, 66), (1000, 66)]
+    {
+        let item = 256 * KIB;
+        let all = load(item, item * 1_000_000 / (mib * MIB), 10, 80_000);
+        let bytes: u64 = all.groups.iter().sum();
+        let per_gib = all.groups.len() as f64 * 1024.0 * MIB as f64 / bytes as f64;
+        assert!(per_gib <= puts_per_gib_max as f64 * 1.1, "{mib} MiB/s: {per_gib} PUTs per GiB");
+        assert!(all.waits_us.iter().all(|it| *it <= 100_000), "{mib} MiB/s waits too long");
+    }
+}
+
+#[test]
+fn a_burst_does_not_linger_once_it_fills_a_group() {
+    let mut queue = CommitQueue::new(bucket_limits(), 0);
+    queue.push(0, KIB);
+    assert!(queue.start(ms(0)).is_some());
+    queue.push(1, 8 * MIB - 1);
+    assert_eq!((queue.start(ms(1)), queue.wake_at()), (None, Some(ms(100))));
+    queue.push(2, 1);
+    assert_eq!(queue.start(ms(1)), Some((1, vec![1, 2])));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    // Goal: at any rate, of any size and over any store, PUTs are bounded by lingers and bytes, and
+    // nothing waits longer than a linger while a write could start.
+    // Method: steady arrivals for ten seconds.
+    #[test]
+    fn puts_are_bounded_by_lingers_and_bytes(
+        bytes in 100..200_000u64,
+        every_us in 1_000..60_000u64,
+        write_us in 1_000..300_000u64,
+    ) {
+        let all = load(bytes, every_us, 10, write_us);
+        let sum: u64 = all.groups.iter().sum();
+        // What comes while nothing is in flight starts at once, so a store faster than the arrivals
+        // sees one PUT for each of them; from the second on in one flight, lingers count.
+        let lingers = 10_000 / 100 + 2;
+        let alone = if write_us <= every_us { 10_000_000 / every_us + 2 } else { 0 };
+        let full = sum / (8 * MIB);
+        let most = if write_us <= every_us { alone } else { 2 * lingers + full };
+        prop_assert!(all.groups.len() as u64 <= most, "{} groups, {most} allowed", all.groups.len());
+        // Little's law: what is in flight leaves room for more.
+        let could_start = bytes * write_us / every_us < 64 * MIB && write_us < 1_000_000;
+        prop_assert!(!could_start || all.waits_us.iter().all(|it| *it <= 100_000));
     }
 }

@@ -120,7 +120,7 @@ async fn acknowledgements_keep_submission_order_whatever_finishes_first() {
     assert_eq!(backend.waiting(), [0, 1, 2]);
     backend.finish(2, Ok(())).await;
     backend.finish(1, Ok(())).await;
-    assert_eq!(ends(&ears), []);
+    assert_eq!(ends(&ears), Vec::<i64>::new());
     backend.finish(0, Ok(())).await;
     assert_eq!((ends(&ears), backend.waiting()), (vec![2, 4, 6], vec![3]));
 }
@@ -136,7 +136,7 @@ async fn a_fence_loses_everything_behind_it_and_refuses_the_rest() {
         settle().await;
     }
     backend.finish(1, Err(WalError::Fenced { reason: "epoch 2".to_owned() })).await;
-    assert_eq!(ends(&ears), []);
+    assert_eq!(ends(&ears), Vec::<i64>::new());
     backend.finish(0, Ok(())).await;
     assert_eq!(ends(&ears), [2, -2, -4, -6]);
     let error = wal.reserve(1).await.expect_err("fenced");

@@ -10,5 +10,6 @@ mod merging;
 mod mortal;
 mod reading;
 mod reading_cold;
+mod sweeping;
 mod world;
 mod writing;

@@ -443,8 +443,8 @@ impl StoreBucket {
         let options = GetOptions { head: range.is_none(), range, ..GetOptions::default() };
         let answer = self.store.get_opts(&path(key), options).await;
         let found = match answer.map_err(|error| classify(key, error)) {
-            // S3 has no suffix for an empty object: 416.
-            Err(BucketError::Unavailable { reason, .. }) if reason.contains("416 ") => {
+            // An empty object has no suffix.
+            Err(BucketError::Unavailable { reason, .. }) if says_empty(&reason) => {
                 self.metrics.counted(purpose, Operation::Get);
                 let head = GetOptions { head: true, ..GetOptions::default() };
                 let found = self.store.get_opts(&path(key), head).await;
@@ -497,6 +497,12 @@ impl StoreBucket {
         }
         Ok(found.into_values().collect())
     }
+}
+
+/// Whether a failed suffix read may mean that the object is empty: S3 answers 416, MinIO a range that
+/// does not parse, versitygw the whole of nothing.
+fn says_empty(reason: &str) -> bool {
+    ["416 ", "CONTENT_RANGE", "non-partial response"].iter().any(|it| reason.contains(it))
 }
 
 #[async_trait]

@@ -92,10 +92,10 @@ mod part;
 pub(crate) use assembly::Assembly;
 pub use builder::{EncodedSegment, SegmentBuilder, Slot};
 pub use entry::{BatchEntry, BlockEntry, RunEntry, SegmentIndex};
+pub(crate) use frame::RunCrc;
 pub use frame::{
     FOOTER_LEN, HEADER_LEN, SEGMENT_LENGTH_MIN, SegmentError, SegmentHeader, SegmentPart,
 };
-pub(crate) use frame::RunCrc;
 pub use index::{IndexRead, read_index};
 pub use keys::{DATA_PREFIX, WAL_PREFIX, segment_key, segment_of, wal_prefix};
 

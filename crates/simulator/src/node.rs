@@ -9,9 +9,7 @@ use crate::time::SteppedClock;
 use crate::world::World;
 use broker::ClusterRunIndex;
 use bucket::{Bucket, LyingBucket, LyingStore};
-use cluster::{
-    Controller, OpenError, RegisterBroker, StoreError, Topic, TopicChange, WalKind,
-};
+use cluster::{Controller, OpenError, RegisterBroker, StoreError, Topic, TopicChange, WalKind};
 use environment::{Clock, Environment};
 use object_store::ObjectStore;
 use partition_log::wal::ledger::WalId;

@@ -50,6 +50,26 @@ pub(crate) fn apply(state: &mut State, event: &Event) {
         Event::BrokerConfigsChanged { broker, configs } => {
             state.broker_configs.insert(*broker, configs.clone());
         }
+        Event::RunCommitted { .. }
+        | Event::RunsReplaced { .. }
+        | Event::ProducersKept(_)
+        | Event::ProducersForgotten { .. }
+        | Event::LogStartAdvanced { .. }
+        | Event::RunDropped { .. } => apply_to_partition(state, event),
+        Event::SegmentChanged { id, segment } => state.set_segment(*id, Some(*segment)),
+        Event::SegmentForgotten { id } => state.set_segment(*id, None),
+        Event::TopicDropped { id } => {
+            state.dropping.remove(id);
+        }
+        Event::ProducerIdsAllocated { next } => {
+            state.producer_id_next = state.producer_id_next.max(*next);
+        }
+    }
+}
+
+/// How far a partition is. Events of other things are without effect.
+fn apply_to_partition(state: &mut State, event: &Event) {
+    match event {
         Event::RunCommitted { run, committed_bytes, runs } => {
             if let Some(progress) = end_moved(state, run) {
                 progress.committed_bytes = *committed_bytes;
@@ -88,14 +108,7 @@ pub(crate) fn apply(state: &mut State, event: &Event) {
                 progress.check();
             }
         }
-        Event::SegmentChanged { id, segment } => state.set_segment(*id, Some(*segment)),
-        Event::SegmentForgotten { id } => state.set_segment(*id, None),
-        Event::TopicDropped { id } => {
-            state.dropping.remove(id);
-        }
-        Event::ProducerIdsAllocated { next } => {
-            state.producer_id_next = state.producer_id_next.max(*next);
-        }
+        _ => (),
     }
 }
 

@@ -90,7 +90,8 @@ impl Backlog {
             let is_ripe = match stage {
                 Stage::Adopted => true,
                 Stage::Flushed => is_many(&tally, rules) || due.is_aged(tally.since),
-                Stage::Merged => is_many(&tally, rules) && tally.bytes <= self.spare_bytes,
+                // Enough for any one job.
+                Stage::Merged => is_many(&tally, rules) && rules.target_bytes <= self.spare_bytes,
             };
             if !is_ripe {
                 continue;

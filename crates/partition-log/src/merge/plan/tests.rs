@@ -306,6 +306,28 @@ fn what_is_alone_is_merged_once_it_is_old() {
 }
 
 #[test]
+fn a_second_rewrite_is_paid_for_by_large_runs() {
+    let mut world = World::new();
+    let mut twice = |large: &[u64]| {
+        for bytes in large {
+            world.flush(&[(partition(0), *bytes)]);
+        }
+        for _ in 0..1100 {
+            world.flush(&[(partition(1), 100 * KIB)]);
+            world.merge_round();
+        }
+        world.check();
+        let runs = world.runs[&partition(1)].iter();
+        runs.filter(|it| level_of(it.segment) == Some(2)).count()
+    };
+    assert_eq!(twice(&[]), 0, "nobody pays");
+    // Each of these is one second rewrite of 48 MiB and more.
+    assert_eq!(twice(&[40 * MIB, 40 * MIB]), 1);
+    assert_eq!(twice(&[]), 1, "it is spent");
+    assert_eq!(twice(&[60 * MIB]), 2);
+}
+
+#[test]
 fn leader_epochs_are_not_mixed_and_what_goes_soon_is_left_alone() {
     let mut world = World::new();
     world.flush(&[(partition(0), MIB)]);

@@ -37,8 +37,6 @@ pub struct Tally {
     pub topic_changes: u64,
     pub runs_checked: u64,
     pub log_starts_moved: u64,
-    /// Producers that were told of a gap where there was none.
-    pub given_up: u64,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -51,7 +49,6 @@ impl std::ops::AddAssign for Tally {
         self.topic_changes += other.topic_changes;
         self.runs_checked += other.runs_checked;
         self.log_starts_moved += other.log_starts_moved;
-        self.given_up += other.given_up;
     }
 }
 
@@ -100,7 +97,6 @@ pub(crate) struct Sent {
     offset: Option<i64>,
     epoch: Option<i32>,
     is_acknowledged: bool,
-    is_given_up: bool,
 }
 
 fn facts(topic: &Topic) -> TopicFacts {
@@ -173,34 +169,17 @@ impl PartitionStory {
     /// A producer's batches without an acknowledgement, in order.
     pub(crate) fn in_flight(&self, producer: i64) -> Vec<(i64, i32)> {
         let own = self.sent.range((producer, 0)..(producer + 1, 0));
-        own.filter(|(_, sent)| !sent.is_acknowledged && !sent.is_given_up)
-            .map(|(key, _)| *key)
-            .collect()
-    }
-
-    /// A producer gives up, and begins anew with another id. Only after records were deleted (P3).
-    pub(crate) fn give_up(&mut self, producer: usize) -> bool {
-        if self.log_start == 0 {
-            return false;
-        }
-        if let Some((id, _)) = self.producers.remove(&producer) {
-            for (_, sent) in self.sent.range_mut((id, 0)..(id + 1, 0)) {
-                sent.is_given_up = !sent.is_acknowledged;
-            }
-        }
-        true
+        own.filter(|(_, sent)| !sent.is_acknowledged).map(|(key, _)| *key).collect()
     }
 
     /// Everything that was ever sent is acknowledged: so many records were taken.
     pub(crate) fn is_all_in(&self, end: Offset) {
-        let kept = || self.sent.values().filter(|it| !it.is_given_up);
-        let sent: i64 = kept().map(|it| i64::from(it.count)).sum();
-        let count = kept().count();
-        assert!(kept().all(|it| it.is_acknowledged), "A9: healed, yet not answered");
+        let sent: i64 = self.sent.values().map(|it| i64::from(it.count)).sum();
+        let count = self.sent.len();
+        let is_answered = self.sent.values().all(|it| it.is_acknowledged);
+        assert!(is_answered, "A9: healed, yet not answered");
         assert!(sent <= end.0, "A1: {count} batches hold {sent} records, the log ends at {end}");
-        // With deleted ones in it, P3 again.
-        let is_exact = self.log_start > 0 || sent == end.0;
-        assert!(is_exact, "A5: {count} batches hold {sent} records, the log ends at {end}");
+        assert!(end.0 <= sent, "A5: {count} batches hold {sent} records, the log ends at {end}");
     }
 
     /// True if this is news.
@@ -289,7 +268,6 @@ impl Sent {
             offset: None,
             epoch: None,
             is_acknowledged: false,
-            is_given_up: false,
         }
     }
 }

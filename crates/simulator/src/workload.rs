@@ -135,7 +135,7 @@ impl<'a> Clients<'a> {
                         }
                     }
                 };
-                match self.append(&log, producer, key).await {
+                match self.append(&log, key).await {
                     Some(appended) => waiting.push_back((key, appended)),
                     None => return Turn::Again,
                 }
@@ -210,12 +210,7 @@ impl<'a> Clients<'a> {
     }
 
     /// `None` when it was refused for good in this life, or by this log.
-    async fn append(
-        &self,
-        log: &PartitionLog,
-        producer: usize,
-        key: (i64, i32),
-    ) -> Option<Appended> {
+    async fn append(&self, log: &PartitionLog, key: (i64, i32)) -> Option<Appended> {
         let mut refusals = 0;
         loop {
             let sent = self.with(log.partition(), |it| {
@@ -239,11 +234,7 @@ impl<'a> Clients<'a> {
                 }
                 Err(error) => {
                     checker::look(&self.node.environment, log, &mut self.history.borrow_mut());
-                    let is_excused = matches!(error, AppendError::OutOfOrderSequence { .. })
-                        && self.with(log.partition(), |it| it.give_up(producer))?;
-                    assert!(is_excused, "A5: batch {key:?} of {}: {error}", log.partition());
-                    self.history.borrow_mut().tally.given_up += 1;
-                    return None;
+                    panic!("A5: batch {key:?} of {}: {error}", log.partition());
                 }
             }
         }

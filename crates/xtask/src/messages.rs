@@ -125,7 +125,8 @@ struct SchemaField {
     name: String,
     #[serde(rename = "type")]
     kind: String,
-    versions: String,
+    /// A field that is only ever tagged may leave them out.
+    versions: Option<String>,
     nullable_versions: Option<String>,
     tag: Option<u32>,
     tagged_versions: Option<String>,
@@ -180,7 +181,9 @@ impl Comparison<'_> {
 
     fn field(&mut self, place: &str, field: &Field, kafkas: &SchemaField) {
         self.same(place, "type", &field.kind.kafka_name(), &kafkas.kind);
-        self.same_versions(place, "versions", field.versions, &kafkas.versions);
+        let versions = kafkas.versions.as_ref().or(kafkas.tagged_versions.as_ref());
+        let versions = versions.map_or("none", String::as_str);
+        self.same_versions(place, "versions", field.versions, versions);
         let nullable = kafkas.nullable_versions.as_deref().unwrap_or("none");
         self.same_versions(place, "nullable versions", field.nullable, nullable);
         let tag = field.tag.map(|it| it.number);

@@ -61,6 +61,11 @@ const WITNESSES: &[Witness] = witnesses! {
     OffsetFetchRequest OffsetFetchResponse OffsetDeleteRequest OffsetDeleteResponse
     DescribeGroupsRequest DescribeGroupsResponse ListGroupsRequest ListGroupsResponse
     DeleteGroupsRequest DeleteGroupsResponse ApiVersionsRequest ApiVersionsResponse
+    AddPartitionsToTxnRequest AddPartitionsToTxnResponse AddOffsetsToTxnRequest AddOffsetsToTxnResponse
+    EndTxnRequest EndTxnResponse WriteTxnMarkersRequest WriteTxnMarkersResponse
+    TxnOffsetCommitRequest TxnOffsetCommitResponse DescribeProducersRequest DescribeProducersResponse
+    DescribeTransactionsRequest DescribeTransactionsResponse
+    ListTransactionsRequest ListTransactionsResponse
 };
 
 /// Calls `check` for each version that both know; says how many there were.

@@ -9,11 +9,13 @@ const KAFKA: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vec
 const FRANZ: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/franz.txt"));
 
 /// Versions that came after Kafka 4.3.1, which wrote the file. Franz-go has them.
-const YOUNGER: [(&str, i16); 4] = [
+const YOUNGER: [(&str, i16); 6] = [
     ("ApiVersionsRequest", 5),
     ("ApiVersionsResponse", 5),
     ("DeleteGroupsRequest", 3),
     ("DeleteGroupsResponse", 3),
+    ("TxnOffsetCommitRequest", 6),
+    ("TxnOffsetCommitResponse", 6),
 ];
 
 fn unhex(text: &str) -> Vec<u8> {

@@ -4,7 +4,7 @@
 //! # Map
 //!
 //! - [`Shard`]: all groups of one `__consumer_offsets` partition; the only way in is [`Shard::step`].
-//! - `group`: one classic group: members, generations, rebalances, its timers.
+//! - `group`: a group of whichever protocol; `classic`: members, generations, rebalances, timers.
 //! - `offsets`: committed offsets of the groups.
 //! - [`Event`]: what a record of the log says; [`format`](mod@format) is its encoding, Kafka's own.
 //! - [`shard_of`]: which partition a group belongs to.
@@ -31,6 +31,7 @@
 //! - **G5** a `Stable` or `Empty` group that has ever been stored equals its stored image;
 //! - **G6** the timer queue holds exactly the deadlines the groups know of.
 
+mod classic;
 mod command;
 mod event;
 pub mod format;

@@ -9,6 +9,7 @@
 mod administration;
 mod census;
 mod expiry;
+mod membership;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,10 +17,8 @@ use std::sync::Arc;
 use protocol::ErrorCode;
 use vocabulary::{Tick, Timestamp};
 
-use crate::command::{
-    Answer, Command, CommitOffsets, CommitReply, JoinGroup, LeaveGroup, OffsetToCommit, Reply,
-    Ticket,
-};
+use crate::classic::ClassicGroup;
+use crate::command::{Answer, Command, CommitOffsets, CommitReply, OffsetToCommit, Reply, Ticket};
 use crate::event::{CommittedOffset, Event, GroupImage, OffsetKey};
 use crate::format;
 use crate::group::Group;
@@ -124,7 +123,7 @@ impl Shard {
             Event::OffsetForgotten { key } => self.offsets.remove(&key),
             Event::GroupStored { group, image } => {
                 let since = Timestamp(image.state_timestamp);
-                self.group_or_new(&group, since).store(image);
+                self.classic_or_new(&group, since).store(image);
             }
             Event::GroupForgotten { group } => {
                 if let Some(mut group) = self.groups.remove(group.as_str()) {
@@ -183,7 +182,7 @@ impl Shard {
 
     /// The stored groups, in order of their ids.
     pub fn stored_groups(&self) -> impl Iterator<Item = (&str, &GroupImage)> {
-        self.groups.iter().filter_map(|(id, group)| Some((&**id, group.image()?)))
+        self.groups.iter().filter_map(|(id, group)| Some((&**id, group.as_classic()?.image()?)))
     }
 
     /// The committed offsets, in order of their keys.
@@ -205,12 +204,14 @@ impl Shard {
         }
     }
 
-    fn group_or_new(&mut self, id: &str, now: Timestamp) -> &mut Group {
+    fn classic_or_new(&mut self, id: &str, now: Timestamp) -> &mut ClassicGroup {
         if !self.groups.contains_key(id) {
             let id: Arc<str> = id.into();
-            self.groups.insert(Arc::clone(&id), Group::new(id, now));
+            let group = Group::Classic(ClassicGroup::new(Arc::clone(&id), now));
+            self.groups.insert(id, group);
         }
-        self.groups.get_mut(id).expect("it was there or has been inserted")
+        let group = self.groups.get_mut(id).expect("it was there or has been inserted");
+        group.as_classic_mut().expect("every group is classic")
     }
 
     fn drop_if_vacant(&mut self, id: &str) {
@@ -242,22 +243,9 @@ impl Shard {
     ) -> Option<Arc<str>> {
         let (reply, after) = match command {
             Command::Join(join) => return self.join(now, ticket, *join, outputs),
-            Command::Sync(sync) => {
-                let id = sync.group.clone();
-                let found = self.with_group(now, &id, outputs, |group, turn| {
-                    group.sync(turn, ticket, sync);
-                });
-                if found.is_none() {
-                    let reply = crate::group::refused_sync(ErrorCode::UnknownMemberId);
-                    outputs.answers.push(Answer { ticket, reply, after: After::Now });
-                }
-                return None;
-            }
+            Command::Sync(sync) => return self.sync(now, ticket, sync, outputs),
             Command::Heartbeat(heartbeat) => {
-                let code = self.with_group(now, &heartbeat.group, outputs, |group, turn| {
-                    group.heartbeat(turn, &heartbeat)
-                });
-                (Reply::Heartbeat(code.unwrap_or(ErrorCode::UnknownMemberId)), After::Now)
+                (Reply::Heartbeat(self.heartbeat(now, &heartbeat, outputs)), After::Now)
             }
             Command::Leave(leave) => return self.leave(now, ticket, leave, outputs),
             Command::Commit(commit) => {
@@ -277,59 +265,6 @@ impl Shard {
         };
         outputs.answers.push(Answer { ticket, reply, after });
         None
-    }
-
-    fn join(
-        &mut self,
-        now: Now,
-        ticket: Ticket,
-        join: JoinGroup,
-        outputs: &mut Outputs,
-    ) -> Option<Arc<str>> {
-        let refuse = |error| Answer {
-            ticket,
-            reply: crate::group::refused_join(error, &join.member),
-            after: After::Now,
-        };
-        let session = self.options.session_timeout_ms_min..=self.options.session_timeout_ms_max;
-        if !session.contains(&join.session_timeout_ms) {
-            outputs.answers.push(refuse(ErrorCode::InvalidSessionTimeout));
-            return None;
-        }
-        if has_endless_text(&join) {
-            outputs.answers.push(refuse(ErrorCode::InvalidRequest));
-            return None;
-        }
-        if !self.groups.contains_key(join.group.as_str()) {
-            if !join.member.is_empty() {
-                outputs.answers.push(refuse(ErrorCode::UnknownMemberId));
-                return None;
-            }
-            if self.options.groups_max <= self.groups.len() {
-                outputs.answers.push(refuse(ErrorCode::CoordinatorNotAvailable));
-                return None;
-            }
-            self.group_or_new(&join.group, now.wall);
-        }
-        self.with_group(now, &join.group, outputs, |group, turn| group.join(turn, ticket, &join));
-        Some(join.group.into())
-    }
-
-    fn leave(
-        &mut self,
-        now: Now,
-        ticket: Ticket,
-        leave: LeaveGroup,
-        outputs: &mut Outputs,
-    ) -> Option<Arc<str>> {
-        let LeaveGroup { group, members } = leave;
-        let reply = match self.groups.contains_key(group.as_str()) {
-            true => self.with_group(now, &group, outputs, |it, turn| it.leave(turn, members)),
-            false => Some(members.into_iter().map(|it| (it, ErrorCode::UnknownMemberId)).collect()),
-        };
-        let reply = Reply::Leave(reply.unwrap_or_default());
-        outputs.answers.push(Answer { ticket, reply, after: After::Now });
-        Some(group.into())
     }
 
     fn commit(&mut self, now: Now, commit: CommitOffsets, outputs: &mut Outputs) -> CommitReply {
@@ -403,7 +338,7 @@ impl Shard {
                     Arc::clone(group)
                 }
             };
-            self.with_group(now, &id, outputs, |group, turn| match &alarm {
+            self.with_classic(now, &id, outputs, |group, turn| match &alarm {
                 Alarm::Join(_) => group.on_join_alarm(turn),
                 Alarm::Sync(_) => group.on_sync_alarm(turn),
                 Alarm::Session(_, member) => group.on_session_alarm(turn, member),
@@ -418,16 +353,6 @@ impl Shard {
 /// Whether the text has more than `limit` UTF-16 units, which is how Kafka counts.
 fn is_longer(text: &str, limit: usize) -> bool {
     limit < text.len() && limit < text.encode_utf16().count()
-}
-
-/// Whether a text of the join would not fit into a record, a member id made of it included.
-fn has_endless_text(join: &JoinGroup) -> bool {
-    const UUID: usize = 1 + 36;
-    let named =
-        [&join.group, &join.member, &join.client_id, &join.client_host, &join.protocol_type];
-    let texts = named.into_iter().chain(&join.instance);
-    let mut texts = texts.chain(join.protocols.iter().map(|it| &it.name));
-    texts.any(|it| format::TEXT_BYTES_MAX - UUID < it.len())
 }
 
 #[cfg(test)]

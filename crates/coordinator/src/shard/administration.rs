@@ -20,16 +20,17 @@ impl Shard {
     }
 
     pub(super) fn describe(&self, groups: Vec<String>) -> Vec<DescribedGroup> {
-        let describe = |group: String| match self.groups.get(group.as_str()) {
-            Some(found) => found.describe(),
-            None => DescribedGroup {
-                state: if self.exists(&group) { GroupState::Empty } else { GroupState::Dead },
-                group,
-                protocol_type: String::new(),
-                protocol: String::new(),
-                members: Vec::new(),
-            },
-        };
+        let describe =
+            |group: String| match self.groups.get(group.as_str()).and_then(|it| it.as_classic()) {
+                Some(found) => found.describe(),
+                None => DescribedGroup {
+                    state: if self.exists(&group) { GroupState::Empty } else { GroupState::Dead },
+                    group,
+                    protocol_type: String::new(),
+                    protocol: String::new(),
+                    members: Vec::new(),
+                },
+            };
         groups.into_iter().map(describe).collect()
     }
 

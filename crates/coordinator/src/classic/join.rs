@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use protocol::ErrorCode;
 
+use crate::classic::ClassicGroup;
+use crate::classic::member::{Member, metadata_bytes, millis, refused_join};
 use crate::command::{GroupState, JoinGroup, JoinReply, Protocol, Reply, Ticket};
 use crate::event::Event;
 use crate::format;
-use crate::group::Group;
-use crate::group::member::{Member, metadata_bytes, millis, refused_join};
 use crate::shard::Turn;
 use crate::timers::Alarm;
 
-impl Group {
+impl ClassicGroup {
     /// The caller has created the group if the member has no id yet, and has refused members with
     /// an id that name a group which does not exist.
     pub(crate) fn join(&mut self, turn: &mut Turn<'_>, ticket: Ticket, join: &JoinGroup) {

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use protocol::ErrorCode;
 
+use crate::classic::ClassicGroup;
 use crate::command::{GroupState, LeavingMember};
-use crate::group::Group;
 use crate::shard::Turn;
 use crate::timers::Alarm;
 
-impl Group {
+impl ClassicGroup {
     /// Removes the members one by one, each with its own code, then rebalances once.
     pub(crate) fn leave(
         &mut self,

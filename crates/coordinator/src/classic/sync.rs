@@ -6,14 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use protocol::ErrorCode;
 
+use crate::classic::ClassicGroup;
+use crate::classic::member::refused_sync;
 use crate::command::{GroupState, Heartbeat, Reply, SyncGroup, SyncReply, Ticket};
 use crate::event::Event;
 use crate::format;
-use crate::group::Group;
-use crate::group::member::refused_sync;
 use crate::shard::Turn;
 
-impl Group {
+impl ClassicGroup {
     pub(crate) fn sync(&mut self, turn: &mut Turn<'_>, ticket: Ticket, sync: SyncGroup) {
         if let Err(error) = self.validate_sync(&sync) {
             return turn.answer(ticket, refused_sync(error));

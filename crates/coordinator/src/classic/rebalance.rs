@@ -7,10 +7,10 @@ use std::sync::Arc;
 use protocol::ErrorCode;
 use vocabulary::Tick;
 
+use crate::classic::ClassicGroup;
+use crate::classic::member::{Member, millis, refused_sync};
 use crate::command::{GroupState, JoinMember, JoinReply, Reply};
 use crate::event::Event;
-use crate::group::Group;
-use crate::group::member::{Member, millis, refused_sync};
 use crate::shard::Turn;
 use crate::timers::Alarm;
 
@@ -30,7 +30,7 @@ pub(crate) struct InitialDelay {
     pub(crate) remaining_ms: i32,
 }
 
-impl Group {
+impl ClassicGroup {
     /// Starts a rebalance, or lets the one in preparation end if nobody is missing any more.
     pub(crate) fn rebalance(&mut self, turn: &mut Turn<'_>) {
         match self.state {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use protocol::ErrorCode;
 
+use crate::classic::ClassicGroup;
 use crate::command::{JoinGroup, JoinReply, Protocol, Reply, SyncReply, Ticket};
 use crate::event::MemberImage;
-use crate::group::Group;
 use crate::shard::Turn;
 use crate::timers::Alarm;
 use vocabulary::Tick;
@@ -117,7 +117,7 @@ pub(crate) fn metadata_bytes(protocols: &[Protocol]) -> usize {
     protocols.iter().map(|it| it.name.len() + it.metadata.len()).sum()
 }
 
-impl Group {
+impl ClassicGroup {
     pub(crate) fn insert(&mut self, member: Member) {
         assert!(member.join.is_none() && member.deadline.is_none(), "a member comes in bare");
         self.count_protocols(&member.protocols);
@@ -187,7 +187,7 @@ impl Group {
         }
     }
 
-    /// As [`Group::await_join`], for the assignment.
+    /// As [`ClassicGroup::await_join`], for the assignment.
     pub(crate) fn await_sync(&mut self, turn: &mut Turn<'_>, id: &str, ticket: Ticket) {
         let member = self.members.get_mut(id).expect("callers found the member");
         if let Some(superseded) = member.sync.replace(ticket) {

@@ -1,0 +1,115 @@
+//! The requests of members of classic groups, each to the group it names.
+
+use std::sync::Arc;
+
+use protocol::ErrorCode;
+
+use crate::classic::{ClassicGroup, refused_join, refused_sync};
+use crate::command::{Answer, Heartbeat, JoinGroup, LeaveGroup, Reply, SyncGroup, Ticket};
+use crate::format;
+use crate::shard::{After, Now, Outputs, Shard, Turn};
+
+impl Shard {
+    /// Runs `act` on a classic group that exists.
+    pub(super) fn with_classic<T>(
+        &mut self,
+        now: Now,
+        id: &str,
+        outputs: &mut Outputs,
+        act: impl FnOnce(&mut ClassicGroup, &mut Turn<'_>) -> T,
+    ) -> Option<T> {
+        self.with_group(now, id, outputs, |group, turn| {
+            group.as_classic_mut().map(|group| act(group, turn))
+        })?
+    }
+
+    pub(super) fn join(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        join: JoinGroup,
+        outputs: &mut Outputs,
+    ) -> Option<Arc<str>> {
+        let refuse =
+            |error| Answer { ticket, reply: refused_join(error, &join.member), after: After::Now };
+        let session = self.options.session_timeout_ms_min..=self.options.session_timeout_ms_max;
+        if !session.contains(&join.session_timeout_ms) {
+            outputs.answers.push(refuse(ErrorCode::InvalidSessionTimeout));
+            return None;
+        }
+        if has_endless_text(&join) {
+            outputs.answers.push(refuse(ErrorCode::InvalidRequest));
+            return None;
+        }
+        if !self.groups.contains_key(join.group.as_str()) {
+            if !join.member.is_empty() {
+                outputs.answers.push(refuse(ErrorCode::UnknownMemberId));
+                return None;
+            }
+            if self.options.groups_max <= self.groups.len() {
+                outputs.answers.push(refuse(ErrorCode::CoordinatorNotAvailable));
+                return None;
+            }
+            self.classic_or_new(&join.group, now.wall);
+        }
+        self.with_classic(now, &join.group, outputs, |group, turn| group.join(turn, ticket, &join));
+        Some(join.group.into())
+    }
+
+    pub(super) fn leave(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        leave: LeaveGroup,
+        outputs: &mut Outputs,
+    ) -> Option<Arc<str>> {
+        let LeaveGroup { group, members } = leave;
+        let reply = match self.groups.contains_key(group.as_str()) {
+            true => self.with_classic(now, &group, outputs, |it, turn| it.leave(turn, members)),
+            false => Some(members.into_iter().map(|it| (it, ErrorCode::UnknownMemberId)).collect()),
+        };
+        let reply = Reply::Leave(reply.unwrap_or_default());
+        outputs.answers.push(Answer { ticket, reply, after: After::Now });
+        Some(group.into())
+    }
+
+    pub(super) fn sync(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        sync: SyncGroup,
+        outputs: &mut Outputs,
+    ) -> Option<Arc<str>> {
+        let id = sync.group.clone();
+        let found = self.with_classic(now, &id, outputs, |group, turn| {
+            group.sync(turn, ticket, sync);
+        });
+        if found.is_none() {
+            let reply = refused_sync(ErrorCode::UnknownMemberId);
+            outputs.answers.push(Answer { ticket, reply, after: After::Now });
+        }
+        None
+    }
+
+    pub(super) fn heartbeat(
+        &mut self,
+        now: Now,
+        heartbeat: &Heartbeat,
+        outputs: &mut Outputs,
+    ) -> ErrorCode {
+        let code = self.with_classic(now, &heartbeat.group, outputs, |group, turn| {
+            group.heartbeat(turn, heartbeat)
+        });
+        code.unwrap_or(ErrorCode::UnknownMemberId)
+    }
+}
+
+/// Whether a text of the join would not fit into a record, a member id made of it included.
+fn has_endless_text(join: &JoinGroup) -> bool {
+    const UUID: usize = 1 + 36;
+    let named =
+        [&join.group, &join.member, &join.client_id, &join.client_host, &join.protocol_type];
+    let texts = named.into_iter().chain(&join.instance);
+    let mut texts = texts.chain(join.protocols.iter().map(|it| &it.name));
+    texts.any(|it| format::TEXT_BYTES_MAX - UUID < it.len())
+}

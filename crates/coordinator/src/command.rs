@@ -138,9 +138,9 @@ pub struct ListFilter {
 
 /// An answer and what it waits for.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
+pub struct Answer<R = Reply> {
     pub ticket: Ticket,
-    pub reply: Reply,
+    pub reply: R,
     pub after: crate::After,
 }
 

@@ -6,6 +6,7 @@
 //! - [`Shard`]: all groups of one `__consumer_offsets` partition; the only way in is [`Shard::step`].
 //! - `group`: a group of whichever protocol; `classic`: members, generations, rebalances, timers.
 //! - `offsets`: committed offsets of the groups.
+//! - [`transactions`]: all transactional ids of one `__transaction_state` partition, in the same manner.
 //! - [`Event`]: what a record of the log says; [`format`](mod@format) is its encoding, Kafka's own.
 //! - [`shard_of`]: which partition a group belongs to.
 //!
@@ -21,7 +22,7 @@
 //!
 //! # Invariants
 //!
-//! Checked by [`Shard::check`] after every step in debug builds:
+//! Of groups, checked by [`Shard::check`] after every step in debug builds:
 //!
 //! - **G1** a group's counters equal what its members say;
 //! - **G2** every instance id names exactly one member, and that member carries it;
@@ -42,6 +43,7 @@ mod partitioning;
 mod shard;
 mod subscription;
 mod timers;
+pub mod transactions;
 
 pub use command::{
     Answer, Command, CommitOffsets, CommitReply, DeleteGroupsReply, DeleteOffsets,

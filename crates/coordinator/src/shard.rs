@@ -12,6 +12,7 @@ mod expiry;
 mod membership;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use protocol::ErrorCode;
@@ -58,14 +59,22 @@ pub enum After {
     Commit,
 }
 
-/// What a step brings forth. The caller drains it; a step only adds.
-#[derive(Debug, Default)]
-pub struct Outputs {
+/// What a step brings forth. The caller drains it; a step only adds. Of groups unless told otherwise.
+#[derive(Debug)]
+pub struct Outputs<E = Event, R = Reply, T = Tally, O = Infallible> {
     /// In order. Each unit is stored as a whole or not at all; several units may share a batch.
-    pub units: Vec<Vec<Event>>,
-    pub answers: Vec<Answer>,
+    pub units: Vec<Vec<E>>,
+    pub answers: Vec<Answer<R>>,
+    /// To be carried out when every event emitted so far, this step's included, is durable. Groups have none.
+    pub orders: Vec<O>,
     /// For those who count.
-    pub tally: Tally,
+    pub tally: T,
+}
+
+impl<E, R, T: Default, O> Default for Outputs<E, R, T, O> {
+    fn default() -> Outputs<E, R, T, O> {
+        Outputs { units: Vec::new(), answers: Vec::new(), orders: Vec::new(), tally: T::default() }
+    }
 }
 
 /// What every decision needs at hand.

@@ -11,10 +11,11 @@
 //! - `port`: keys, purposes, outcomes, errors and the trait.
 //! - `location`: where a bucket is, as text; no secrets.
 //! - `store`: the one implementation, over `object_store`: retries, limits, metering; `store::large`
-//!   for objects that come in pieces.
+//!   for objects that come in pieces, `store::files` for those of a local directory.
 //! - `remote`: clients of S3, Google Cloud Storage and Azure, their credentials and their HTTP.
 //! - `classify`: from the client's errors to the few that prescribe a next step.
 //! - `local`: what a local directory needs beyond the client: durable directories, staged files.
+//! - [`direct`]: writes past the page cache, for it and for whoever else writes large files once.
 //! - `hooked`: an object store behind a hook, for whoever meters, lies or freezes.
 //! - `metered`: the hook for whoever brings its own client: the metadata database.
 //! - `metering`: requests, bytes, errors and latency per purpose.
@@ -25,6 +26,7 @@
 
 mod classify;
 pub mod conformance;
+pub mod direct;
 mod hooked;
 mod local;
 mod location;

@@ -10,14 +10,17 @@
 //!   its own bytes and may call that success only after syncing the directory itself;
 //! - a crash leaves staged files behind for ever. [`sweep_staged`] removes old ones.
 //!
-//! And one is done instead of the client, whose multipart upload replaces what has the name:
-//! [`Staged`], a large file that comes in pieces.
+//! And one is done instead of the client, whose multipart upload replaces what has the name, and whose
+//! writes go through the page cache: [`Staged`], a large file, whole or in pieces.
 
+use crate::direct::{ALIGNMENT_BYTES, DirectWrites, Durable};
 use bytes::Bytes;
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::sync::Mutex;
 
 #[derive(Debug)]
@@ -26,6 +29,7 @@ pub(crate) struct Directories {
     /// Held while a directory is made and synced, so that a second caller waits for durability.
     /// One entry per directory: bounded by the layout (a few hundred spreads), not by objects.
     durable: Mutex<HashSet<PathBuf>>,
+    direct: Arc<DirectWrites>,
 }
 
 impl Directories {
@@ -33,7 +37,7 @@ impl Directories {
     pub(crate) fn below(root: &Path) -> io::Result<Directories> {
         make_durably(root)?;
         let root = root.canonicalize()?;
-        Ok(Directories { root, durable: Mutex::default() })
+        Ok(Directories { root, durable: Mutex::default(), direct: Arc::default() })
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -59,14 +63,46 @@ impl Directories {
         blocking(move || sync_directory(&directory)).await
     }
 
+    /// The bytes of `range`, fewer where the file ends before, and the file's length. `None` if there is
+    /// no such file.
+    /// The client zeroes its buffer before it reads into it; here it is only reserved.
+    pub(crate) async fn read(
+        &self,
+        key: &str,
+        range: Range<u64>,
+    ) -> io::Result<Option<(Bytes, u64)>> {
+        let path = self.root.join(key);
+        let read = move || {
+            let mut file = match File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                opened => opened?,
+            };
+            file.seek(SeekFrom::Start(range.start))?;
+            let wanted = range.end - range.start;
+            // Memory is bounded by what the file has, whatever was asked for.
+            let length = file.metadata()?.len();
+            let present = length.saturating_sub(range.start);
+            let mut bytes = Vec::with_capacity(wanted.min(present) as usize);
+            file.take(wanted).read_to_end(&mut bytes)?;
+            Ok(Some((Bytes::from(bytes), length)))
+        };
+        blocking(read).await
+    }
+
     /// A file for what shall be called `key`, staged as `<name>#<nonce>` as the client stages its own.
     pub(crate) async fn stage(&self, key: &str, nonce: u64) -> io::Result<Staged> {
         self.ensure(key).await?;
         let (target, staged) = (self.root.join(key), self.root.join(format!("{key}#{nonce}")));
-        let path = staged.clone();
-        let create = move || File::options().write(true).create_new(true).open(path);
-        let file = blocking(create).await?;
-        Ok(Staged { file: Some(file), staged, target })
+        let (path, writes) = (staged.clone(), Arc::clone(&self.direct));
+        let create = move || {
+            let file = File::options().write(true).create_new(true).open(&path)?;
+            let direct = writes.open(&path, Durable::OnceSynced);
+            Ok(Growing { file, direct, writes, written: 0, rest: Bytes::new() })
+        };
+        // Named before it is made, so that whatever becomes of this call, the file is removed.
+        let mut staged = Staged { growing: None, staged, target };
+        staged.growing = Some(blocking(create).await?);
+        Ok(staged)
     }
 
     fn directory_of(&self, key: &str) -> PathBuf {
@@ -84,25 +120,25 @@ impl Directories {
 /// A file under way to its name. Dropped, it is removed.
 #[derive(Debug)]
 pub(crate) struct Staged {
-    file: Option<File>,
+    /// Away while it is written; gone after a failure.
+    growing: Option<Growing>,
     staged: PathBuf,
     target: PathBuf,
 }
 
 impl Staged {
     pub(crate) async fn write(&mut self, pieces: Vec<Bytes>) -> io::Result<()> {
-        let mut file = self.file.take().ok_or_else(|| io::Error::other("a write failed before"))?;
-        let write = move || pieces.iter().try_for_each(|it| file.write_all(it)).map(|()| file);
-        self.file = Some(blocking(write).await?);
+        let mut growing = self.take()?;
+        self.growing = Some(blocking(move || growing.write(pieces).map(|()| growing)).await?);
         Ok(())
     }
 
     /// Gives the file its name, durably. `false` when something else has it.
     pub(crate) async fn publish(mut self) -> io::Result<bool> {
-        let file = self.file.take().ok_or_else(|| io::Error::other("a write failed before"))?;
+        let growing = self.take()?;
         let (staged, target) = (self.staged.clone(), self.target.clone());
         let publish = move || {
-            file.sync_all()?;
+            growing.sync()?;
             match std::fs::hard_link(&staged, &target) {
                 Ok(()) => (),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
@@ -113,6 +149,77 @@ impl Staged {
         };
         blocking(publish).await
     }
+
+    fn take(&mut self) -> io::Result<Growing> {
+        self.growing.take().ok_or_else(|| io::Error::other("a write failed before"))
+    }
+}
+
+/// The open end of a staged file.
+#[derive(Debug)]
+struct Growing {
+    file: File,
+    /// The same file for writes past the page cache, where the file system has them.
+    direct: Option<File>,
+    writes: Arc<DirectWrites>,
+    /// In the file. While there is `direct`, a multiple of its alignment.
+    written: u64,
+    /// What does not fill an aligned block yet.
+    rest: Bytes,
+}
+
+impl Growing {
+    fn write(&mut self, pieces: Vec<Bytes>) -> io::Result<()> {
+        let Some(direct) = &self.direct else {
+            return pieces.iter().try_for_each(|it| self.file.write_all(it));
+        };
+        let mut chunks = vec![std::mem::take(&mut self.rest)];
+        chunks.extend(pieces);
+        let length: u64 = chunks.iter().map(|it| it.len() as u64).sum();
+        let rest = split_end(&mut chunks, length % ALIGNMENT_BYTES);
+        if self.writes.write(direct, self.written, &chunks)? {
+            self.written += length - rest.len() as u64;
+            self.rest = rest;
+            return Ok(());
+        }
+        self.direct = None;
+        self.file.seek(SeekFrom::Start(self.written))?;
+        chunks.push(rest);
+        chunks.iter().try_for_each(|it| self.file.write_all(it))
+    }
+
+    fn sync(mut self) -> io::Result<()> {
+        if let Some(direct) = &self.direct
+            && !self.rest.is_empty()
+        {
+            let rest = std::mem::take(&mut self.rest);
+            let length = self.written + rest.len() as u64;
+            if self.writes.write(direct, self.written, std::slice::from_ref(&rest))? {
+                self.file.set_len(length)?; // Without the padding.
+            } else {
+                self.file.seek(SeekFrom::Start(self.written))?;
+                self.file.write_all(&rest)?;
+            }
+        }
+        self.file.sync_all()
+    }
+}
+
+/// Takes the last `length` bytes off `chunks`: less than an aligned block, so they are copied.
+fn split_end(chunks: &mut Vec<Bytes>, length: u64) -> Bytes {
+    let mut left = usize::try_from(length).expect("shorter than an aligned block");
+    let mut end = Vec::new();
+    while 0 < left {
+        let last = chunks.last_mut().expect("no more is asked for than there is");
+        let piece = last.split_off(last.len().saturating_sub(left));
+        left -= piece.len();
+        end.push(piece);
+        if last.is_empty() {
+            chunks.pop();
+        }
+    }
+    end.reverse();
+    Bytes::from(end.concat())
 }
 
 impl Drop for Staged {
@@ -175,6 +282,40 @@ fn is_staged(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Lengths around the alignment, in pieces of all kinds: the file is their concatenation.
+    #[tokio::test]
+    async fn a_staged_file_is_what_was_written() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let directories = Directories::below(scratch.path()).expect("made");
+        let lengths: [&[usize]; 7] =
+            [&[], &[0], &[1], &[4096], &[4095, 1, 1], &[3, 5000, 0, 9000], &[1 << 20, 1 << 20, 7]];
+        for (nonce, lengths) in (0..).zip(lengths) {
+            let key = format!("data/3f/{nonce}");
+            let mut staged = directories.stage(&key, nonce).await.expect("staged");
+            let mut expected = Vec::new();
+            for (fill, length) in (1u8..).zip(lengths) {
+                let piece = Bytes::from(vec![fill; *length]);
+                expected.extend_from_slice(&piece);
+                let (head, tail) = (piece.slice(..length / 3), piece.slice(length / 3..));
+                staged.write(vec![head, tail]).await.expect("written");
+            }
+            assert!(staged.publish().await.expect("published"));
+            let found = std::fs::read(directories.root().join(&key)).expect("there");
+            assert!(found == expected, "{lengths:?}: {} bytes", found.len());
+            let (start, end) = (expected.len() / 2, expected.len() as u64 + 9);
+            let read = directories.read(&key, start as u64..end).await.expect("read");
+            let (bytes, length) = read.expect("there");
+            assert!(
+                bytes == expected[start..] && length == expected.len() as u64,
+                "as far as it goes"
+            );
+        }
+        assert_eq!(directories.read("data/3f/none", 0..1).await.expect("answered"), None);
+        let rival = directories.stage("data/3f/0", 99).await.expect("staged");
+        assert!(!rival.publish().await.expect("answered"), "the name is taken");
+        assert!(!directories.root().join("data/3f/0#99").exists(), "what lost is removed");
+    }
 
     #[tokio::test]
     async fn staged_files_are_swept_when_old_and_nothing_else_is() {

@@ -35,6 +35,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use vocabulary::Timestamp;
 
+mod files;
 mod large;
 
 /// How hard to try. Tunable per node.
@@ -320,6 +321,9 @@ impl StoreBucket {
 
     async fn try_put(&self, key: &Key, body: &PutPayload) -> Result<PutOutcome, BucketError> {
         if let Some(directories) = &self.directories {
+            if files::DIRECT_BYTES_MIN <= body.content_length() {
+                return files::put(key, body, directories, self.entropy.next_u64()).await;
+            }
             directories.ensure(key.as_str()).await.map_err(|error| disk(key, &error))?;
         }
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
@@ -407,6 +411,9 @@ impl StoreBucket {
         range: Range<u64>,
         purpose: Purpose,
     ) -> Result<Bytes, BucketError> {
+        if let Some(directories) = &self.directories {
+            return files::get(key, range, directories).await;
+        }
         let location = path(key);
         let wanted = range.end - range.start;
         let reason = match self.store.get_ranges(&location, std::slice::from_ref(&range)).await {

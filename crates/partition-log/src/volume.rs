@@ -14,7 +14,6 @@
 //! - V4 bytes never written, preallocated or in a hole, read as anything; below the length they are
 //!   readable, beyond it a read is short.
 
-mod direct;
 mod local;
 mod memory;
 
@@ -34,7 +33,7 @@ pub type Chunks = Arc<Vec<Bytes>>;
 
 /// A synced write that starts at a multiple of this may put zeros behind its bytes, up to the next
 /// multiple, where the file is that long.
-pub const WRITE_ALIGNMENT_BYTES: u64 = 4096;
+pub const WRITE_ALIGNMENT_BYTES: u64 = bucket::direct::ALIGNMENT_BYTES;
 
 /// One file of a [`Volume::list`].
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! Owns: system calls on the runtime's blocking threads, the directory lock, preallocation, spares.
 //! Does not own: file names and what is in the files (`wal`), retries, writes past the page cache
-//! (`direct`).
+//! (`bucket::direct`).
 //!
 //! The lock is an advisory `flock` on `.lock`, held as long as the volume lives; the kernel drops it
 //! with the process, so a stale file never needs cleaning up. The process id inside is for people.
@@ -13,9 +13,9 @@
 //! allows it: what was never written to a file may read as anything. A spare that somebody still
 //! reads waits, so that open handles keep seeing their own bytes.
 
-use super::direct::DirectWrites;
 use super::{Chunks, FileInfo, Volume, VolumeError, VolumeFile};
 use async_trait::async_trait;
+use bucket::direct::{DirectWrites, Durable};
 use bytes::Bytes;
 use rustix::fs::{
     CWD, FallocateFlags, FlockOperation, RenameFlags, fallocate, fdatasync, flock, fsync,
@@ -169,7 +169,9 @@ impl Volume for LocalVolume {
         let create = move |path: &Path| {
             if let Some(spare) = spare {
                 match reuse_spare(&directory.join(&spare.name), path) {
-                    Ok(file) => return Ok(Handles { file, direct: writes.open(path) }),
+                    Ok(file) => {
+                        return Ok(Handles { file, direct: writes.open(path, Durable::EachWrite) });
+                    }
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                         return Err(error);
                     }
@@ -181,7 +183,7 @@ impl Volume for LocalVolume {
             match preallocate(&file, preallocate_bytes) {
                 // Without room there is nothing that a direct write may fill.
                 Ok(()) if preallocate_bytes == 0 => Ok(Handles { file, direct: None }),
-                Ok(()) => Ok(Handles { file, direct: writes.open(path) }),
+                Ok(()) => Ok(Handles { file, direct: writes.open(path, Durable::EachWrite) }),
                 Err(error) => {
                     // The cause is what the caller needs; an empty file left behind is harmless.
                     let _ = fs::remove_file(path);

@@ -3,6 +3,8 @@
 //! Waits on the partitions' own notifications, never on a polling timer. Trouble with the storage
 //! reads as "no records yet": clients do not expect storage errors from a fetch.
 
+mod reads;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use crate::context::RequestContext;
 use crate::fetch_sessions::{
     FetchInterest, FetchKey, FetchPlan, SessionRefusal, SessionRequest, ToldFacts,
 };
+use reads::{Reads, STORAGE_WAIT_MAX, bytes_of};
 
 /// The first version that names topics by id (KIP-516).
 const TOPIC_ID_VERSION: i16 = 13;
@@ -59,7 +62,8 @@ pub(crate) async fn handle(
         })
         .collect();
     wait_for_bytes(broker, &targets, bytes_min, limit, deadline).await;
-    let mut answers = read_all(broker, targets, bytes_max, limit).await;
+    let deadline = deadline.plus(STORAGE_WAIT_MAX);
+    let mut answers = read_all(broker, targets, bytes_max, limit, deadline).await;
     if is_incremental || session != 0 {
         let mut sessions = broker.fetch_sessions();
         answers.retain(|(key, data)| {
@@ -188,25 +192,31 @@ async fn read_all(
     targets: Vec<Target>,
     bytes_max: usize,
     limit: ReadLimit,
+    deadline: Tick,
 ) -> Vec<(FetchKey, PartitionData)> {
-    let mut left = bytes_max;
-    let mut is_first = true;
-    let mut answers = Vec::with_capacity(targets.len());
-    for Target { key, interest, state } in targets {
-        let data = match state {
-            Ok(log) => {
-                let bytes = left.min(interest.bytes_max.max(0) as usize);
-                read_one(&log, key.index, &interest, bytes, is_first, limit).await
+    let share = |target: &Target| target.interest.bytes_max.max(0) as usize;
+    let shares: Vec<usize> = targets.iter().map(share).collect();
+    let answers = {
+        let targets = targets.as_slice();
+        let read = |number: usize, bytes, may_exceed| async move {
+            let Target { key, interest, state } = &targets[number];
+            match state {
+                Ok(log) => read_one(log, key.index, interest, bytes, may_exceed, limit).await,
+                Err(code) => refused(broker, key, *code),
             }
-            Err(code) => refused(broker, &key, code),
         };
-        let bytes = data.records.as_ref().map_or(0, |chunks| chunks.byte_length());
-        // KIP-74: the first batch of the answer is served even if it is larger than the limits.
-        is_first &= bytes == 0;
-        left = left.saturating_sub(bytes);
-        answers.push((key, data));
-    }
-    answers
+        let clock = &*broker.environment.clock;
+        Reads { clock, deadline, bytes_max, shares: &shares, read }.run().await
+    };
+    let whole = targets.into_iter().zip(answers).map(|(Target { key, state, .. }, data)| {
+        let data = data.unwrap_or_else(|| match state {
+            // Storage was too slow for this fetch: "no records yet".
+            Ok(log) => facts(log.offsets(), key.index, ErrorCode::None, Vec::new()),
+            Err(code) => refused(broker, &key, code),
+        });
+        (key, data)
+    });
+    whole.collect()
 }
 
 async fn read_one(
@@ -310,7 +320,7 @@ fn told_facts(data: &PartitionData) -> ToldFacts {
 }
 
 fn has_records(data: &PartitionData) -> bool {
-    data.records.as_ref().is_some_and(|chunks| chunks.byte_length() != 0)
+    bytes_of(data) != 0
 }
 
 /// Groups neighbours of one topic; the order of partitions is the order they were read in.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use broker::{Broker, BrokerConfig, BrokerHandle, BrokerParts, ClusterRunIndex, Properties};
-use bucket::StoreBucket;
+use bucket::{Faults, LyingBucket, StoreBucket};
 use bytes::BytesMut;
 use cluster::{Controller, RegisterBroker, WalKind};
 use environment::Environment;
@@ -22,6 +22,25 @@ use vocabulary::BrokerId;
 pub(crate) const BROKER_ID: i32 = 5;
 pub(crate) const CLUSTER_ID: &str = "served";
 
+/// What outlives a broker: a disk, and a bucket that lies to the records' log, but not to the metadata.
+#[derive(Clone)]
+pub(crate) struct Storage {
+    environment: Environment,
+    bucket: Arc<StoreBucket>,
+    pub(crate) lying: Arc<LyingBucket>,
+    volume: Arc<MemoryVolume>,
+}
+
+impl Storage {
+    pub(crate) fn new() -> Storage {
+        let environment = Environment::system();
+        let bucket = Arc::new(StoreBucket::memory(&environment));
+        let lying = LyingBucket::over(bucket.object_store(), 1, Faults::NONE, &environment);
+        let volume = Arc::new(MemoryVolume::new(&environment));
+        Storage { environment, bucket, lying: Arc::new(lying), volume }
+    }
+}
+
 /// A running broker that forgets everything.
 pub(crate) struct Served {
     handle: BrokerHandle,
@@ -31,7 +50,12 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) async fn start(settings: &[(&str, &str)]) -> Served {
-        let environment = Environment::system();
+        Served::start_on(&Storage::new(), settings).await
+    }
+
+    pub(crate) async fn start_on(storage: &Storage, settings: &[(&str, &str)]) -> Served {
+        let Storage { environment, bucket, lying, volume } = storage.clone();
+        let environment = environment.child("served");
         let id = BROKER_ID.to_string();
         let own = [("listeners", "PLAINTEXT://127.0.0.1:0"), ("node.id", id.as_str())];
         let pairs = own.iter().chain(settings);
@@ -41,7 +65,6 @@ impl Served {
         let id = config.node_id;
         assert_eq!(id, BrokerId(BROKER_ID));
 
-        let bucket = Arc::new(StoreBucket::memory(&environment));
         let options = cluster::StoreOptions::default();
         let store = bucket.object_store();
         let name = CLUSTER_ID.to_owned();
@@ -57,13 +80,12 @@ impl Served {
         };
         let epoch = controller.register_broker(command).await.expect("it registers");
 
-        let volume = Arc::new(MemoryVolume::new(&environment));
         let backend = FileWal::new(volume, FileWalOptions::default(), &environment);
         let runs = ClusterRunIndex::new(controller.clone(), id, epoch);
         let engine = LogEngine::open(
             config.log.options(id, epoch),
             Arc::new(backend),
-            bucket,
+            lying,
             Arc::new(runs),
             environment.clone(),
         );

@@ -1,0 +1,113 @@
+//! Fetches of many partitions while storage is in trouble.
+
+use std::time::Duration;
+
+use bucket::Faults;
+use bytes::BytesMut;
+use protocol::ErrorCode;
+use protocol::messages::create_topics::CreateTopics;
+use protocol::messages::fetch::Fetch;
+use protocol::messages::produce::Produce;
+use protocol::messages::{create_topics, fetch, produce};
+use protocol::records::{BatchBuilder, Compression};
+use vocabulary::Timestamp;
+
+use crate::client::{Client, Served, Storage};
+
+const PARTITIONS: i32 = 24;
+/// What Java's clients and others wait for an answer; read in turn, the partitions took minutes.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than any test waits, so that every answer comes too late.
+const STUCK: Duration = Duration::from_secs(1 << 32);
+
+async fn create(client: &mut Client, name: &str, num_partitions: i32) {
+    let topic = create_topics::request::CreatableTopic {
+        name: name.to_owned(),
+        num_partitions,
+        replication_factor: 1,
+        ..Default::default()
+    };
+    let request =
+        create_topics::Request { topics: vec![topic], timeout_ms: 30_000, ..Default::default() };
+    let response = client.call::<CreateTopics>(7, request).await;
+    assert_eq!(response.topics[0].error_code, ErrorCode::None.code());
+}
+
+async fn produce_to_each(client: &mut Client, name: &str, partitions: i32) {
+    let mut builder = BatchBuilder::new(Compression::None, None);
+    builder.push(Timestamp(1), None, Some(&[7; 300]), &[]);
+    let (_, bytes) = builder.build().freeze();
+    let partition = |index| produce::request::PartitionProduceData {
+        index,
+        records: Some(BytesMut::from(&bytes[..])),
+    };
+    let request = produce::Request {
+        acks: -1,
+        timeout_ms: 30_000,
+        topic_data: vec![produce::request::TopicProduceData {
+            name: name.to_owned(),
+            partition_data: (0..partitions).map(partition).collect(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let response = client.call::<Produce>(9, request).await;
+    let rows = &response.responses[0].partition_responses;
+    assert!(rows.iter().all(|row| row.error_code == ErrorCode::None.code()), "{rows:?}");
+}
+
+/// Of each partition of the topics, in order: whether there were records. No error is expected.
+async fn fetch_from_start(client: &mut Client, topics: &[(&str, i32)]) -> Vec<bool> {
+    let partition = |partition| fetch::request::FetchPartition {
+        partition,
+        partition_max_bytes: 1 << 20,
+        current_leader_epoch: -1,
+        last_fetched_epoch: -1,
+        ..Default::default()
+    };
+    let topic = |&(name, partitions): &(&str, i32)| fetch::request::FetchTopic {
+        topic: name.to_owned(),
+        partitions: (0..partitions).map(partition).collect(),
+        ..Default::default()
+    };
+    let request = fetch::Request {
+        max_wait_ms: 100,
+        min_bytes: 1,
+        max_bytes: 50 << 20,
+        session_epoch: -1,
+        topics: topics.iter().map(topic).collect(),
+        ..Default::default()
+    };
+    let response = client.call::<Fetch>(12, request).await;
+    let rows = response.responses.iter().flat_map(|topic| &topic.partitions);
+    rows.map(|row| {
+        assert_eq!(row.error_code, ErrorCode::None.code(), "no storage error is told");
+        assert_eq!(row.high_watermark, 1);
+        row.records.as_ref().is_some_and(|records| 0 < records.byte_length())
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn a_stuck_bucket_holds_up_only_what_lies_in_it() {
+    let storage = Storage::new();
+    let served = Served::start_on(&storage, &[]).await;
+    let mut client = served.connect().await;
+    create(&mut client, "cold", PARTITIONS).await;
+    create(&mut client, "hot", 1).await;
+    produce_to_each(&mut client, "cold", PARTITIONS).await;
+    served.stop().await; // Flushed: from here on, its records are in the bucket only.
+
+    let served = Served::start_on(&storage, &[]).await;
+    let mut client = served.connect().await;
+    produce_to_each(&mut client, "hot", 1).await;
+    let slow = Faults { slow_per_mille: 1000, slow_max: STUCK, ..Faults::NONE };
+    storage.lying.set_faults(slow);
+    let topics = [("cold", PARTITIONS), ("hot", 1)];
+    let fetched = tokio::time::timeout(CLIENT_PATIENCE, fetch_from_start(&mut client, &topics));
+    let got = fetched.await.expect("an answer before clients give up");
+    assert_eq!(got.iter().filter(|it| **it).count(), 1);
+    assert_eq!(got.last(), Some(&true), "the last partition, behind {PARTITIONS} that wait");
+    storage.lying.set_faults(Faults::NONE);
+    served.stop().await;
+}

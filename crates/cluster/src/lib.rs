@@ -27,7 +27,7 @@ pub use state::{
     Topic, TopicNameError, UnknownTopic, WalError, WalKind, WalLog, check_topic_name,
 };
 pub use store::{
-    MetadataEntry, MetadataInspection, MetadataReader, MetadataValue, StoreError, StoreOptions,
-    metadata_prefix,
+    DamagedFile, MetadataEntry, MetadataFiles, MetadataInspection, MetadataReader, MetadataValue,
+    StoreError, StoreOptions, metadata_prefix,
 };
 pub use view::{Changes, TopicChange, View};

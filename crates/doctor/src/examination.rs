@@ -72,6 +72,7 @@ pub async fn examine(place: &Place<'_>, options: &DoctorOptions) -> Result<Repor
     let mut report = Report::default();
     check_volume(place, &mut report)?;
     check_entries(place.metadata, &mut report).await?;
+    check_files(place.metadata, &mut report).await?;
     if !report.is_healthy() && place.metadata.unreadable().is_some() {
         report.note("runs, segments and logs were not checked: the metadata cannot be read".into());
         return Ok(report);
@@ -122,6 +123,37 @@ async fn check_entries(look: &MetadataInspection, report: &mut Report) -> Result
         }
         after = page.last().map(|it| it.key.clone());
     }
+}
+
+/// Every byte of the files that hold the metadata. Files that a broker replaces meanwhile are told from
+/// damaged ones by looking again.
+async fn check_files(look: &MetadataInspection, report: &mut Report) -> Result<(), DoctorError> {
+    let mut seen = look.check_files().await?;
+    for _ in 1..TRIES_MAX {
+        if seen.damaged.is_empty() {
+            break;
+        }
+        let later = look.again().await?;
+        let now = later.check_files().await;
+        later.close().await;
+        let before = std::mem::replace(&mut seen, now?);
+        seen.damaged.retain(|it| before.damaged.contains(it));
+    }
+    report.count(Invariant::Metadata, "files", seen.files.len() as u64);
+    report.count(Invariant::Metadata, "bytes of files", seen.bytes);
+    for damaged in seen.damaged {
+        report.find(Finding {
+            invariant: Invariant::Metadata,
+            object: damaged.object,
+            range: None,
+            what: format!("this live file of the metadata is damaged: {}", damaged.reason),
+            safe: "Nothing was changed. What could be read of the metadata was checked, and records are \
+                   untouched.",
+            advice: "Keep a copy of the bucket's `meta` prefix before a broker is started on it. If the \
+                     store keeps versions, bring back the one that was written.",
+        });
+    }
+    Ok(())
 }
 
 struct Examination<'a> {

@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use environment::Environment;
 use object_store::ObjectStore;
-use slatedb::DbReader;
 use slatedb::config::ScanOptions;
+use slatedb::{DbReader, VersionedManifest};
 use vocabulary::{Offset, Partition, SegmentName, TopicId};
 
+use super::files::blamed;
 use super::format::{self, MetadataValue};
 use super::reader::open_database;
 use super::{LOAD_READ_BYTES, LoadError, StoreError, classify, decoded, keys, load, readable};
@@ -52,14 +53,18 @@ impl MetadataInspection {
         path: &str,
         environment: &Environment,
     ) -> Result<Option<MetadataInspection>, StoreError> {
-        let opened = open_database(Arc::clone(&object_store), path, environment).await?;
-        let Some(reader) = opened else { return Ok(None) };
+        let opened = open_database(Arc::clone(&object_store), path, environment).await;
+        let reader = match opened {
+            Ok(Some(reader)) => reader,
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(blamed(error, &object_store, path).await),
+        };
         let (state, unreadable) = match load(&reader).await {
             Ok((state, _)) => (state, None),
             Err(LoadError::Corrupt(error)) => (State::default(), Some(error)),
             Err(LoadError::Database(error)) => {
                 let _ = reader.close().await; // The first error is the one to tell.
-                return Err(classify(&error));
+                return Err(blamed(classify(&error), &object_store, path).await);
             }
         };
         let (path, environment) = (path.to_owned(), environment.clone());
@@ -79,6 +84,18 @@ impl MetadataInspection {
     /// The first entry that could not be decoded. Nothing is loaded then; entries can still be read.
     pub fn unreadable(&self) -> Option<&StoreError> {
         self.unreadable.as_ref()
+    }
+
+    pub(super) fn object_store(&self) -> &Arc<dyn ObjectStore> {
+        &self.object_store
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(super) fn manifest(&self) -> VersionedManifest {
+        self.reader.manifest()
     }
 
     /// Every registered broker.

@@ -15,6 +15,7 @@
 //! opened anew gets a later time (`clock`).
 
 mod clock;
+mod files;
 mod format;
 mod inspection;
 mod keys;
@@ -27,7 +28,8 @@ use std::time::Duration;
 use environment::Environment;
 use object_store::ObjectStore;
 use slatedb::config::{
-    CompactorOptions, DurabilityLevel, FlushOptions, FlushType, ReadOptions, ScanOptions,
+    CompactorOptions, DurabilityLevel, FlushOptions, FlushType, GarbageCollectorOptions,
+    ReadOptions, ScanOptions,
 };
 use slatedb::{
     CloseReason, Db, DbReadOps, ErrorKind, IterationOrder, KeyValue, Settings, WriteBatch,
@@ -35,6 +37,7 @@ use slatedb::{
 use vocabulary::{Offset, Partition, Timestamp, TopicId};
 
 use self::clock::DatabaseClock;
+pub use self::files::{DamagedFile, MetadataFiles};
 pub use self::format::MetadataValue;
 pub use self::inspection::{MetadataEntry, MetadataInspection, metadata_prefix};
 pub use self::reader::MetadataReader;
@@ -139,6 +142,11 @@ impl Store {
             reviving: tokio::sync::Mutex::new(()),
         };
         Ok((store, state))
+    }
+
+    /// The metadata's own time, which never goes back (ADR metadata-time).
+    pub(crate) fn time(&self) -> Timestamp {
+        self.clock.time()
     }
 
     /// Writes what `events` changed, as one durable step; `after` is the state after all of them.
@@ -337,6 +345,12 @@ impl Opening<'_> {
             // A burst of commits makes small files faster than the compactor looks at them.
             l0_max_ssts: SORTED_FILES_MAX,
             l0_max_ssts_per_key: SORTED_FILES_MAX,
+            // Fences of the log stay for ever, whatever the default becomes: a writer that is stalled for
+            // longer than files of the log are kept must still run into its successor's.
+            garbage_collector_options: Some(GarbageCollectorOptions {
+                wal_fence_options: None,
+                ..GarbageCollectorOptions::default()
+            }),
             compactor_options: Some(CompactorOptions {
                 poll_interval: options.manifest_poll_interval,
                 max_concurrent_compactions: 1,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use broker::ClusterRunIndex;
 use bucket::{Bucket, StoreBucket, StoreOptions};
-use cluster::{Controller, MetadataInspection, RegisterBroker, WalKind};
+use cluster::{Controller, MetadataFiles, MetadataInspection, RegisterBroker, StoreError, WalKind};
 use doctor::{DoctorOptions, Place, Report};
 use environment::{Environment, SimulatedClock};
 use object_store::memory::InMemory;
@@ -39,12 +39,16 @@ struct Life {
 impl World {
     /// Two lives of a broker: the first one ends without a goodbye.
     pub(crate) async fn build() -> World {
+        World::build_with(&cluster::StoreOptions::default()).await
+    }
+
+    pub(crate) async fn build_with(metadata: &cluster::StoreOptions) -> World {
         let environment = Environment::simulated(1);
         let store = Arc::new(InMemory::new());
         let shared: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(&store);
         let bucket = Arc::new(StoreBucket::new(shared, StoreOptions::remote(), &environment));
         bucket::claim(&*bucket, &*environment.entropy).await.expect("a marker");
-        let first = Life::start(&bucket, &environment).await;
+        let first = Life::start(&bucket, &environment, metadata).await;
         let created = first.controller.create_topic("orders", 2, BTreeMap::new()).await;
         created.expect("decided").expect("a new name");
         for (index, log) in first.host().into_iter().enumerate() {
@@ -58,7 +62,7 @@ impl World {
                 acked(&log, produced(10 + index as i64, sequence)).await;
             }
         }
-        let second = Life::start(&bucket, &environment).await;
+        let second = Life::start(&bucket, &environment, metadata).await;
         let logs = second.host();
         for sequence in 0..TAIL_BATCHES {
             acked(&logs[0], produced(20, sequence)).await;
@@ -74,12 +78,15 @@ impl World {
 }
 
 impl Life {
-    async fn start(bucket: &Arc<StoreBucket>, environment: &Environment) -> Life {
+    async fn start(
+        bucket: &Arc<StoreBucket>,
+        environment: &Environment,
+        options: &cluster::StoreOptions,
+    ) -> Life {
         let environment = environment.child("life");
-        let options = cluster::StoreOptions::default();
         let store = bucket.object_store();
         let controller =
-            Controller::open(store, METADATA, "cluster".into(), &options, &environment).await;
+            Controller::open(store, METADATA, "cluster".into(), options, &environment).await;
         let controller = controller.expect("opened");
         let broker = BrokerId(1);
         let command = RegisterBroker {
@@ -214,11 +221,38 @@ impl Damaged {
         (inspected.is_broken, rows)
     }
 
+    /// What the metadata consists of, by itself.
+    pub(crate) async fn metadata_files(&self) -> MetadataFiles {
+        let (_, metadata) = self.open(&self.environment).await;
+        let files = metadata.check_files().await.expect("memory answers");
+        metadata.close().await;
+        files
+    }
+
+    /// As the doctor's command does it, which may not get as far as a report.
+    pub(crate) async fn try_examine(&self) -> Result<Report, String> {
+        let environment = &self.environment;
+        let (bucket, opened) = self.try_open(environment).await;
+        let metadata = opened.map_err(|error| error.to_string())?;
+        let place =
+            Place { bucket: &bucket, metadata: &metadata, wal_directory: None, environment };
+        let report = doctor::examine(&place, &DoctorOptions::default()).await;
+        metadata.close().await;
+        report.map_err(|error| error.to_string())
+    }
+
     async fn open(&self, environment: &Environment) -> (StoreBucket, MetadataInspection) {
+        let (bucket, metadata) = self.try_open(environment).await;
+        (bucket, metadata.expect("it can be read"))
+    }
+
+    async fn try_open(
+        &self,
+        environment: &Environment,
+    ) -> (StoreBucket, Result<MetadataInspection, StoreError>) {
         let store: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(&self.store);
         let bucket = StoreBucket::new(store, StoreOptions::remote(), environment);
         let opened = MetadataInspection::open(bucket.object_store(), METADATA, environment).await;
-        let metadata = opened.expect("it can be read").expect("it is there");
-        (bucket, metadata)
+        (bucket, opened.map(|it| it.expect("it is there")))
     }
 }

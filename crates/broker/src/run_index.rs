@@ -12,6 +12,8 @@ use partition_log::run_index::{
     RunIndex, RunIndexError, RunRefusal,
 };
 use partition_log::wal::ledger::{WalId, WalKind, WalLedger, WalRecord};
+use std::cmp::Reverse;
+use std::time::Duration;
 use vocabulary::{BrokerEpoch, BrokerId, Offset, Partition, SegmentName};
 
 /// One broker's access to the runs and logs, in the epoch it registered with.
@@ -107,11 +109,16 @@ impl RunIndex for ClusterRunIndex {
     }
 
     async fn garbage(&self, count_max: usize) -> Result<Vec<GarbageSegment>, RunIndexError> {
+        let now = self.controller.time();
         let garbage = self.controller.view().garbage(count_max).into_iter();
         let mut garbage: Vec<GarbageSegment> = garbage
-            .filter_map(|(segment, it)| Some(GarbageSegment { segment, since: it.garbage_since? }))
+            .filter_map(|(segment, it)| {
+                // What was stamped by a clock that was ahead has no age yet.
+                let age_ms = u64::try_from(now.0 - it.garbage_since?.0).unwrap_or(0);
+                Some(GarbageSegment { segment, age: Duration::from_millis(age_ms) })
+            })
             .collect();
-        garbage.sort_by_key(|it| it.since);
+        garbage.sort_by_key(|it| Reverse(it.age));
         Ok(garbage)
     }
 

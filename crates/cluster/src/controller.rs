@@ -25,7 +25,7 @@ use std::time::Duration;
 use environment::{Environment, StopToken, TaskHandle, TaskKind};
 use object_store::ObjectStore;
 use tokio::sync::{Notify, mpsc, oneshot};
-use vocabulary::{BrokerEpoch, BrokerId, TopicId};
+use vocabulary::{BrokerEpoch, BrokerId, Timestamp, TopicId};
 
 pub use self::health::ControllerHealth;
 use self::health::Vitals;
@@ -174,6 +174,12 @@ impl Controller {
 
     pub fn view(&self) -> View {
         self.view.clone()
+    }
+
+    /// The time that garbage is stamped with, and by which it grows old. It never goes back, whatever
+    /// the machine's clock does, and follows a step of it only slowly.
+    pub fn time(&self) -> Timestamp {
+        self.store.time()
     }
 
     /// Whether changes get through now, and since when not.
@@ -390,7 +396,7 @@ impl Controller {
         runs: Vec<Run>,
         is_last: bool,
     ) -> Result<(), SubmitError> {
-        let now = self.environment.clock.wall();
+        let now = self.time();
         self.submit(move |state| (decide::drop_runs(topic, state, &runs, is_last, now), ())).await
     }
 }

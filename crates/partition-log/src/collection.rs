@@ -57,8 +57,7 @@ async fn collect_batch(shared: &Shared) -> Option<usize> {
             return None;
         }
     };
-    let grace_ms = i64::try_from(shared.options.collection_grace.as_millis()).unwrap_or(i64::MAX);
-    let cutoff = shared.environment.clock.wall().0.saturating_sub(grace_ms);
+    let grace = shared.options.collection_grace;
     let mut deleted = Vec::new();
     let mut failures = 0;
     let ends = match garbage.iter().any(|it| is_of_wal(it.segment)) {
@@ -66,7 +65,7 @@ async fn collect_batch(shared: &Shared) -> Option<usize> {
         false => LogEnds::default(),
     };
     let is_free = |segment| !is_of_wal(segment) || ends.is_over(segment);
-    let due = garbage.into_iter().filter(|it| it.since.0 <= cutoff && is_free(it.segment));
+    let due = garbage.into_iter().filter(|it| grace <= it.age && is_free(it.segment));
     for segment in due {
         match shared.bucket.delete(&segment_key(segment.segment), Purpose::Collection).await {
             Ok(()) => deleted.push(segment.segment),

@@ -19,6 +19,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::fmt;
+use std::time::Duration;
 use vocabulary::{LeaderEpoch, Offset, Partition, SegmentName, Timestamp};
 
 pub mod conformance;
@@ -123,8 +124,8 @@ impl fmt::Display for RefusalReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GarbageSegment {
     pub segment: SegmentName,
-    /// When its last run was dropped.
-    pub since: Timestamp,
+    /// For how long it has been, by the metadata's own time: no step of a clock makes it older.
+    pub age: Duration,
 }
 
 /// A variant exists only if some caller acts differently on it.

@@ -177,7 +177,7 @@ pub(crate) async fn read(
 /// A7: what the metadata does not need is not there any more, unless that is as new as `grace`.
 pub(crate) fn no_leftovers(node: &Node, shelf: &Shelf, grace: Duration) {
     let view = node.controller.view();
-    let now = node.environment.clock.wall();
+    let now = node.controller.time();
     let is_new = |since: Timestamp| now.0 - since.0 <= grace.as_millis() as i64;
     for (id, segment) in view.garbage(usize::MAX) {
         let since = segment.garbage_since.expect("garbage has no live runs");

@@ -21,7 +21,8 @@ impl Controller {
         &self,
         command: CommitRuns,
     ) -> Result<Result<Vec<RefusedRun>, CommitRefusal>, SubmitError> {
-        self.submit(move |state| either(decide::commit_runs(state, &command))).await
+        let now = self.time();
+        self.submit(move |state| either(decide::commit_runs(state, &command, now))).await
     }
 
     /// Commits runs of a dead log where they lie, with the producers as of their end, all that is not
@@ -30,7 +31,8 @@ impl Controller {
         &self,
         command: AdoptRuns,
     ) -> Result<Result<Vec<RefusedRun>, CommitRefusal>, SubmitError> {
-        self.submit(move |state| either(decide::adopt_runs(state, &command))).await
+        let now = self.time();
+        self.submit(move |state| either(decide::adopt_runs(state, &command, now))).await
     }
 
     /// Puts merged runs in the place of those they were made of, if those are what is committed.
@@ -40,7 +42,7 @@ impl Controller {
     ) -> Result<Result<Vec<RefusedRun>, CommitRefusal>, SubmitError> {
         for _ in 0..READS_MAX {
             let stored = self.stored_for(&command).await?;
-            let (command, now) = (command.clone(), self.environment.clock.wall());
+            let (command, now) = (command.clone(), self.time());
             let replaced = self
                 .submit(move |state| either(decide::replace_runs(state, &command, &stored, now)));
             match replaced.await? {
@@ -94,7 +96,7 @@ impl Controller {
                 _ => (log_start, true),
             };
             let stored = Stored { runs, replacements: progress.replacements };
-            let (producers, now) = (producers.clone(), self.environment.clock.wall());
+            let (producers, now) = (producers.clone(), self.time());
             let advanced = self.submit(move |state| {
                 let kept = producers.as_ref();
                 either(decide::advance_log_start(state, partition, step, kept, &stored, now))

@@ -81,16 +81,18 @@ fn change_log(
     Ok((events, ()))
 }
 
-/// Segments below `before` are not needed any more.
+/// Segments below `before` are not needed any more, says the log's own writer. One that has ended is
+/// nobody's to trim: what was needed of it has been decided with its end.
 pub(crate) fn trim_log(
     state: &State,
     by: Registration,
     log: Registration,
     before: u64,
 ) -> Decided<(), WalError> {
-    change_log(state, by, log, |it| {
-        let trimmed = it.trimmed.max(before).min(it.fence.unwrap_or(u64::MAX));
-        Ok(WalLog { trimmed, ..*it })
+    change_log(state, by, log, |it| match it.fence {
+        Some(fence) => Err(WalError::EndsElsewhere { fence }),
+        None if by != log => Err(WalError::UnknownLog),
+        None => Ok(WalLog { trimmed: it.trimmed.max(before), ..*it }),
     })
 }
 

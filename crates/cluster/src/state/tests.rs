@@ -63,6 +63,9 @@ fn run(index: i32, base: i64, end: i64, segment: u128) -> Run {
     }
 }
 
+/// When runs are committed, by the metadata's time.
+const NOW: Timestamp = Timestamp(5);
+
 fn commit(segment: u128, runs: Vec<Run>) -> CommitRuns {
     CommitRuns {
         broker: BrokerId(1),
@@ -75,7 +78,7 @@ fn commit(segment: u128, runs: Vec<Run>) -> CommitRuns {
 }
 
 fn committed(state: &mut State, command: &CommitRuns) -> Vec<RunRefusal> {
-    let (events, refused) = decide::commit_runs(state, command).unwrap();
+    let (events, refused) = decide::commit_runs(state, command, NOW).unwrap();
     apply_all(state, &events);
     refused.into_iter().map(|it| it.refusal).collect()
 }
@@ -113,7 +116,7 @@ fn wal(epoch: u64, sequence: u64) -> SegmentName {
 }
 
 fn adopted(state: &mut State, command: &AdoptRuns) -> Vec<RunRefusal> {
-    let (events, refused) = decide::adopt_runs(state, command).unwrap();
+    let (events, refused) = decide::adopt_runs(state, command, NOW).unwrap();
     apply_all(state, &events);
     refused.into_iter().map(|it| it.refusal).collect()
 }
@@ -154,7 +157,7 @@ fn registering_again_raises_the_epochs_of_what_the_broker_leads() {
     let epoch = registered(&mut state, &register(1, WalKind::Bucket, &[]));
     assert_eq!(epoch, BrokerEpoch(2));
     assert!(state.topics[&TOPIC].partitions.iter().all(|it| it.leader_epoch == LeaderEpoch(1)));
-    let stale = decide::commit_runs(&state, &commit(1, vec![run(0, 0, 5, 1)]));
+    let stale = decide::commit_runs(&state, &commit(1, vec![run(0, 0, 5, 1)]), NOW);
     assert!(matches!(stale, Err(CommitRefusal::StaleBroker { .. })), "A4");
 }
 
@@ -230,12 +233,13 @@ fn the_last_run_goes_only_when_its_producers_are_kept() {
     assert!(state.segments[&SegmentName::data(3)].garbage_since.is_some(), "A7");
 
     let newer = commit(4, vec![run(0, 9, 12, 4)]);
-    let (events, _) = decide::commit_runs(&state, &newer).unwrap();
+    let (events, _) = decide::commit_runs(&state, &newer, NOW).unwrap();
     let forgotten = Event::ProducersForgotten { partition: partition(0) };
     assert!(events.contains(&forgotten), "in the same step as the newer run");
     apply_all(&mut state, &events);
     assert_eq!(progress(&state).kept_as_of, None);
-    let (events, _) = decide::commit_runs(&state, &commit(5, vec![run(0, 12, 13, 5)])).unwrap();
+    let (events, _) =
+        decide::commit_runs(&state, &commit(5, vec![run(0, 12, 13, 5)]), NOW).unwrap();
     assert!(!events.contains(&forgotten), "once");
 }
 
@@ -284,14 +288,15 @@ fn runs_are_adopted_with_the_producers_or_not_at_all() {
     assert_eq!(decide::forget_segments(&state, &[wal(1, 7)]).len(), 1, "A7: it is over");
 
     let stale = Registration { epoch: BrokerEpoch(9), ..by() };
-    let refused = decide::adopt_runs(&state, &AdoptRuns { by: stale, ..again.clone() });
+    let refused = decide::adopt_runs(&state, &AdoptRuns { by: stale, ..again.clone() }, NOW);
     assert!(matches!(refused, Err(CommitRefusal::StaleBroker { .. })), "A4");
     let many = of_segment(wal(1, 9), vec![in_wal(0, 9, 10, 9); ADOPTED_RUNS_MAX + 1]);
-    let refused = decide::adopt_runs(&state, &AdoptRuns { segments: vec![many], ..again.clone() });
+    let refused =
+        decide::adopt_runs(&state, &AdoptRuns { segments: vec![many], ..again.clone() }, NOW);
     assert!(matches!(refused, Err(CommitRefusal::TooLarge { .. })));
     let snapshot = Bytes::from(vec![0; ADOPTED_PRODUCERS_BYTES_MAX + 1]);
     let producers = vec![KeptProducers { snapshot, ..kept(0, 9) }];
-    let refused = decide::adopt_runs(&state, &AdoptRuns { producers, ..again });
+    let refused = decide::adopt_runs(&state, &AdoptRuns { producers, ..again }, NOW);
     assert!(matches!(refused, Err(CommitRefusal::TooLarge { .. })));
 }
 
@@ -372,7 +377,7 @@ fn a_registration_takes_over_partitions_and_logs_on_volumes() {
     assert!(state.topics[&TOPIC].partitions.iter().all(|it| it.leader_epoch == LeaderEpoch(1)));
     assert_eq!(state.brokers.keys().collect::<Vec<_>>(), [&BrokerId(3)], "nobody else may lead");
     assert_eq!(logs(&state), [(1, 1), (2, 3), (3, 4)], "to be ended, and a volume to be found");
-    let stale = decide::commit_runs(&state, &commit(1, vec![run(0, 0, 5, 1)]));
+    let stale = decide::commit_runs(&state, &commit(1, vec![run(0, 0, 5, 1)]), NOW);
     assert!(matches!(stale, Err(CommitRefusal::StaleBroker { current: None, .. })), "A4");
 
     registered(&mut state, &register(4, WalKind::File, &[2, 3]));
@@ -395,7 +400,21 @@ fn a_log_is_trimmed_and_ends_once() {
     assert_eq!(decide::close_log(&state, by(), log, 8), Ok((Vec::new(), ())), "again");
     let elsewhere = decide::close_log(&state, by(), log, 9);
     assert_eq!(elsewhere, Err(WalError::EndsElsewhere { fence: 8 }), "A4");
-    assert_eq!(trim(&mut state, 99), 8, "what lies behind the fence was never needed");
+    let late = decide::trim_log(&state, by(), log, 7);
+    assert_eq!(late, Err(WalError::EndsElsewhere { fence: 8 }), "it has ended");
+    let other = WalLog {
+        broker: BrokerId(2),
+        epoch: BrokerEpoch(6),
+        ..state.logs[&(log.broker, log.epoch)]
+    };
+    let other = WalLog { fence: None, ..other };
+    apply_all(&mut state, &[Event::WalChanged(other)]);
+    let foreign = Registration { broker: other.broker, epoch: other.epoch };
+    assert_eq!(
+        decide::trim_log(&state, by(), foreign, 7),
+        Err(WalError::UnknownLog),
+        "not its own"
+    );
     let unknown = Registration { epoch: BrokerEpoch(7), ..log };
     assert_eq!(decide::trim_log(&state, by(), unknown, 1), Err(WalError::UnknownLog));
     let stale = decide::trim_log(&state, unknown, log, 1);
@@ -425,10 +444,10 @@ fn runs_refused_at_first_may_follow_while_the_segment_lives() {
 
     let other_bytes = CommitRuns { segment_bytes: 7, ..both };
     let reused = Err(CommitRefusal::SegmentReused(SegmentName::data(1)));
-    assert_eq!(decide::commit_runs(&state, &other_bytes), reused);
+    assert_eq!(decide::commit_runs(&state, &other_bytes, NOW), reused);
     // Garbage may be on its way out already (A6).
     committed(&mut state, &commit(3, vec![run(1, 99, 100, 3)]));
-    let revived = decide::commit_runs(&state, &commit(3, vec![run(1, 9, 12, 3)]));
+    let revived = decide::commit_runs(&state, &commit(3, vec![run(1, 9, 12, 3)]), NOW);
     assert_eq!(revived, Err(CommitRefusal::SegmentReused(SegmentName::data(3))));
 }
 
@@ -643,7 +662,7 @@ impl Model {
                 let run = Run { leader_epoch, segment, ..run(index, base, base + count, 0) };
                 let broker_epoch = self.by().epoch;
                 let command = CommitRuns { broker_epoch, ..commit(number as u128, vec![run]) };
-                let (events, refused) = decide::commit_runs(&self.state, &command).unwrap();
+                let (events, refused) = decide::commit_runs(&self.state, &command, NOW).unwrap();
                 assert_eq!(refused.is_empty(), base_shift == 0, "A3");
                 self.happens(&events);
             }
@@ -730,10 +749,10 @@ impl Model {
         }
         let producers = if has_producers { vec![kept(index, base.0)] } else { Vec::new() };
         let command = AdoptRuns { by: self.by(), segments, producers };
-        let (events, refused) = decide::adopt_runs(&self.state, &command).unwrap();
+        let (events, refused) = decide::adopt_runs(&self.state, &command, NOW).unwrap();
         assert_eq!(refused.is_empty(), has_producers, "A5");
         self.happens(&events);
-        let again = decide::adopt_runs(&self.state, &command).unwrap();
+        let again = decide::adopt_runs(&self.state, &command, NOW).unwrap();
         assert_eq!(again.0.is_empty() && has_producers, has_producers, "A3: never twice");
     }
 }

@@ -1,17 +1,23 @@
 //! Goal: whatever the machine's wall clock does, the metadata is opened, changed and right (A9); and
 //! what keeps it from being changed is shown.
 
-use crate::stores::Odd;
+use crate::stores::{Habit, Odd};
 use crate::{create, register};
-use cluster::{Controller, ControllerHealth, StoreOptions, SubmitError};
+use cluster::{CommitRuns, Controller, ControllerHealth, Run, StoreOptions, SubmitError};
 use environment::{Clock, Entropy, Environment, SeededEntropy};
+use futures::StreamExt;
 use futures::future::BoxFuture;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use object_store::path::Path;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
-use vocabulary::{Tick, Timestamp};
+use tokio::sync::Notify;
+use vocabulary::{
+    BrokerEpoch, BrokerId, LeaderEpoch, Offset, Partition, SegmentName, Tick, Timestamp,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const HOUR_MS: i64 = 3_600_000;
@@ -244,4 +250,118 @@ async fn a_store_that_does_not_answer_is_shown() {
         () = asked => (),
         () = looked => (),
     }
+}
+
+/// Garbage is collected once it is older than a grace, which readers rely on.
+#[tokio::test(start_paused = true)]
+async fn a_step_of_the_wall_clock_makes_no_garbage_older() {
+    for step in [-YEAR_MS, YEAR_MS] {
+        let machine = Machine::new(5);
+        let controller = machine.open().await;
+        machine.register(&controller).await;
+        let topic = controller.create_topic("t", 1, BTreeMap::new()).await;
+        let topic = topic.expect("answered").expect("created");
+        let segment = SegmentName::data(1);
+        let run = Run {
+            partition: Partition { topic: topic.id, index: 0 },
+            leader_epoch: LeaderEpoch(0),
+            base: Offset(0),
+            end: Offset(5),
+            max_timestamp: Timestamp(1),
+            segment,
+            position: 0,
+            length: 10,
+            crc: 0,
+        };
+        let command = CommitRuns {
+            broker: BrokerId(1),
+            broker_epoch: BrokerEpoch(1),
+            segment,
+            segment_bytes: 100,
+            created: machine.clock.wall(),
+            runs: vec![run],
+        };
+        assert_eq!(controller.commit_runs(command).await.expect("answered").expect("fits"), []);
+        // Set wrong before the run is dropped, and right again behind it; the other way round, too.
+        machine.step(step);
+        controller.delete_topic(topic.id).await.expect("answered").expect("it exists");
+        let since = loop {
+            let known = controller.view().segment(segment).expect("nobody collects it");
+            match known.garbage_since {
+                Some(since) => break since,
+                None => machine.clock.sleep(Duration::from_millis(1)).await,
+            }
+        };
+        for back in [-step, step, -step] {
+            machine.step(back);
+            let age_ms = controller.time().0 - since.0;
+            assert!((0..1000).contains(&age_ms), "{age_ms} ms old, {back} ms after {step} ms");
+        }
+        machine.clock.sleep(HOUR).await;
+        let age_ms = controller.time().0 - since.0;
+        assert!(HOUR_MS / 2 <= age_ms, "A7: it grows old all the same, {age_ms} ms");
+    }
+}
+
+/// SlateDB collects files of its log after five minutes, by age. A writer that is stalled for longer must
+/// not win a name again that was its successor's, or its own.
+#[tokio::test(start_paused = true)]
+async fn a_write_under_way_while_its_log_is_collected_never_counts() {
+    for stores_first in [false, true] {
+        let mut machine = Machine::new(6);
+        // Objects carry the machine's time, which has to be long ago by ours.
+        machine.step(20 * YEAR_MS);
+        let odd = Arc::new(Odd {
+            store: Arc::clone(&machine.bucket),
+            habit: Habit::Holds {
+                armed: AtomicBool::new(false),
+                stores_first,
+                held: Notify::new(),
+                let_go: Notify::new(),
+            },
+        });
+        let Habit::Holds { armed, let_go, .. } = &odd.habit else { unreachable!("made so") };
+        let below: Arc<dyn ObjectStore> = Arc::<Odd>::clone(&odd);
+        let name = "cluster".to_owned();
+        let opened = Controller::open(below, "meta", name, &machine.options, &machine.environment);
+        let stalled = opened.await.expect("opened");
+        machine.register(&stalled).await;
+        machine.create(&stalled, 3).await;
+        armed.store(true, Ordering::SeqCst);
+        let name = format!("t{}", machine.created);
+        let successor = async {
+            odd.frozen().await;
+            machine.created += usize::from(stores_first);
+            let successor = machine.open().await;
+            machine.register(&successor).await;
+            let first = log_files(&machine.bucket).await.iter().min().copied();
+            for _ in 0..10 {
+                // Names that the stalled one does not know.
+                for number in 0..60 {
+                    let changes = [("a".to_owned(), Some(number.to_string()))].into();
+                    successor.alter_broker_configs(None, changes).await.expect("answered");
+                }
+                machine.clock.sleep(HOUR / 6).await;
+            }
+            let left = log_files(&machine.bucket).await;
+            assert!(first < left.iter().min().copied(), "nothing was collected of {left:?}");
+            let_go.notify_one();
+            successor
+        };
+        let (told, successor) = futures::join!(create(&stalled, &name), successor);
+        // Stored at once it was replayed, and counts, whatever is told.
+        assert!(stores_first || told == Err(SubmitError::Fenced), "{told:?}");
+        let later = create(&stalled, "later").await;
+        assert_eq!(later, Err(SubmitError::Fenced), "stored first: {stores_first}");
+        drop(successor);
+        machine.open().await;
+    }
+}
+
+/// The numbers of the files of the log that hold something.
+async fn log_files(bucket: &Arc<dyn ObjectStore>) -> Vec<u64> {
+    let listed = bucket.list(Some(&Path::from("meta/wal")));
+    let listed: Vec<_> = listed.map(|it| it.expect("memory answers")).collect().await;
+    let held = listed.iter().filter(|it| 0 < it.size).filter_map(|it| it.location.filename());
+    held.filter_map(|it| it.strip_suffix(".sst")?.parse().ok()).collect()
 }

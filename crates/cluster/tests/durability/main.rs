@@ -95,7 +95,7 @@ async fn an_idle_controller_writes_nothing() {
     create(&controller, "t").await.expect("answered");
     let writes = || match &odd.habit {
         Habit::CountsWrites(count) => count.load(Ordering::SeqCst),
-        Habit::Freezes { .. } | Habit::LosesAnswer { .. } => 0,
+        Habit::Freezes { .. } | Habit::LosesAnswer { .. } | Habit::Holds { .. } => 0,
     };
     // What is started by the first changes may come to its end.
     environment.clock.sleep(Duration::from_secs(3600)).await;

@@ -26,6 +26,9 @@ pub(crate) enum Habit {
     /// Knows no attributes, as a local directory; once armed, the next creation happens but is
     /// answered with an error.
     LosesAnswer { armed: AtomicBool },
+    /// Once armed, the next file of the log is under way until it is let go: it is stored then, or, with
+    /// `stores_first`, it was at once and its answer gets lost.
+    Holds { armed: AtomicBool, stores_first: bool, held: Notify, let_go: Notify },
 }
 
 #[derive(Debug)]
@@ -44,10 +47,11 @@ impl Odd {
         Arc::new(Odd { store, habit: Habit::Freezes { left, does_last, frozen: Notify::new() } })
     }
 
-    /// Returns when the store has stopped answering.
+    /// Returns when the store has stopped answering, or holds a write.
     pub(crate) async fn frozen(&self) {
         match &self.habit {
             Habit::Freezes { frozen, .. } => frozen.notified().await,
+            Habit::Holds { held, .. } => held.notified().await,
             Habit::CountsWrites(_) | Habit::LosesAnswer { .. } => std::future::pending().await,
         }
     }
@@ -101,6 +105,20 @@ impl ObjectStore for Odd {
                 return Err(object_store::Error::Generic { store: "odd", source });
             }
         }
+        if let Habit::Holds { armed, stores_first, held, let_go } = &self.habit
+            && location.as_ref().contains("/wal/")
+            && armed.swap(false, Ordering::SeqCst)
+        {
+            if *stores_first {
+                self.store.put_opts(location, payload.clone(), options.clone()).await?;
+            }
+            held.notify_one();
+            let_go.notified().await;
+            if *stores_first {
+                let source = "connection reset by peer, after the fact".into();
+                return Err(object_store::Error::Generic { store: "odd", source });
+            }
+        }
         self.writing(self.store.put_opts(location, payload, options)).await
     }
 
@@ -131,7 +149,7 @@ impl ObjectStore for Odd {
         // A frozen listing never yields; an unfrozen one is the store's own.
         let is_live = match &self.habit {
             Habit::Freezes { left, .. } => 0 < left.load(Ordering::SeqCst),
-            Habit::CountsWrites(_) | Habit::LosesAnswer { .. } => true,
+            Habit::CountsWrites(_) | Habit::LosesAnswer { .. } | Habit::Holds { .. } => true,
         };
         let listing = self.store.list(prefix);
         if is_live { listing } else { std::future::pending().into_stream().chain(listing).boxed() }

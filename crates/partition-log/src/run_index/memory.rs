@@ -13,7 +13,9 @@ use super::{
 use async_trait::async_trait;
 use environment::Clock;
 use state::{PartitionRuns, State};
+use std::cmp::Reverse;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use vocabulary::{LeaderEpoch, Offset, Partition, SegmentName};
 
 mod state;
@@ -184,12 +186,14 @@ impl RunIndex for MemoryRunIndex {
     }
 
     async fn garbage(&self, count_max: usize) -> Result<Vec<GarbageSegment>, RunIndexError> {
+        let now = self.clock.wall();
         let state = self.call()?;
         let dead = state.segments.iter().filter_map(|(segment, it)| {
-            it.dead_since.map(|since| GarbageSegment { segment: *segment, since })
+            let age_ms = u64::try_from(now.0 - it.dead_since?.0).unwrap_or(0);
+            Some(GarbageSegment { segment: *segment, age: Duration::from_millis(age_ms) })
         });
         let mut garbage: Vec<_> = dead.collect();
-        garbage.sort_by_key(|it| (it.since, it.segment));
+        garbage.sort_by_key(|it| (Reverse(it.age), it.segment));
         garbage.truncate(count_max);
         Ok(garbage)
     }

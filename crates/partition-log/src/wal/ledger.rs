@@ -61,7 +61,9 @@ pub trait WalLedger: Send + Sync + fmt::Debug {
     async fn logs(&self) -> Result<Vec<WalRecord>, RunIndexError>;
 
     /// Segments below `before` are not needed from now on: durable before the first of them is
-    /// deleted, so that a walk never starts in a hole. Never moves back.
+    /// deleted, so that a walk never starts in a hole. Never moves back. Only the log's own writer may
+    /// say so, and only while its broker has not registered again and the log has not ended: else it is
+    /// [`RunIndexError::Fenced`], whatever was said before stays.
     async fn trimmed(&self, id: WalId, before: u64) -> Result<(), RunIndexError>;
 
     /// The log ends before `fence` for ever, and every run that survived is committed. It ends once:

@@ -88,6 +88,7 @@ fn check_run(
 pub(crate) fn commit_runs(
     state: &State,
     command: &CommitRuns,
+    now: Timestamp,
 ) -> Decided<Vec<RefusedRun>, CommitRefusal> {
     let by = Registration { broker: command.broker, epoch: command.broker_epoch };
     check_registration(state, by)?;
@@ -115,7 +116,7 @@ pub(crate) fn commit_runs(
     let live_runs = events.len() as u32;
     events.extend(outdated.map(|partition| Event::ProducersForgotten { partition }));
     let referred = (command.segment, command.segment_bytes, command.created);
-    events.extend(refer(state, referred, live_runs, false)?);
+    events.extend(refer(state, referred, live_runs, (false, now))?);
     Ok((events, refused))
 }
 
@@ -124,6 +125,7 @@ pub(crate) fn commit_runs(
 pub(crate) fn adopt_runs(
     state: &State,
     command: &AdoptRuns,
+    now: Timestamp,
 ) -> Decided<Vec<RefusedRun>, CommitRefusal> {
     check_registration(state, command.by)?;
     let runs = command.segments.iter().map(|it| it.runs.len()).sum();
@@ -166,7 +168,7 @@ pub(crate) fn adopt_runs(
         if let Some(count) = live_runs.remove(&it.segment) {
             let may_revive = !state.may_go(it.segment);
             let referred = (it.segment, it.segment_bytes, it.created);
-            events.extend(refer(state, referred, count, may_revive)?);
+            events.extend(refer(state, referred, count, (may_revive, now))?);
         }
     }
     Ok((events, refused))
@@ -226,7 +228,7 @@ pub(crate) fn replace_runs(
     }
     let it = &command.merged;
     let referred = (it.segment, it.segment_bytes, it.created);
-    events.extend(refer(state, referred, live_runs, false)?);
+    events.extend(refer(state, referred, live_runs, (false, now))?);
     events.extend(released(state, &gone, now));
     Ok((events, Some(refused)))
 }
@@ -330,7 +332,7 @@ fn refer(
     state: &State,
     (id, bytes, created): (SegmentName, u64, Timestamp),
     count: u32,
-    may_revive: bool,
+    (may_revive, now): (bool, Timestamp),
 ) -> Result<Option<Event>, CommitRefusal> {
     let known = state.segments.get(&id);
     let live_runs = match known {
@@ -347,7 +349,7 @@ fn refer(
         bytes,
         created: known.map_or(created, |it| it.created),
         live_runs,
-        garbage_since: Event::garbage_since(created, live_runs),
+        garbage_since: Event::garbage_since(now, live_runs),
     };
     Ok(Some(Event::SegmentChanged { id, segment }))
 }

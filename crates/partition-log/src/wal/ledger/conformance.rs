@@ -1,7 +1,7 @@
 //! One suite for everything that claims to be a [`WalLedger`].
 //!
 //! Whoever implements the port registers a broker with a log in the bucket and then another one, so
-//! that two open logs are known, and runs [`conforms`] on them. It panics at the first promise that is
+//! that two open logs are known, and runs [`conforms`] on them, as the later registration of one broker. It panics at the first promise that is
 //! not kept.
 
 use super::{WalId, WalKind, WalLedger, WalRecord};
@@ -33,10 +33,12 @@ async fn a_log_is_open_from_its_registration_on(ledger: &dyn WalLedger, open: [W
 
 async fn trimming_never_moves_back(ledger: &dyn WalLedger, open: [WalId; 2]) {
     for (before, trimmed) in [(7, 7), (7, 7), (3, 7), (9, 9)] {
-        assert_eq!(ledger.trimmed(open[0], before).await, Ok(()));
+        assert_eq!(ledger.trimmed(open[1], before).await, Ok(()));
         let found: Vec<u64> = records(ledger, open).await.iter().map(|it| it.trimmed).collect();
-        assert_eq!(found, [trimmed, 0], "of one log, after {before}");
+        assert_eq!(found, [0, trimmed], "of one log, after {before}");
     }
+    let stale = ledger.trimmed(open[0], 7).await;
+    assert_eq!(stale, Err(RunIndexError::Fenced), "A4: its broker has registered again");
 }
 
 async fn a_log_ends_once(ledger: &dyn WalLedger, open: [WalId; 2]) {
@@ -44,11 +46,14 @@ async fn a_log_ends_once(ledger: &dyn WalLedger, open: [WalId; 2]) {
     assert_eq!(ledger.closed(open[0], 12).await, Ok(()), "again, after a lost answer");
     let elsewhere = ledger.closed(open[0], 13).await;
     assert!(elsewhere.is_err(), "A4: a log ends at one place");
-    // A late trim of its own writer: what lies behind the fence was never needed.
-    assert_eq!(ledger.trimmed(open[0], 99).await, Ok(()));
+    for before in [5, 99] {
+        assert_eq!(ledger.trimmed(open[0], before).await, Err(RunIndexError::Fenced), "it is over");
+    }
+    let own = (ledger.closed(open[1], 20).await, ledger.trimmed(open[1], 15).await);
+    assert_eq!(own, (Ok(()), Err(RunIndexError::Fenced)), "also of the one that asks");
     let found: Vec<_> =
         records(ledger, open).await.iter().map(|it| (it.trimmed, it.fence)).collect();
-    assert_eq!(found, [(12, Some(12)), (0, None)], "its record stays, the other is open");
+    assert_eq!(found, [(0, Some(12)), (9, Some(20))], "the records stay");
 }
 
 async fn an_unknown_log_is_fenced(ledger: &dyn WalLedger, open: [WalId; 2]) {

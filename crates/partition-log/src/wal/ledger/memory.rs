@@ -92,8 +92,12 @@ impl WalLedger for MemoryWalLedger {
 
     async fn trimmed(&self, id: WalId, before: u64) -> Result<(), RunIndexError> {
         let mut state = self.call()?;
+        let is_stale = state.logs.keys().any(|it| it.broker == id.broker && id.epoch < it.epoch);
         let log = state.log(id)?;
-        log.trimmed = log.trimmed.max(before).min(log.fence.unwrap_or(u64::MAX));
+        if is_stale || log.fence.is_some() {
+            return Err(RunIndexError::Fenced);
+        }
+        log.trimmed = log.trimmed.max(before);
         state.answer()
     }
 

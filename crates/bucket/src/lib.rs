@@ -41,7 +41,7 @@ mod store;
 
 pub use hooked::{Hook, Hooked, StoreRequest};
 pub use location::{BucketLocation, LocationError, RemoteKind, RemoteLocation};
-pub use lying::{Faults, Liar, LyingBucket, LyingStore};
+pub use lying::{Faults, Liar, Lies, LyingBucket, LyingStore};
 pub use marker::{ClusterMarker, MARKER_FORMAT, MarkerError, claim, read as read_marker};
 pub use metering::{BucketMetrics, Operation, Usage};
 pub use port::{Aftermath, Bucket, BucketError, Key, ObjectInfo, Purpose, PutOutcome, Suffix};

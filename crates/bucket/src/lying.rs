@@ -59,6 +59,15 @@ impl Faults {
     }
 }
 
+/// How often something went wrong, in requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lies {
+    pub stored_not_told: u64,
+    pub failed: u64,
+    pub slow: u64,
+    pub throttled: u64,
+}
+
 /// What happens to one request.
 enum Fate {
     Done,
@@ -83,6 +92,7 @@ pub type LyingStore = Hooked<Arc<Liar>>;
 struct Mood {
     faults: Faults,
     burst_left: u64,
+    lies: Lies,
 }
 
 /// Tries of a part, or of the end of an upload, as the clients of real stores make them below this
@@ -94,12 +104,13 @@ impl Liar {
         Arc::new(Liar {
             clock: Arc::clone(&environment.clock),
             entropy: SeededEntropy::new(seed),
-            mood: Mutex::new(Mood { faults, burst_left: 0 }),
+            mood: Mutex::new(Mood { faults, burst_left: 0, lies: Lies::default() }),
         })
     }
 
     fn set_faults(&self, faults: Faults) {
-        *self.mood.lock().unwrap_or_else(PoisonError::into_inner) = Mood { faults, burst_left: 0 };
+        let mut mood = self.mood.lock().unwrap_or_else(PoisonError::into_inner);
+        *mood = Mood { faults, burst_left: 0, lies: mood.lies };
     }
 
     fn choose(&self) -> (Fate, Duration) {
@@ -121,6 +132,14 @@ impl Liar {
         } else {
             Fate::Done
         };
+        let lies = &mut mood.lies;
+        lies.slow += u64::from(0 < slow);
+        match fate {
+            Fate::Done => (),
+            Fate::DoneNotTold => lies.stored_not_told += 1,
+            Fate::Failed => lies.failed += 1,
+            Fate::Throttled => lies.throttled += 1,
+        }
         (fate, Duration::from_micros(slow))
     }
 
@@ -173,6 +192,11 @@ impl LyingStore {
     /// From now on; [`Faults::NONE`] heals.
     pub fn set_faults(&self, faults: Faults) {
         self.hook.set_faults(faults);
+    }
+
+    /// Since it was made.
+    pub fn lies(&self) -> Lies {
+        self.hook.mood.lock().unwrap_or_else(PoisonError::into_inner).lies
     }
 }
 
@@ -284,6 +308,11 @@ impl LyingBucket {
     /// From now on; [`Faults::NONE`] heals.
     pub fn set_faults(&self, faults: Faults) {
         self.store.set_faults(faults);
+    }
+
+    /// What it asks.
+    pub fn store(&self) -> &Arc<LyingStore> {
+        &self.store
     }
 }
 

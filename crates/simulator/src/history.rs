@@ -5,11 +5,14 @@
 //! A batch is known at an offset once its producer was acknowledged or a reader was served it; from
 //! then on it must stay there until the log start passes it.
 
+use bucket::LyingStore;
 use bytes::Bytes;
 use cluster::Topic;
+use partition_log::LogMetrics;
 use protocol::records::BatchHeader;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 use vocabulary::{BrokerEpoch, LeaderEpoch, Offset, Partition, Timestamp, TopicId};
 
 /// Base offset and leader epoch are the log's; everything behind them is the producer's.
@@ -23,6 +26,8 @@ pub(crate) struct History {
     pub(crate) topics: Vec<TopicStory>,
     pub(crate) partitions: BTreeMap<Partition, PartitionStory>,
     pub(crate) tally: Tally,
+    /// Of the process that lives.
+    pub(crate) meters: Option<Meters>,
 }
 
 /// How much happened: a simulation in which nothing does finds nothing.
@@ -37,6 +42,58 @@ pub struct Tally {
     pub topic_changes: u64,
     pub runs_checked: u64,
     pub log_starts_moved: u64,
+    /// Lives that ended in order; all others but the stillborn were killed.
+    pub stopped: u64,
+    /// Starts that found the log of an earlier life in the bucket and took it over.
+    pub logs_taken_over: u64,
+    pub runs_taken_over: u64,
+    pub segments_flushed: u64,
+    pub segments_merged: u64,
+    pub segments_collected: u64,
+    pub orphans_swept: u64,
+    pub runs_expired: u64,
+    /// Batches of the tail that were read back from the log, in bytes.
+    pub wal_bytes_read: u64,
+    /// Writes of dead processes that were taken, and that came too late.
+    pub late_writes: u64,
+    pub late_writes_refused: u64,
+    /// Steps of the metadata's wall clock.
+    pub clock_steps: u64,
+    /// What the bucket lied.
+    pub stored_not_told: u64,
+    pub requests_failed: u64,
+    pub requests_slow: u64,
+    pub requests_throttled: u64,
+}
+
+/// What one process counts, to be read when it is gone.
+#[derive(Debug)]
+pub(crate) struct Meters {
+    pub(crate) log: LogMetrics,
+    pub(crate) stores: [Arc<LyingStore>; 2],
+    pub(crate) logs_taken_over: u64,
+    pub(crate) runs_taken_over: u64,
+}
+
+impl Tally {
+    /// Takes over what a process has counted.
+    pub(crate) fn count(&mut self, meters: &Meters) {
+        let log = &meters.log;
+        self.logs_taken_over += meters.logs_taken_over;
+        self.runs_taken_over += meters.runs_taken_over;
+        self.segments_flushed += log.segments_written.get();
+        self.segments_merged += log.segments_merged.get();
+        self.segments_collected += log.segments_collected.get();
+        self.orphans_swept += log.orphans_swept.get();
+        self.runs_expired += log.runs_expired.get();
+        self.wal_bytes_read += log.wal_read_bytes.get();
+        for lies in meters.stores.iter().map(|it| it.lies()) {
+            self.stored_not_told += lies.stored_not_told;
+            self.requests_failed += lies.failed;
+            self.requests_slow += lies.slow;
+            self.requests_throttled += lies.throttled;
+        }
+    }
 }
 
 impl std::ops::AddAssign for Tally {
@@ -49,6 +106,22 @@ impl std::ops::AddAssign for Tally {
         self.topic_changes += other.topic_changes;
         self.runs_checked += other.runs_checked;
         self.log_starts_moved += other.log_starts_moved;
+        self.stopped += other.stopped;
+        self.logs_taken_over += other.logs_taken_over;
+        self.runs_taken_over += other.runs_taken_over;
+        self.segments_flushed += other.segments_flushed;
+        self.segments_merged += other.segments_merged;
+        self.segments_collected += other.segments_collected;
+        self.orphans_swept += other.orphans_swept;
+        self.runs_expired += other.runs_expired;
+        self.wal_bytes_read += other.wal_bytes_read;
+        self.late_writes += other.late_writes;
+        self.late_writes_refused += other.late_writes_refused;
+        self.clock_steps += other.clock_steps;
+        self.stored_not_told += other.stored_not_told;
+        self.requests_failed += other.requests_failed;
+        self.requests_slow += other.requests_slow;
+        self.requests_throttled += other.requests_throttled;
     }
 }
 

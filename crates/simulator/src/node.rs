@@ -3,6 +3,7 @@
 //! Owns: the wiring, and which partitions are hosted, as the broker's `hosting` does it.
 //! Does not own: sockets and handlers, which are not simulated.
 
+use crate::history::Meters;
 use crate::shelf::Door;
 use crate::swarm::{BROKER, Plan};
 use crate::time::SteppedClock;
@@ -13,7 +14,7 @@ use cluster::{Controller, OpenError, RegisterBroker, StoreError, Topic, TopicCha
 use environment::{Clock, Environment};
 use object_store::ObjectStore;
 use partition_log::wal::ledger::WalId;
-use partition_log::wal::{BucketWal, FileWal, WalBackend, WalError, adopt_logs};
+use partition_log::wal::{Adopted, BucketWal, FileWal, WalBackend, WalError, adopt_logs};
 use partition_log::{LogEngine, LogSettings, PartitionLog, PartitionStart};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,12 +34,16 @@ pub(crate) struct Opening {
     pub(crate) cluster_id: String,
     pub(crate) epoch: BrokerEpoch,
     data: Arc<LyingBucket>,
+    metadata: Arc<LyingStore>,
 }
 
 pub(crate) struct Node {
     pub(crate) environment: Environment,
     pub(crate) controller: Controller,
     pub(crate) engine: Arc<LogEngine>,
+    metadata: Arc<LyingStore>,
+    data: Arc<LyingBucket>,
+    adopted: Adopted,
 }
 
 /// The process gave up its start; an operator, or systemd, starts it again.
@@ -68,6 +73,7 @@ impl Opening {
         let options = &world.swarm.metadata;
         let clock = Arc::<SteppedClock>::clone(metadata_clock) as Arc<dyn Clock>;
         let surroundings = Environment { clock, ..environment.clone() };
+        let metadata = Arc::clone(&store);
         let opened =
             Controller::open(store, "meta", cluster_id.clone(), options, &surroundings).await;
         let controller = match opened {
@@ -85,22 +91,21 @@ impl Opening {
         };
         let epoch = controller.register_broker(command).await;
         let epoch = epoch.map_err(|error| NotStarted(error.to_string()))?;
-        Ok(Opening { environment, controller, cluster_id, epoch, data: Arc::new(data) })
+        let data = Arc::new(data);
+        Ok(Opening { environment, controller, cluster_id, epoch, data, metadata })
     }
 
     /// Recovers the log and hosts every partition.
     pub(crate) async fn finish(self, world: &World) -> Result<Node, NotStarted> {
-        let Opening { environment, controller, epoch, data, .. } = self;
+        let Opening { environment, controller, epoch, data: lying, metadata, .. } = self;
         let mut options = world.swarm.log.clone();
         options.wal.epoch = epoch;
         let runs = Arc::new(ClusterRunIndex::new(controller.clone(), BROKER, epoch));
         let own = WalId { broker: BROKER, epoch };
-        let data: Arc<dyn Bucket> = data;
+        let data: Arc<dyn Bucket> = Arc::<LyingBucket>::clone(&lying);
         let adopted = adopt_logs(&*data, &*runs, &*runs, own, &environment).await;
-        match adopted {
-            Ok(adopted) => assert!(adopted.damaged.is_empty(), "A3: {:?}", adopted.damaged),
-            Err(error) => panic!("A6: the dead log is spoilt: {error}"),
-        }
+        let adopted = adopted.unwrap_or_else(|error| panic!("A6: the dead log is spoilt: {error}"));
+        assert!(adopted.damaged.is_empty(), "A3: {:?}", adopted.damaged);
         let backend: Arc<dyn WalBackend> = if world.swarm.wal_in_bucket {
             let (data, ledger) = (Arc::clone(&data), Arc::clone(&runs) as _);
             let options = world.swarm.bucket_wal.clone();
@@ -119,7 +124,7 @@ impl Opening {
             Err(error) => panic!("A1: the WAL is spoilt: {error}"),
         };
         engine.sweep_logs(ledger);
-        let node = Node { environment, controller, engine };
+        let node = Node { environment, controller, engine, metadata, data: lying, adopted };
         for topic in node.controller.view().topics() {
             node.host_topic(&topic);
         }
@@ -129,6 +134,15 @@ impl Opening {
 }
 
 impl Node {
+    pub(crate) fn meters(&self) -> Meters {
+        Meters {
+            log: self.engine.metrics().clone(),
+            stores: [Arc::clone(&self.metadata), Arc::clone(self.data.store())],
+            logs_taken_over: self.adopted.logs as u64,
+            runs_taken_over: self.adopted.runs,
+        }
+    }
+
     /// The log of a partition that exists.
     pub(crate) fn host(&self, partition: Partition) -> Option<Arc<PartitionLog>> {
         let view = self.controller.view();

@@ -34,7 +34,9 @@ pub fn simulate(seed: u64) -> Tally {
             panic!("A9: a healed node starts: {why}");
         }
     }
-    history.into_inner().tally
+    let mut tally = history.into_inner().tally;
+    (tally.late_writes, tally.late_writes_refused) = world.shelf.late_writes();
+    tally
 }
 
 /// Everything of a process is gone when it returns: the runtime takes all its tasks along.
@@ -77,9 +79,11 @@ fn live(world: &mut World, history: &RefCell<History>, plan: &Plan) {
             },
         }
         check_panics(&environment);
+        history.borrow_mut().tally.clock_steps += clock.steps();
         (door, environment.clock.wall(), clock.ahead_ms())
     });
     world.ahead_ms = ahead_ms;
+    count_process(history);
     door.slam();
     world.disk.crash();
     world.pass_time(ended);
@@ -93,6 +97,14 @@ fn door(world: &World, plan: &Plan, environment: &Environment) -> Arc<Door> {
     let seed = world.chance.next_u64();
     let door = Door::new(&world.shelf, &environment.clock, seed, plan.latency_max, requests_max);
     Arc::new(door)
+}
+
+/// Of the process that is gone.
+fn count_process(history: &RefCell<History>) {
+    let mut history = history.borrow_mut();
+    if let Some(meters) = history.meters.take() {
+        history.tally.count(&meters);
+    }
 }
 
 fn check_panics(environment: &Environment) {
@@ -126,6 +138,7 @@ async fn work(
     }
     if let End::Stop(_) = plan.end {
         node.stop().await;
+        history.borrow_mut().tally.stopped += 1;
     }
     Ok(())
 }
@@ -141,6 +154,7 @@ async fn start(
     let opening = Opening::start(world, plan, door, environment, metadata_clock).await?;
     checker::metadata(&opening, history, &world.shelf).await;
     let node = opening.finish(world).await?;
+    history.borrow_mut().meters = Some(node.meters());
     checker::logs(&node, history).await;
     Ok(node)
 }
@@ -197,6 +211,7 @@ fn live_last(
         check_panics(&environment);
         (environment.clock.wall(), done)
     });
+    count_process(history);
     world.disk.crash(); // A clean stop leaves nothing unsynced.
     world.wall = Timestamp(ended.0 + 1);
     done

@@ -34,6 +34,8 @@ pub(crate) struct Shelf {
     stamps: Mutex<BTreeMap<Path, Timestamp>>,
     /// Of processes that are dead. Leaf lock around a list.
     late: Mutex<Vec<Write>>,
+    /// Late writes that were taken, and that came too late.
+    landed: Mutex<(u64, u64)>,
 }
 
 /// A write on its way.
@@ -63,6 +65,11 @@ impl Shelf {
         let read = self.memory.get_range(&path, range.clone()).now_or_never();
         let bytes = read.expect("memory answers at once").ok()?;
         (bytes.len() as u64 == range.end - range.start).then_some(bytes)
+    }
+
+    /// Of dead processes, in later lives: taken, and refused.
+    pub(crate) fn late_writes(&self) -> (u64, u64) {
+        *lock(&self.landed)
     }
 
     async fn apply(&self, write: Write, clock: &dyn Clock) -> Result<PutResult> {
@@ -96,7 +103,10 @@ impl Shelf {
             clock.sleep_until(start.plus(Duration::from_micros(at))).await;
             tracing::debug!(path = %write.path, "a dead process's write lands");
             // Refused or taken: nobody hears of it.
-            let _ = self.apply(write, clock).await;
+            let is_taken = self.apply(write, clock).await.is_ok();
+            let mut landed = lock(&self.landed);
+            landed.0 += u64::from(is_taken);
+            landed.1 += u64::from(!is_taken);
         }
     }
 }
@@ -147,7 +157,7 @@ impl Door {
     /// The process is dead. What it had sent is lost, or taken, or lands in the next life.
     pub(crate) fn slam(&self) {
         for write in std::mem::take(&mut lock(&self.traffic).writes).into_values() {
-            match self.chance.below(3) {
+            match self.chance.below(4) {
                 0 => (),
                 1 => {
                     let applied = self.apply(write).now_or_never();

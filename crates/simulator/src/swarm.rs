@@ -4,9 +4,9 @@
 use bucket::Faults;
 use cluster::StoreOptions;
 use environment::{Entropy, SeededEntropy};
-use partition_log::LogOptions;
 use partition_log::volume::MemoryFaults;
 use partition_log::wal::{BucketWalOptions, FileWalOptions};
+use partition_log::{LogOptions, MergeOptions};
 use std::time::Duration;
 use vocabulary::{BrokerEpoch, BrokerId, ByteCount};
 
@@ -128,6 +128,14 @@ fn log_options(chance: &SeededEntropy) -> LogOptions {
     log.orphan_grace = Duration::from_secs(60 + chance.below(60));
     log.wal.drain_max = Duration::from_millis(500);
     log.wal.group_bytes_max = ByteCount(KIB + chance.below(64 * KIB));
+    log.merge = MergeOptions {
+        is_enabled: chance.below(8) != 0,
+        target_bytes: ByteCount(KIB + chance.below(128 * KIB)),
+        fan_in: 2 + chance.below(6) as u32,
+        age_max: ms(chance, 100, 5000),
+        interval: ms(chance, 20, 1000),
+        ..MergeOptions::default()
+    };
     log
 }
 

@@ -10,7 +10,7 @@
 use environment::{Clock, Entropy, SeededEntropy};
 use futures::future::BoxFuture;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 use vocabulary::{Tick, Timestamp};
 
@@ -26,16 +26,22 @@ const STEPS_MS: [u64; 4] = [SECOND_MS / 10, 10 * SECOND_MS, 3 * HOUR_MS, 2 * YEA
 pub(crate) struct SteppedClock {
     right: Arc<dyn Clock>,
     ahead_ms: AtomicI64,
+    steps: AtomicU64,
 }
 
 impl SteppedClock {
     pub(crate) fn new(right: Arc<dyn Clock>, ahead_ms: i64) -> SteppedClock {
-        SteppedClock { right, ahead_ms: AtomicI64::new(ahead_ms) }
+        SteppedClock { right, ahead_ms: AtomicI64::new(ahead_ms), steps: AtomicU64::new(0) }
     }
 
     /// By how much it is wrong; negative when it is behind.
     pub(crate) fn ahead_ms(&self) -> i64 {
         self.ahead_ms.load(Ordering::Relaxed)
+    }
+
+    /// How often it was stepped.
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
     }
 
     /// Steps at any time, with pauses of up to `pause_max`, for as long as it is polled.
@@ -50,6 +56,7 @@ impl SteppedClock {
             };
             tracing::debug!(ahead_ms, "the metadata's clock is set");
             self.ahead_ms.store(ahead_ms, Ordering::Relaxed);
+            self.steps.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

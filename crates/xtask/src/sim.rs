@@ -3,6 +3,8 @@
 //! Owns: which seeds, for how long, the summary. Does not own: what a seed does and checks (the crate
 //! `simulator`, whose own test runs the same on a fixed range).
 
+mod planted;
+
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -33,9 +35,16 @@ pub(crate) struct Options {
     /// Cargo profile. `release` lives more seeds an hour and checks fewer assertions.
     #[arg(long, default_value = "dev")]
     profile: String,
+    /// Instead: plant the known bugs whose name contains this (all without a text), one at a time, and show
+    /// what catches them.
+    #[arg(long, num_args = 0..=1, default_missing_value = "")]
+    planted: Option<String>,
 }
 
 pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
+    if let Some(only) = &options.planted {
+        return planted::run(workspace, only);
+    }
     let started = Instant::now();
     let limit = Duration::try_from_secs_f64(options.minutes * 60.0).context("--minutes")?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();

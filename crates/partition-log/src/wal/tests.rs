@@ -29,6 +29,24 @@ enum Heard {
     Lost { partition: i32, base: Offset },
 }
 
+/// One seed after another on each core. The first that panics ends its thread, and the test once the
+/// others are done.
+fn on_every_core(seeds: std::ops::Range<u64>, simulate: impl Fn(u64) + Sync) {
+    const CORES_MAX: usize = 16;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(CORES_MAX);
+    let seeds = Mutex::new(seeds);
+    let next = || seeds.lock().expect("nobody panics with the seeds").next();
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while let Some(seed) = next() {
+                    simulate(seed);
+                }
+            });
+        }
+    });
+}
+
 type Ears = Arc<Mutex<Vec<Heard>>>;
 
 struct Listener {

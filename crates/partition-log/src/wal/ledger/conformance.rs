@@ -1,8 +1,8 @@
 //! One suite for everything that claims to be a [`WalLedger`].
 //!
-//! Whoever implements the port registers a broker with a log in the bucket and then another one, so
-//! that two open logs are known, and runs [`conforms`] on them, as the later registration of one broker. It panics at the first promise that is
-//! not kept.
+//! Whoever implements the port registers a broker with a log in the bucket and then another time, so that
+//! two open logs are known, and runs [`conforms`] on them as the later registration. It panics at the first
+//! promise that is not kept.
 
 use super::{WalId, WalKind, WalLedger, WalRecord};
 use crate::run_index::RunIndexError;

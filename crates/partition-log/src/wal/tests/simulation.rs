@@ -285,7 +285,7 @@ fn checked(seed: u64) -> Vec<String> {
 fn acknowledged_batches_survive_everything() {
     match std::env::var("SIM_SEED") {
         Ok(seed) => drop(checked(seed.parse().expect("SIM_SEED is a number"))),
-        Err(_) => (0..500).for_each(|seed| drop(checked(seed))),
+        Err(_) => on_every_core(0..500, |seed| drop(checked(seed))),
     }
 }
 

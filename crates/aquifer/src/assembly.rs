@@ -67,7 +67,7 @@ pub(crate) async fn open(node: &Node, environment: &Environment) -> Result<Assem
     standby::until_alone(node, &bucket, &cluster_id, environment).await;
     readiness.enter(Stage::Starting("opening the metadata"));
     let controller = open_metadata(&bucket, &cluster_id, environment).await?;
-    let place = write_ahead::Place::open(node).await?;
+    let place = write_ahead::Place::open(node, &*environment.entropy).await?;
     let epoch = write_ahead::register(node, &place, &controller).await?;
     let own = controller.view().broker_configs(Some(config.node_id));
     config.set_dynamic(controller.view().broker_configs(None), own);

@@ -12,34 +12,43 @@ use std::sync::Arc;
 
 use broker::ClusterRunIndex;
 use bucket::StoreBucket;
-use cluster::{Controller, RegisterBroker, WalKind};
-use environment::Environment;
+use cluster::{Controller, RegisterBroker, WalKind, WalLog};
+use environment::{Entropy, Environment};
 use partition_log::LogEngine;
 use partition_log::volume::LocalVolume;
 use partition_log::wal::ledger::{WalId, WalLedger};
 use partition_log::wal::{
     BucketWal, BucketWalOptions, FileWal, FileWalOptions, WalBackend, adopt_logs,
 };
-use vocabulary::{BrokerEpoch, BrokerId};
+use vocabulary::{BrokerEpoch, BrokerId, VolumeId};
 
 use crate::failure::Failure;
 use crate::node::Node;
 
 /// Where this broker's log is, opened far enough to know whose it was.
 pub(crate) enum Place {
-    Volume { volume: Arc<LocalVolume>, owners: BTreeSet<BrokerId> },
+    Volume { volume: Arc<LocalVolume>, id: VolumeId, owners: BTreeSet<BrokerId> },
     Bucket,
 }
 
 impl Place {
-    pub(crate) async fn open(node: &Node) -> Result<Place, Failure> {
+    pub(crate) async fn open(node: &Node, entropy: &dyn Entropy) -> Result<Place, Failure> {
         let Some(directory) = node.wal_directory() else { return Ok(Place::Bucket) };
         let failed = |error: &dyn std::fmt::Display| {
             Failure::open(format!("the WAL in {} cannot be opened: {error}", directory.display()))
         };
         let volume = LocalVolume::open(&directory).await.map_err(|error| failed(&error))?;
         let owners = FileWal::owners(&volume).await.map_err(|error| failed(&error))?;
-        Ok(Place::Volume { volume: Arc::new(volume), owners })
+        let fresh = VolumeId(entropy.next_u128());
+        let id = volume.identity(fresh).await.map_err(|error| failed(&error))?;
+        Ok(Place::Volume { volume: Arc::new(volume), id, owners })
+    }
+
+    fn volume(&self) -> Option<VolumeId> {
+        match self {
+            Place::Volume { id, .. } => Some(*id),
+            Place::Bucket => None,
+        }
     }
 
     pub(crate) fn kind(&self) -> WalKind {
@@ -72,18 +81,8 @@ pub(crate) async fn register(
 ) -> Result<BrokerEpoch, Failure> {
     let config = &node.config;
     let told = config.listeners.first().ok_or_else(|| Failure::open("there is no listener"))?;
-    if place.kind() == WalKind::Bucket && has_volume(config.node_id, controller) {
-        return Err(Failure::open(format!(
-            "the last write-ahead log of broker {} is on a volume, and may hold acknowledged records \
-             that are nowhere else; this start would not read it",
-            config.node_id
-        ))
-        .advise(
-            "Start the broker once more with that volume (aquifer.wal=file:DIRECTORY) and stop it \
-             cleanly, with SIGTERM: then everything is in the bucket, and aquifer.wal=bucket: starts.",
-        ));
-    }
-    let takes_over = others(config.node_id, place, controller);
+    check_volumes(node, place, controller)?;
+    let takes_over = others(node, place, controller);
     if !takes_over.is_empty() {
         tracing::warn!(?takes_over, "this broker takes over the partitions of others");
     }
@@ -93,6 +92,8 @@ pub(crate) async fn register(
         port: told.advertised_port,
         rack: config.rack.clone(),
         wal: place.kind(),
+        volume: place.volume(),
+        gives_up: config.lost_volume,
         takes_over,
     };
     controller.register_broker(command).await.map_err(|error| {
@@ -100,22 +101,60 @@ pub(crate) async fn register(
     })
 }
 
-/// Whether a log of this broker on a volume is still needed, as far as the metadata knows.
-fn has_volume(id: BrokerId, controller: &Controller) -> bool {
-    let logs = controller.view().wal_logs();
-    logs.iter().any(|it| it.broker == id && it.kind == WalKind::File && it.fence.is_none())
+/// The logs of a broker on volumes that are still needed, as far as the metadata knows.
+fn on_volumes(id: BrokerId, controller: &Controller) -> Vec<WalLog> {
+    let logs = controller.view().wal_logs().into_iter();
+    logs.filter(|it| it.broker == id && it.kind == WalKind::File && it.fence.is_none()).collect()
+}
+
+/// A broker's log that lies elsewhere is not taken for an empty one: acknowledged records would be gone.
+fn check_volumes(node: &Node, place: &Place, controller: &Controller) -> Result<(), Failure> {
+    let (id, lost) = (node.config.node_id, node.config.lost_volume);
+    let is_elsewhere = |it: &WalLog| match (place.volume(), it.volume) {
+        (_, Some(volume)) if lost == Some(volume) => false,
+        (Some(here), Some(volume)) => here != volume,
+        (Some(_), None) => false, // Of before volumes had names.
+        (None, _) => true,
+    };
+    let Some(missed) = on_volumes(id, controller).into_iter().find(is_elsewhere) else {
+        return Ok(());
+    };
+    let which = missed.volume.map_or(String::new(), |it| format!(" {it}"));
+    let here = match place {
+        Place::Volume { volume, id, .. } => {
+            format!("{} is another one, {id}", volume.directory().display())
+        }
+        Place::Bucket => "this start would not read it".to_owned(),
+    };
+    let unless = missed.volume.map_or(String::new(), |it| {
+        format!(
+            " If it is lost for good: with aquifer.wal.lost.volume={it} the broker starts without it, and \
+             records that only it held are lost."
+        )
+    });
+    Err(Failure::open(format!(
+        "the last write-ahead log of broker {id} is on the volume{which}, and may hold acknowledged \
+         records that are nowhere else; {here}"
+    ))
+    .advise(format!(
+        "Start the broker with that volume (aquifer.wal=file:DIRECTORY): nothing is lost then, and after \
+         a clean stop, with SIGTERM, it is not needed any more.{unless}"
+    )))
 }
 
 /// The other brokers whose logs can be ended from here.
-fn others(own: BrokerId, place: &Place, controller: &Controller) -> Vec<BrokerId> {
+fn others(node: &Node, place: &Place, controller: &Controller) -> Vec<BrokerId> {
+    let (own, lost) = (node.config.node_id, node.config.lost_volume);
     let view = controller.view();
-    let on_our_volume = |id: BrokerId| match place {
-        Place::Volume { owners, .. } => owners.contains(&id),
-        Place::Bucket => false,
+    let is_ours = |it: &WalLog| match (place, it.volume) {
+        (_, Some(volume)) if lost == Some(volume) => true,
+        (Place::Volume { id, .. }, Some(volume)) => *id == volume,
+        (Place::Volume { owners, .. }, None) => owners.contains(&it.broker),
+        (Place::Bucket, _) => false,
     };
     let mut others = Vec::new();
     for id in view.brokers().into_iter().map(|it| it.id).filter(|it| *it != own) {
-        if has_volume(id, controller) && !on_our_volume(id) {
+        if !on_volumes(id, controller).iter().all(is_ours) {
             tracing::warn!(
                 broker = id.0,
                 "the log of this broker is on a volume that is not here: its partitions stay \

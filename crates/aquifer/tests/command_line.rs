@@ -119,6 +119,33 @@ fn a_killed_broker_starts_again_as_the_same_cluster() {
 }
 
 #[test]
+fn a_lost_volume_stops_the_start_until_its_loss_is_accepted() {
+    let home = tempfile::tempdir().expect("a directory");
+    let start = |extra: &[&str]| {
+        let running = Running::start(serve(home.path(), extra));
+        assert!(running.banner.contains("Ctrl-C"), "it did not start: {}", running.banner);
+        running
+    };
+    let (wal, kept) = (home.path().join("wal"), home.path().join("kept"));
+    drop(start(&[])); // Killed: the metadata does not know that nothing was written.
+    let name = std::fs::read_to_string(wal.join(".volume")).expect("it has a name");
+    std::fs::rename(&wal, &kept).expect("moved away");
+    let refused = serve(home.path(), &[]).output().expect("the binary can be started");
+    assert_eq!(refused.status.code(), Some(1));
+    let words = words(&refused);
+    let accepted = format!("aquifer.wal.lost.volume={}", name.trim());
+    assert!(words.contains(&accepted) && words.contains("Stored data is as it was."), "{words}");
+
+    std::fs::remove_dir_all(&wal).expect("what was mounted in its place");
+    std::fs::rename(&kept, &wal).expect("found again");
+    drop(start(&[]));
+
+    std::fs::remove_dir_all(&wal).expect("lost for good");
+    drop(start(&[&accepted]));
+    drop(start(&[])); // It is not asked for again.
+}
+
+#[test]
 fn every_problem_of_a_configuration_is_told_before_anything_is_made() {
     let home = tempfile::tempdir().expect("a directory");
     let data = home.path().join("data");

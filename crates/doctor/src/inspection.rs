@@ -457,6 +457,7 @@ fn log_row(log: &WalLog) -> Row {
         .with("broker", i64::from(log.broker.0))
         .with("epoch", log.epoch.0)
         .with("wal", kind)
+        .with("volume", log.volume.map_or(String::new(), |it| it.to_string()))
         .with("trimmed", log.trimmed)
         .with("fence", log.fence)
 }

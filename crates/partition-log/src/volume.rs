@@ -14,6 +14,7 @@
 //! - V4 bytes never written, preallocated or in a hole, read as anything; below the length they are
 //!   readable, beyond it a read is short.
 
+mod identity;
 mod local;
 mod memory;
 

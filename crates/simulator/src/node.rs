@@ -87,6 +87,8 @@ impl Opening {
             port: 9092,
             rack: None,
             wal: if world.swarm.wal_in_bucket { WalKind::Bucket } else { WalKind::File },
+            volume: None,
+            gives_up: None,
             takes_over: Vec::new(),
         };
         let epoch = controller.register_broker(command).await;

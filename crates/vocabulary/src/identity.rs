@@ -30,6 +30,11 @@ pub struct ProducerId(pub i64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct SegmentId(pub u128);
 
+/// A volume that write-ahead logs lie on: a name that its directory was given once, at random, to tell it
+/// from any other. Prints as 32 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VolumeId(pub u128);
+
 /// Which segment this is. Never reused: a broker epoch is issued once, ids are random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SegmentName {
@@ -115,6 +120,34 @@ impl FromStr for TopicId {
             }
         }
         Ok(TopicId(value.to_be_bytes()))
+    }
+}
+
+impl fmt::Display for VolumeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// Not 32 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParseVolumeIdError;
+
+impl std::error::Error for ParseVolumeIdError {}
+
+impl fmt::Display for ParseVolumeIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a volume is named by 32 hexadecimal digits")
+    }
+}
+
+impl FromStr for VolumeId {
+    type Err = ParseVolumeIdError;
+
+    fn from_str(text: &str) -> Result<VolumeId, ParseVolumeIdError> {
+        let is_hex = text.len() == 32 && text.bytes().all(|it| it.is_ascii_hexdigit());
+        let number = u128::from_str_radix(text, 16).map_err(|_| ParseVolumeIdError)?;
+        if is_hex { Ok(VolumeId(number)) } else { Err(ParseVolumeIdError) }
     }
 }
 

@@ -38,7 +38,8 @@ mod time;
 
 pub use epoch::{BrokerEpoch, LeaderEpoch};
 pub use identity::{
-    BrokerId, ParseTopicIdError, Partition, ProducerId, SegmentId, SegmentName, TopicId,
+    BrokerId, ParseTopicIdError, ParseVolumeIdError, Partition, ProducerId, SegmentId, SegmentName,
+    TopicId, VolumeId,
 };
 pub use offset::Offset;
 pub use quantity::ByteCount;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bucket::BucketLocation;
 use partition_log::wal::WalOptions;
 use partition_log::{LogOptions, MergeOptions};
-use vocabulary::{BrokerEpoch, BrokerId, ByteCount};
+use vocabulary::{BrokerEpoch, BrokerId, ByteCount, VolumeId};
 
 use super::catalogue::{self, REMOVED_BROKER_CONFIGS};
 use super::definition::{Definition, Effect, Value};
@@ -36,6 +36,8 @@ pub struct BrokerConfig {
     pub data_dir: PathBuf,
     pub bucket: BucketLocation,
     pub wal: WalLocation,
+    /// A volume whose loss an operator accepts.
+    pub lost_volume: Option<VolumeId>,
 
     pub auto_create_topics: bool,
     pub delete_topics: bool,
@@ -297,6 +299,12 @@ impl Resolver {
         }
     }
 
+    fn lost_volume(&mut self) -> Option<VolumeId> {
+        const NAME: &str = "aquifer.wal.lost.volume";
+        let volume = self.text(NAME)?.parse().map_err(|error| format!("{NAME}: {error}"));
+        self.keep(volume)
+    }
+
     fn list(&self, name: &str) -> Vec<String> {
         match self.value(name) {
             Some(Value::List(members)) => members,
@@ -311,6 +319,7 @@ impl Resolver {
         let bucket = self.keep(bucket);
         let wal = locations::wal(self.text("aquifer.wal").as_deref(), &data_dir, bucket.as_ref());
         let wal = self.keep(wal);
+        let lost_volume = self.lost_volume();
         let request_bytes_max = self.size("socket.request.max.bytes");
         let request_memory_bytes = self.size("aquifer.request.memory.bytes");
         if request_memory_bytes < request_bytes_max {
@@ -332,6 +341,7 @@ impl Resolver {
             data_dir,
             bucket: bucket?,
             wal: wal?,
+            lost_volume,
             auto_create_topics: self.boolean("auto.create.topics.enable"),
             delete_topics: self.boolean("delete.topic.enable"),
             num_partitions: self.count("num.partitions"),

@@ -65,6 +65,8 @@ impl Machine {
             port: 9092,
             rack: None,
             wal: WalKind::File,
+            volume: None,
+            gives_up: None,
             takes_over: Vec::new(),
         };
         let epoch = controller.register_broker(command).await.unwrap();

@@ -22,6 +22,8 @@ async fn the_cluster_keeps_the_promises_the_log_relies_on() {
         port: 9092,
         rack: None,
         wal: cluster::WalKind::Bucket,
+        volume: None,
+        gives_up: None,
         takes_over: Vec::new(),
     };
     let before = controller.register_broker(command()).await.unwrap();

@@ -76,6 +76,8 @@ impl Served {
             port: 0,
             rack: config.rack.clone(),
             wal: WalKind::File,
+            volume: None,
+            gives_up: None,
             takes_over: Vec::new(),
         };
         let epoch = controller.register_broker(command).await.expect("it registers");

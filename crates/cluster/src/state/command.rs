@@ -4,7 +4,7 @@
 //! exactly those that can happen.
 
 use bytes::Bytes;
-use vocabulary::{BrokerEpoch, BrokerId, Offset, Partition, SegmentName, Timestamp};
+use vocabulary::{BrokerEpoch, BrokerId, Offset, Partition, SegmentName, Timestamp, VolumeId};
 
 use super::Run;
 use super::topic::TopicNameError;
@@ -19,6 +19,10 @@ pub struct RegisterBroker {
     pub port: u16,
     pub rack: Option<String>,
     pub wal: WalKind,
+    /// Which volume its log lies on, if on one. Logs on it go on in the new epoch.
+    pub volume: Option<VolumeId>,
+    /// A volume that is given up: an operator knows that it is lost, with what only it had.
+    pub gives_up: Option<VolumeId>,
     /// Brokers that are gone: their partitions are led by this one from now on, and they are not
     /// registered any more. Of those with a log on a volume, this broker has the volume if its own
     /// log is on one.

@@ -41,13 +41,18 @@ pub(crate) fn register_broker(
         port: command.port,
         rack: command.rack.clone(),
     }));
+    // A log on another volume stays, to be found: only its own has what it holds.
     let continues = |it: &&WalLog| {
         let is_ours = it.broker == id || gone(it.broker);
-        is_ours && [command.wal, it.kind] == [WalKind::File; 2] && it.fence.is_none()
+        let is_here = it.volume.is_none() || it.volume == command.volume;
+        let goes_on = is_ours && is_here && [command.wal, it.kind] == [WalKind::File; 2];
+        let is_lost = it.volume.is_some() && it.volume == command.gives_up;
+        it.fence.is_none() && (goes_on || is_lost)
     };
     let continued = |it: &WalLog| Event::WalContinued { broker: it.broker, epoch: it.epoch };
     events.extend(state.logs.values().filter(continues).map(continued));
-    let log = WalLog { broker: id, epoch, kind: command.wal, trimmed: 0, fence: None };
+    let (kind, volume) = (command.wal, command.volume);
+    let log = WalLog { broker: id, epoch, kind, volume, trimmed: 0, fence: None };
     events.push(Event::WalChanged(log));
     for topic in state.topics.values() {
         let leads = |it: &PartitionInfo| it.leader == id || gone(it.leader);

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use vocabulary::VolumeId;
 
 use super::decide::{self, Advanced, Stored};
 use super::*;
@@ -17,7 +18,16 @@ fn with_broker() -> State {
 
 fn register(id: i32, wal: WalKind, takes_over: &[i32]) -> RegisterBroker {
     let takes_over = takes_over.iter().copied().map(BrokerId).collect();
-    RegisterBroker { id: BrokerId(id), host: "h".into(), port: 9, rack: None, wal, takes_over }
+    RegisterBroker {
+        id: BrokerId(id),
+        host: "h".into(),
+        port: 9,
+        rack: None,
+        wal,
+        volume: None,
+        gives_up: None,
+        takes_over,
+    }
 }
 
 fn registered(state: &mut State, command: &RegisterBroker) -> BrokerEpoch {
@@ -383,6 +393,35 @@ fn a_registration_takes_over_partitions_and_logs_on_volumes() {
     registered(&mut state, &register(4, WalKind::File, &[2, 3]));
     assert_eq!(logs(&state), [(1, 1), (3, 4), (4, 5)], "the volume is here");
     assert_eq!(led(&state), 8);
+}
+
+#[test]
+fn a_log_on_a_volume_goes_on_only_there_or_is_given_up() {
+    let on = |volume, gives_up: Option<u128>| RegisterBroker {
+        volume: Some(VolumeId(volume)),
+        gives_up: gives_up.map(VolumeId),
+        ..register(1, WalKind::File, &[])
+    };
+    let volumes = |state: &State| -> Vec<u128> {
+        state.logs.values().filter_map(|it| Some(it.volume?.0)).collect()
+    };
+    let mut state = State::default();
+    registered(&mut state, &on(7, None));
+    registered(&mut state, &on(7, None));
+    assert_eq!(volumes(&state), [7], "it is here, and goes on");
+    registered(&mut state, &on(8, None));
+    assert_eq!(volumes(&state), [7, 8], "what the other one holds is not forgotten");
+    registered(&mut state, &on(8, Some(9)));
+    assert_eq!(volumes(&state), [7, 8]);
+    registered(&mut state, &on(8, Some(7)));
+    assert_eq!(volumes(&state), [8], "an operator knows that it is lost");
+    let in_bucket = RegisterBroker {
+        volume: None,
+        gives_up: Some(VolumeId(8)),
+        ..register(1, WalKind::Bucket, &[])
+    };
+    registered(&mut state, &in_bucket);
+    assert_eq!(volumes(&state), [0; 0]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The write-ahead logs of the brokers' epochs, as far as the metadata knows them.
 
-use vocabulary::{BrokerEpoch, BrokerId};
+use vocabulary::{BrokerEpoch, BrokerId, VolumeId};
 
 /// Where a log's segments are kept, which decides how it is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct WalLog {
     pub broker: BrokerId,
     pub epoch: BrokerEpoch,
     pub kind: WalKind,
+    /// Which volume it lies on. `None` for one in the bucket, and for one of before volumes had names.
+    pub volume: Option<VolumeId>,
     /// Segments below this sequence are not needed.
     pub trimmed: u64,
     /// Where the log ends for ever. `None` while it is open.

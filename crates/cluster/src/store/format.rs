@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use vocabulary::{
     BrokerEpoch, BrokerId, LeaderEpoch, Offset, Partition, SegmentName, Timestamp, TopicId,
+    VolumeId,
 };
 
 mod entry;
@@ -220,14 +221,19 @@ fn encode_kept(kept: &KeptProducers) -> Vec<u8> {
 }
 
 fn encode_log(log: &WalLog) -> Vec<u8> {
-    let kind = match log.kind {
-        WalKind::File => 0,
-        WalKind::Bucket => 1,
+    let kind = match (log.kind, log.volume) {
+        (WalKind::File, None) => 0,
+        (WalKind::Bucket, _) => 1,
+        (WalKind::File, Some(_)) => 2,
     };
     let writer = Writer::new().u8(kind).u64(log.trimmed);
-    match log.fence {
-        None => writer.u8(0).finish(),
-        Some(fence) => writer.u8(1).u64(fence).finish(),
+    let writer = match log.fence {
+        None => writer.u8(0),
+        Some(fence) => writer.u8(1).u64(fence),
+    };
+    match log.volume.filter(|_| log.kind == WalKind::File) {
+        None => writer.finish(),
+        Some(volume) => writer.bytes(&volume.0.to_be_bytes()).finish(),
     }
 }
 
@@ -236,14 +242,17 @@ fn decode_log(
     epoch: BrokerEpoch,
     value: &mut Reader<'_>,
 ) -> Result<WalLog, FormatError> {
-    let kind = match value.u8()? {
-        0 => WalKind::File,
-        1 => WalKind::Bucket,
+    let (kind, has_volume) = match value.u8()? {
+        0 => (WalKind::File, false),
+        1 => (WalKind::Bucket, false),
+        2 => (WalKind::File, true),
         unknown => return Err(FormatError::WalKind(unknown)),
     };
     let trimmed = value.u64()?;
     let fence = if value.u8()? == 0 { None } else { Some(value.u64()?) };
-    Ok(WalLog { broker, epoch, kind, trimmed, fence })
+    let volume =
+        if has_volume { Some(VolumeId(u128::from_be_bytes(value.array()?))) } else { None };
+    Ok(WalLog { broker, epoch, kind, volume, trimmed, fence })
 }
 
 /// Where a WAL segment lies.

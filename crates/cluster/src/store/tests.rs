@@ -26,6 +26,8 @@ fn register() -> RegisterBroker {
         port: 9,
         rack: None,
         wal: WalKind::File,
+        volume: None,
+        gives_up: None,
         takes_over: Vec::new(),
     }
 }

@@ -333,6 +333,8 @@ async fn live(store: Arc<dyn ObjectStore>, seed: u64, told: Shared) {
         port: 9,
         rack: None,
         wal: WalKind::File,
+        volume: None,
+        gives_up: None,
         takes_over: Vec::new(),
     };
     let epoch = controller.register_broker(command).await.expect("answered");

@@ -29,6 +29,8 @@ async fn register(controller: &Controller) -> Result<(), SubmitError> {
         port: 9,
         rack: None,
         wal: WalKind::File,
+        volume: None,
+        gives_up: None,
         takes_over: Vec::new(),
     };
     controller.register_broker(command).await.map(drop)

@@ -95,6 +95,8 @@ impl Life {
             port: 9092,
             rack: None,
             wal: WalKind::Bucket,
+            volume: None,
+            gives_up: None,
             takes_over: Vec::new(),
         };
         let epoch: BrokerEpoch = controller.register_broker(command).await.expect("registered");

@@ -300,7 +300,7 @@ impl VolumeFile for LocalFile {
 }
 
 /// Runs `work` where it may block. Panics in it go on in the caller.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     operation: &'static str,
     name: String,
     work: impl FnOnce() -> Result<T, VolumeError> + Send + 'static,
@@ -328,7 +328,7 @@ fn classify(operation: &'static str, name: String, error: io::Error) -> VolumeEr
     }
 }
 
-fn failed(operation: &'static str, path: &Path, error: io::Error) -> VolumeError {
+pub(super) fn failed(operation: &'static str, path: &Path, error: io::Error) -> VolumeError {
     let name = path.display().to_string();
     VolumeError::Failed { operation, name, source: Arc::new(error) }
 }

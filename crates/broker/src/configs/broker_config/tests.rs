@@ -157,6 +157,7 @@ fn another_value(definition: &Definition) -> String {
         ("aquifer.admin.listener", _) => String::new(),
         ("aquifer.bucket", _) => "file:elsewhere".to_owned(),
         ("aquifer.wal", _) => "file:elsewhere".to_owned(),
+        ("aquifer.wal.lost.volume", _) => "7".repeat(32),
         ("log.cleanup.policy", _) => "compact".to_owned(),
         ("log.message.timestamp.type", _) => "LogAppendTime".to_owned(),
         ("compression.type", _) => "zstd".to_owned(),

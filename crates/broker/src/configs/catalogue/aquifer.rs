@@ -36,6 +36,12 @@ pub(super) const CONFIGS: &[Definition] = &[
          bucket itself. Unset: the directory `wal` in aquifer.data.dir beside a bucket that is a \
          directory, else `bucket:`.",
     ),
+    unset(
+        "aquifer.wal.lost.volume",
+        Kind::String,
+        "A volume that is lost for good, as the start that misses it names it: the broker starts without it, \
+         and records that were acknowledged and lay only there are lost. Take it out again afterwards.",
+    ),
     text(
         "aquifer.admin.listener",
         "127.0.0.1:9600",

@@ -146,11 +146,14 @@ fn golden_kept_producers() {
 #[test]
 fn golden_log() {
     let (broker, epoch) = (BrokerId(7), BrokerEpoch(0x11));
-    let open = WalLog { broker, epoch, kind: WalKind::File, trimmed: 5, fence: None };
+    let open = WalLog { broker, epoch, kind: WalKind::File, volume: None, trimmed: 5, fence: None };
+    let named = WalLog { volume: Some(VolumeId(0xbeef)), ..open };
     let closed = WalLog { kind: WalKind::Bucket, fence: Some(9), ..open };
-    for (log, golden) in
-        [(open, "0100000000000000000500"), (closed, "01010000000000000005010000000000000009")]
-    {
+    for (log, golden) in [
+        (open, "0100000000000000000500"),
+        (closed, "01010000000000000005010000000000000009"),
+        (named, "01020000000000000005000000000000000000000000000000beef"),
+    ] {
         let bytes = encode_log(&log);
         assert_eq!(hex(&bytes), golden);
         let mut state = State::default();
@@ -160,8 +163,8 @@ fn golden_log() {
         assert_eq!(state.broker_epoch_last, epoch, "A4: no epoch is given twice");
     }
     assert_eq!(hex(&keys::log(broker, epoch)), "6c000000070000000000000011");
-    let unknown = decode_log(broker, epoch, &mut Reader::of(&[2]));
-    assert_eq!(unknown, Err(FormatError::WalKind(2)));
+    let unknown = decode_log(broker, epoch, &mut Reader::of(&[3]));
+    assert_eq!(unknown, Err(FormatError::WalKind(3)));
 }
 
 #[test]

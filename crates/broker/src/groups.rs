@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `owner` | the task that owns one shard: requests, timers, appends, answers |
 //! | `backlog` | what was decided but is not durable, and the answers that wait for it (A1) |
+//! | `catalogue` | what the rules ask of metadata and configuration |
 //! | `loading` | a shard from its log |
 //! | `metrics` | what operators see of the groups |
 //!
@@ -16,6 +17,7 @@
 //! must not take down every partition of the broker.
 
 mod backlog;
+mod catalogue;
 mod loading;
 mod metrics;
 mod owner;
@@ -25,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use cluster::{CreateTopicError, Topic, TopicChange};
-use coordinator::{Command, GroupOptions, Reply, shard_of};
+use coordinator::{Command, ConsumerSettings, GroupOptions, Reply, shard_of};
 use environment::TaskKind;
 use prometheus_client::registry::Registry;
 use protocol::ErrorCode;
@@ -34,6 +36,7 @@ use vocabulary::{Partition, TopicId};
 
 use crate::broker::Broker;
 use crate::configs::BrokerConfig;
+use crate::groups::catalogue::ViewCatalogue;
 use crate::groups::metrics::GroupMetrics;
 use crate::groups::owner::{Owner, ToOwner};
 
@@ -50,6 +53,7 @@ const SEGMENT_BYTES: &str = "104857600";
 #[derive(Debug)]
 pub(crate) struct GroupHost {
     options: GroupOptions,
+    settings: ConsumerSettings,
     topic_partitions: u32,
     topic_configs: BTreeMap<String, String>,
     metrics: GroupMetrics,
@@ -67,6 +71,7 @@ impl GroupHost {
         ]);
         GroupHost {
             options: options(config),
+            settings: settings(config),
             topic_partitions: u32::try_from(config.groups.offsets_topic_partitions).unwrap_or(1),
             topic_configs,
             metrics: GroupMetrics::register(registry),
@@ -100,10 +105,15 @@ impl GroupHost {
 
     async fn follow(&self, broker: &Arc<Broker>, change: TopicChange) {
         match change {
-            TopicChange::Changed(topic) if topic.name == OFFSETS_TOPIC => {
-                self.own_all(broker, &topic);
+            TopicChange::Changed(topic) => {
+                if topic.name == OFFSETS_TOPIC {
+                    self.own_all(broker, &topic);
+                }
+                for owner in self.living() {
+                    // An owner that ended meanwhile looks at all topics when it loads again.
+                    let _ = owner.send(ToOwner::TopicChanged { name: topic.name.clone() }).await;
+                }
             }
-            TopicChange::Changed(_) => (),
             TopicChange::Deleted { id, name } if name == OFFSETS_TOPIC => self.disown(id),
             TopicChange::Deleted { name, .. } => {
                 for owner in self.living() {
@@ -232,7 +242,8 @@ impl GroupHost {
         }
         let (sender, queue) = mpsc::channel(QUEUE_REQUESTS_MAX);
         owners.insert(partition, sender.clone());
-        let owner = Owner::new(broker, partition, self.options.clone(), queue);
+        let catalogue = ViewCatalogue { view: broker.view.clone(), settings: self.settings };
+        let owner = Owner::new(broker, partition, self.options.clone(), Arc::new(catalogue), queue);
         let name = format!("group-shard-{}", partition.index);
         broker.environment.tasks.spawn(TaskKind::Background, name, owner.run());
         Ok(sender)
@@ -274,7 +285,18 @@ fn options(config: &BrokerConfig) -> GroupOptions {
         offset_metadata_max: groups.offset_metadata_bytes_max,
         offsets_retention_ms: long(groups.offsets_retention),
         offsets_retention_check_interval_ms: long(groups.offsets_retention_check_interval),
+        consumer_group_members_max: groups.consumer_members_max,
+        consumer_assignors: groups.consumer_assignors.clone(),
         ..GroupOptions::default()
+    }
+}
+
+fn settings(config: &BrokerConfig) -> ConsumerSettings {
+    let int = |it: Duration| i32::try_from(it.as_millis()).unwrap_or(i32::MAX);
+    ConsumerSettings {
+        session_timeout_ms: int(config.groups.consumer_session_timeout),
+        heartbeat_interval_ms: int(config.groups.consumer_heartbeat_interval),
+        assignment_interval_ms: int(config.groups.consumer_assignment_interval),
     }
 }
 

@@ -21,9 +21,11 @@ use protocol::ErrorCode;
 use vocabulary::{Tick, Timestamp};
 
 use crate::classic::member::Member;
-pub(crate) use crate::classic::member::{refused_join, refused_sync};
+pub(crate) use crate::classic::member::{millis, refused_join, refused_sync};
 use crate::classic::rebalance::JoinDeadline;
-use crate::command::{CommitOffsets, DescribedGroup, DescribedMember, GroupState, ListedGroup};
+use crate::command::{
+    CommitOffsets, DescribedGroup, DescribedMember, GroupKind, GroupState, ListedGroup,
+};
 use crate::event::{GroupImage, MemberImage};
 use crate::group::AgeBase;
 use crate::shard::Turn;
@@ -294,6 +296,7 @@ impl ClassicGroup {
             group: self.id.to_string(),
             protocol_type: self.protocol_type.clone().unwrap_or_default(),
             state: self.state,
+            kind: GroupKind::Classic,
         }
     }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use protocol::ErrorCode;
-use vocabulary::Offset;
+use vocabulary::{Offset, TopicId};
+
+use crate::event::Partitions;
 
 /// Names one request until it is answered. The caller chooses it and never repeats one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,12 +18,15 @@ pub enum Command {
     Join(Box<JoinGroup>),
     Sync(SyncGroup),
     Heartbeat(Heartbeat),
+    ConsumerHeartbeat(Box<ConsumerHeartbeat>),
     Leave(LeaveGroup),
     Commit(CommitOffsets),
     Fetch(FetchOffsets),
     DeleteOffsets(DeleteOffsets),
-    /// Describe these groups.
+    /// Describe these classic groups.
     Describe(Vec<String>),
+    /// Describe these consumer groups.
+    DescribeConsumers(Vec<String>),
     List(ListFilter),
     /// Delete these groups with all their offsets.
     DeleteGroups(Vec<String>),
@@ -90,7 +95,8 @@ pub struct LeavingMember {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitOffsets {
     pub group: String,
-    /// Negative: not a member; allowed only while the group is empty.
+    /// The generation, or the epoch of a member of a consumer group. Negative: not a member;
+    /// allowed only while the group is empty.
     pub generation: i32,
     pub member: String,
     pub instance: Option<String>,
@@ -98,6 +104,8 @@ pub struct CommitOffsets {
     pub retention_ms: Option<i64>,
     /// Whether the client knows GROUP_ID_NOT_FOUND here (OffsetCommit v9 and later).
     pub group_not_found_known: bool,
+    /// Whether the client speaks of member epochs (OffsetCommit v9 and later).
+    pub member_epochs_known: bool,
     pub offsets: Vec<OffsetToCommit>,
 }
 
@@ -113,6 +121,10 @@ pub struct OffsetToCommit {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchOffsets {
     pub group: String,
+    /// `None`: not a member, or one that does not say so.
+    pub member: Option<String>,
+    /// Negative when there is no member.
+    pub member_epoch: i32,
     pub topics: FetchTopics,
 }
 
@@ -149,11 +161,13 @@ pub enum Reply {
     Join(JoinReply),
     Sync(SyncReply),
     Heartbeat(ErrorCode),
+    ConsumerHeartbeat(Result<ConsumerHeartbeatReply, Refused>),
     Leave(LeaveReply),
     Commit(CommitReply),
     Fetch(FetchReply),
     DeleteOffsets(DeleteOffsetsReply),
     Describe(Vec<DescribedGroup>),
+    DescribeConsumers(Vec<Result<DescribedConsumerGroup, Refused>>),
     List(Vec<ListedGroup>),
     DeleteGroups(DeleteGroupsReply),
 }
@@ -199,6 +213,8 @@ pub enum CommitReply {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct FetchReply {
+    /// Of the request as a whole: there are no topics then.
+    pub error: ErrorCode,
     pub topics: Vec<(String, Vec<FetchedOffset>)>,
 }
 
@@ -221,13 +237,17 @@ pub enum DeleteOffsetsReply {
 /// In the order of the request.
 pub type DeleteGroupsReply = Vec<(String, ErrorCode)>;
 
-/// The states of a classic group, with Kafka's names.
+/// The states of a group, with Kafka's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GroupState {
     Empty,
     PreparingRebalance,
     CompletingRebalance,
     Stable,
+    /// Of a consumer group whose target assignment is not that of its epoch yet.
+    Assigning,
+    /// Of a consumer group whose members are on their way to the target assignment.
+    Reconciling,
     /// Of groups that do not exist.
     Dead,
 }
@@ -239,6 +259,8 @@ impl GroupState {
             GroupState::PreparingRebalance => "PreparingRebalance",
             GroupState::CompletingRebalance => "CompletingRebalance",
             GroupState::Stable => "Stable",
+            GroupState::Assigning => "Assigning",
+            GroupState::Reconciling => "Reconciling",
             GroupState::Dead => "Dead",
         }
     }
@@ -272,4 +294,99 @@ pub struct ListedGroup {
     pub group: String,
     pub protocol_type: String,
     pub state: GroupState,
+    pub kind: GroupKind,
+}
+
+/// Which protocol a group's members speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GroupKind {
+    Classic,
+    /// KIP-848.
+    Consumer,
+}
+
+impl GroupKind {
+    /// As ListGroups v5 names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            GroupKind::Classic => "classic",
+            GroupKind::Consumer => "consumer",
+        }
+    }
+}
+
+/// A refusal that says why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub code: ErrorCode,
+    pub message: String,
+}
+
+impl Refused {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Refused {
+        Refused { code, message: message.into() }
+    }
+}
+
+/// What a member of a consumer group says; `None` stands for "as before".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerHeartbeat {
+    pub group: String,
+    /// Empty only in the first join of a member that does not make its own id.
+    pub member: String,
+    /// 0 joins, -1 leaves, -2 leaves and means to come back.
+    pub epoch: i32,
+    pub instance: Option<String>,
+    pub rack: Option<String>,
+    pub client_id: String,
+    pub client_host: String,
+    pub rebalance_timeout_ms: Option<i32>,
+    pub topics: Option<Vec<String>>,
+    pub pattern: Option<String>,
+    pub assignor: Option<String>,
+    pub owned: Option<Partitions>,
+    /// The member makes its id itself (ConsumerGroupHeartbeat v1, KIP-1082).
+    pub makes_own_id: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerHeartbeatReply {
+    pub member: String,
+    pub epoch: i32,
+    pub heartbeat_interval_ms: i32,
+    /// `None`: as before.
+    pub assignment: Option<Partitions>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DescribedConsumerGroup {
+    pub group: String,
+    pub state: GroupState,
+    pub epoch: i32,
+    pub target_epoch: i32,
+    pub assignor: String,
+    pub members: Vec<DescribedConsumerMember>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DescribedConsumerMember {
+    pub member: String,
+    pub instance: Option<String>,
+    pub rack: Option<String>,
+    pub epoch: i32,
+    pub client_id: String,
+    pub client_host: String,
+    pub topics: Vec<String>,
+    pub pattern: Option<String>,
+    pub assigned: Vec<ConsumerPartitions>,
+    pub target: Vec<ConsumerPartitions>,
+    /// It speaks the classic protocol.
+    pub is_classic: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerPartitions {
+    pub id: TopicId,
+    pub name: String,
+    pub partitions: Vec<i32>,
 }

@@ -1,10 +1,10 @@
 //! Facts: what a record of `__consumer_offsets` says. Applying them in order is the whole durable
 //! state of a shard.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use vocabulary::Offset;
+use vocabulary::{Offset, TopicId};
 
 /// Which committed offset: compaction keeps the newest per key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,8 +57,130 @@ pub struct GroupImage {
 /// One fact. Applying the same fact twice is harmless.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    OffsetCommitted { key: OffsetKey, value: CommittedOffset },
-    OffsetForgotten { key: OffsetKey },
-    GroupStored { group: String, image: GroupImage },
-    GroupForgotten { group: String },
+    OffsetCommitted {
+        key: OffsetKey,
+        value: CommittedOffset,
+    },
+    OffsetForgotten {
+        key: OffsetKey,
+    },
+    GroupStored {
+        group: String,
+        image: GroupImage,
+    },
+    GroupForgotten {
+        group: String,
+    },
+    /// Of a consumer group.
+    Consumer {
+        group: String,
+        fact: ConsumerFact,
+    },
+}
+
+/// Partitions by topic. No empty sets.
+pub type Partitions = BTreeMap<TopicId, BTreeSet<i32>>;
+
+/// Partitions by topic, each with the member epoch at which it was assigned. No empty maps.
+pub type OwnedPartitions = BTreeMap<TopicId, BTreeMap<i32, i32>>;
+
+/// One fact about a consumer group (KIP-848). `None` is a tombstone: it no longer holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConsumerFact {
+    /// The group; without it there is none.
+    Epoch(Option<GroupEpoch>),
+    /// What a member has said of itself; without it there is no member.
+    Member { member: String, subscription: Option<Box<Subscription>> },
+    /// Which group epoch the target assignment is for.
+    TargetEpoch(Option<TargetEpoch>),
+    /// What a member is to own.
+    Target { member: String, partitions: Option<Partitions> },
+    /// What a member owns.
+    Current { member: String, current: Option<Current> },
+    /// Which topics an expression stands for.
+    Pattern { expression: String, resolved: Option<ResolvedPattern> },
+}
+
+impl ConsumerFact {
+    pub(crate) fn is_tombstone(&self) -> bool {
+        match self {
+            ConsumerFact::Epoch(it) => it.is_none(),
+            ConsumerFact::Member { subscription, .. } => subscription.is_none(),
+            ConsumerFact::TargetEpoch(it) => it.is_none(),
+            ConsumerFact::Target { partitions, .. } => partitions.is_none(),
+            ConsumerFact::Current { current, .. } => current.is_none(),
+            ConsumerFact::Pattern { resolved, .. } => resolved.is_none(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupEpoch {
+    /// Grows whenever members or their topics change.
+    pub epoch: i32,
+    /// Stands for the topics subscribed to: their names, ids and partition counts.
+    pub metadata_hash: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TargetEpoch {
+    pub epoch: i32,
+    /// Wall milliseconds; 0 when not known.
+    pub timestamp: i64,
+}
+
+/// What a member of a consumer group says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Subscription {
+    pub instance: Option<String>,
+    pub rack: Option<String>,
+    pub client_id: String,
+    pub client_host: String,
+    pub topics: BTreeSet<String>,
+    /// Empty stands for none.
+    pub pattern: Option<String>,
+    pub rebalance_timeout_ms: i32,
+    pub assignor: Option<String>,
+    /// Of members that speak the classic protocol.
+    pub classic: Option<ClassicFace>,
+}
+
+/// What only members of the classic protocol have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassicFace {
+    pub session_timeout_ms: i32,
+    /// Name and metadata, in the member's order of preference; never empty.
+    pub protocols: Vec<(String, Bytes)>,
+}
+
+/// How far a member is on its way to its target, with Kafka's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MemberState {
+    /// It has what its epoch says, and so has everybody else.
+    #[default]
+    Stable = 0,
+    /// It has been told to give up partitions and has not confirmed it.
+    UnrevokedPartitions = 1,
+    /// Partitions of its target still belong to others.
+    UnreleasedPartitions = 2,
+}
+
+/// What a member owns, and as of when.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Current {
+    pub epoch: i32,
+    pub previous_epoch: i32,
+    pub state: MemberState,
+    pub assigned: OwnedPartitions,
+    /// To be given up; nobody else gets them before it says that it has.
+    pub revoking: OwnedPartitions,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedPattern {
+    pub topics: BTreeSet<String>,
+    /// Kafka's metadata version; 0 here.
+    pub version: i64,
+    /// Wall milliseconds.
+    pub timestamp: i64,
 }

@@ -2,10 +2,13 @@
 //! writes them, so that its tools read ours and a log written by Kafka can be taken over.
 //!
 //! Written: OffsetCommitKey 1 with value version 3, or 1 when the offset carries its own expiry;
-//! GroupMetadataKey 2 with value version 3. Read: keys 0 to 2 with every value version, 0 to 4.
-//! Later key kinds (KIP-848 and on) are told apart and left alone.
+//! GroupMetadataKey 2 with value version 3; the keys of consumer groups (`consumer`). Read: keys 0 to 2
+//! with every value version, 0 to 4, and those of consumer groups. Later kinds of key are told apart
+//! and left alone.
 //!
 //! Reading trusts nothing: a length is believed only if that many bytes are there.
+
+mod consumer;
 
 use std::collections::BTreeMap;
 
@@ -54,6 +57,7 @@ pub fn encode(event: &Event) -> Record {
             Record { key: group_key(group), value: Some(group_value(image)) }
         }
         Event::GroupForgotten { group } => Record { key: group_key(group), value: None },
+        Event::Consumer { group, fact } => consumer::encode(group, fact),
     }
 }
 
@@ -78,6 +82,10 @@ pub fn encoded_len(event: &Event) -> usize {
             RECORD + group.len() + FIXED + texts + members
         }
         Event::GroupForgotten { group } => RECORD + group.len(),
+        Event::Consumer { group, fact } => {
+            let Record { key, value } = consumer::encode(group, fact);
+            RECORD + key.len() + value.map_or(0, |it| it.len())
+        }
     }
 }
 
@@ -178,7 +186,7 @@ pub fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Option<Event>,
                 None => Event::GroupForgotten { group },
             }))
         }
-        _ => Ok(None),
+        _ => consumer::decode(kind, &mut source, value),
     }
 }
 

@@ -5,27 +5,40 @@
 use protocol::ErrorCode;
 use vocabulary::Timestamp;
 
+use crate::catalogue::Catalogue;
 use crate::classic::ClassicGroup;
-use crate::command::{CommitOffsets, GroupState, ListedGroup};
+use crate::command::{CommitOffsets, FetchOffsets, GroupState, ListedGroup};
+use crate::consumer::ConsumerGroup;
 use crate::shard::Turn;
 use crate::timers::Timers;
 
 #[derive(Debug)]
 pub(crate) enum Group {
     /// Members agree among themselves, by JoinGroup and SyncGroup.
-    Classic(ClassicGroup),
+    Classic(Box<ClassicGroup>),
+    /// The coordinator assigns, by ConsumerGroupHeartbeat (KIP-848).
+    Consumer(ConsumerGroup),
 }
 
 impl Group {
     pub(crate) fn as_classic(&self) -> Option<&ClassicGroup> {
         match self {
-            Group::Classic(group) => Some(group),
+            Group::Classic(group) => Some(group.as_ref()),
+            Group::Consumer(_) => None,
         }
     }
 
     pub(crate) fn as_classic_mut(&mut self) -> Option<&mut ClassicGroup> {
         match self {
-            Group::Classic(group) => Some(group),
+            Group::Classic(group) => Some(group.as_mut()),
+            Group::Consumer(_) => None,
+        }
+    }
+
+    pub(crate) fn as_consumer_mut(&mut self) -> Option<&mut ConsumerGroup> {
+        match self {
+            Group::Classic(_) => None,
+            Group::Consumer(group) => Some(group),
         }
     }
 
@@ -33,6 +46,7 @@ impl Group {
     pub(crate) fn restore(&mut self, turn: &mut Turn<'_>) {
         match self {
             Group::Classic(group) => group.restore(turn),
+            Group::Consumer(group) => group.restore(turn),
         }
     }
 
@@ -40,6 +54,7 @@ impl Group {
     pub(crate) fn disarm(&mut self, timers: &mut Timers) {
         match self {
             Group::Classic(group) => group.disarm(timers),
+            Group::Consumer(group) => group.disarm(timers),
         }
     }
 
@@ -47,6 +62,7 @@ impl Group {
     pub(crate) fn is_vacant(&self) -> bool {
         match self {
             Group::Classic(group) => group.is_vacant(),
+            Group::Consumer(group) => group.is_vacant(),
         }
     }
 
@@ -54,31 +70,50 @@ impl Group {
     pub(crate) fn is_idle(&self) -> bool {
         match self {
             Group::Classic(group) => group.is_idle(),
+            Group::Consumer(group) => group.is_empty(),
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         match self {
             Group::Classic(group) => group.is_empty(),
+            Group::Consumer(group) => group.is_empty(),
         }
     }
 
     pub(crate) fn state(&self) -> GroupState {
         match self {
             Group::Classic(group) => group.state(),
+            Group::Consumer(group) => group.state(),
         }
     }
 
     pub(crate) fn member_count(&self) -> usize {
         match self {
             Group::Classic(group) => group.member_count(),
+            Group::Consumer(group) => group.member_count(),
         }
     }
 
     /// Whether these offsets may be committed.
-    pub(crate) fn validate_commit(&self, commit: &CommitOffsets) -> Result<(), ErrorCode> {
+    pub(crate) fn validate_commit(
+        &self,
+        catalogue: &dyn Catalogue,
+        commit: &CommitOffsets,
+    ) -> Result<(), ErrorCode> {
         match self {
             Group::Classic(group) => group.validate_commit(commit),
+            Group::Consumer(group) => group.validate_commit(catalogue, commit),
+        }
+    }
+
+    /// Whether this member, if it is one, may read the committed offsets.
+    pub(crate) fn validate_fetch(&self, fetch: &FetchOffsets) -> Result<(), ErrorCode> {
+        match self {
+            Group::Classic(_) => Ok(()),
+            Group::Consumer(group) => {
+                group.validate_fetch(fetch.member.as_deref(), fetch.member_epoch)
+            }
         }
     }
 
@@ -86,6 +121,8 @@ impl Group {
     pub(crate) fn committed(&mut self, turn: &mut Turn<'_>, member: &str) {
         match self {
             Group::Classic(group) => group.committed(turn, member),
+            // Only heartbeats are (KIP-848).
+            Group::Consumer(_) => (),
         }
     }
 
@@ -93,6 +130,7 @@ impl Group {
     pub(crate) fn validate_offset_delete(&self) -> Result<(), ErrorCode> {
         match self {
             Group::Classic(group) => group.validate_offset_delete(),
+            Group::Consumer(_) => Ok(()),
         }
     }
 
@@ -100,6 +138,7 @@ impl Group {
     pub(crate) fn is_subscribed(&self, topic: &str) -> bool {
         match self {
             Group::Classic(group) => group.is_subscribed(topic),
+            Group::Consumer(group) => group.is_subscribed(topic),
         }
     }
 
@@ -107,12 +146,14 @@ impl Group {
     pub(crate) fn offset_age_base(&self) -> Option<AgeBase> {
         match self {
             Group::Classic(group) => group.offset_age_base(),
+            Group::Consumer(_) => Some(AgeBase::Commit),
         }
     }
 
     pub(crate) fn list(&self) -> ListedGroup {
         match self {
             Group::Classic(group) => group.list(),
+            Group::Consumer(group) => group.list(),
         }
     }
 
@@ -120,6 +161,7 @@ impl Group {
     pub(crate) fn check(&self, timers: &Timers) -> usize {
         match self {
             Group::Classic(group) => group.check(timers),
+            Group::Consumer(group) => group.check(timers),
         }
     }
 }

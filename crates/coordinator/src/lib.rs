@@ -4,7 +4,9 @@
 //! # Map
 //!
 //! - [`Shard`]: all groups of one `__consumer_offsets` partition; the only way in is [`Shard::step`].
-//! - `group`: a group of whichever protocol; `classic`: members, generations, rebalances, timers.
+//! - `group`: a group of either protocol; `classic`: members, generations, rebalances, timers;
+//!   `consumer`: members, epochs, assignments (KIP-848), and its `assignor`s.
+//! - [`Catalogue`]: the port through which it knows topics and settings.
 //! - `offsets`: committed offsets of the groups.
 //! - [`transactions`]: all transactional ids of one `__transaction_state` partition, in the same manner.
 //! - [`Event`]: what a record of the log says; [`format`](mod@format) is its encoding, Kafka's own.
@@ -30,29 +32,41 @@
 //! - **G4** a join request waits only in `PreparingRebalance`, a sync request only in
 //!   `CompletingRebalance`: nobody waits for an answer that nothing will bring;
 //! - **G5** a `Stable` or `Empty` group that has ever been stored equals its stored image;
+//! - **G7** a partition has at most one owner among the members of a consumer group;
 //! - **G6** the timer queue holds exactly the deadlines the groups know of.
 
+mod assignor;
+mod catalogue;
 mod classic;
 mod command;
+mod consumer;
 mod event;
 pub mod format;
 mod group;
 mod offsets;
 mod options;
 mod partitioning;
+mod pattern;
 mod shard;
 mod subscription;
 mod timers;
 pub mod transactions;
 
+pub use assignor::Assignor;
+pub use catalogue::{Catalogue, ConsumerSettings, TopicFacts};
 pub use command::{
-    Answer, Command, CommitOffsets, CommitReply, DeleteGroupsReply, DeleteOffsets,
-    DeleteOffsetsReply, DescribedGroup, DescribedMember, FetchOffsets, FetchReply, FetchTopics,
-    FetchedOffset, GroupState, Heartbeat, JoinGroup, JoinMember, JoinReply, LeaveGroup, LeaveReply,
-    LeavingMember, ListFilter, ListedGroup, OffsetToCommit, Protocol, Reply, SyncGroup, SyncReply,
-    Ticket,
+    Answer, Command, CommitOffsets, CommitReply, ConsumerHeartbeat, ConsumerHeartbeatReply,
+    ConsumerPartitions, DeleteGroupsReply, DeleteOffsets, DeleteOffsetsReply,
+    DescribedConsumerGroup, DescribedConsumerMember, DescribedGroup, DescribedMember, FetchOffsets,
+    FetchReply, FetchTopics, FetchedOffset, GroupKind, GroupState, Heartbeat, JoinGroup,
+    JoinMember, JoinReply, LeaveGroup, LeaveReply, LeavingMember, ListFilter, ListedGroup,
+    OffsetToCommit, Protocol, Refused, Reply, SyncGroup, SyncReply, Ticket,
 };
-pub use event::{CommittedOffset, Event, GroupImage, MemberImage, OffsetKey};
+pub use event::{
+    ClassicFace, CommittedOffset, ConsumerFact, Current, Event, GroupEpoch, GroupImage,
+    MemberImage, MemberState, OffsetKey, OwnedPartitions, Partitions, ResolvedPattern,
+    Subscription, TargetEpoch,
+};
 pub use options::GroupOptions;
 pub use partitioning::shard_of;
 pub use shard::{After, Census, Input, Now, Outputs, Shard, Tally};

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use protocol::ErrorCode;
 use vocabulary::Offset;
 
 use crate::command::{FetchReply, FetchTopics, FetchedOffset};
@@ -125,7 +126,7 @@ impl OffsetTable {
                 })
                 .collect(),
         };
-        FetchReply { topics }
+        FetchReply { error: ErrorCode::None, topics }
     }
 
     fn get(&self, group: &str, topic: &str, partition: i32) -> Option<&CommittedOffset> {

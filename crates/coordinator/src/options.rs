@@ -1,6 +1,8 @@
 //! What an operator may set, and the limits nobody passes.
 
-/// Options of the classic group protocol and of committed offsets, by their Kafka names, and our
+use crate::assignor::Assignor;
+
+/// Options of both group protocols and of committed offsets, by their Kafka names, and our
 /// own bounds. The same for every shard of a broker; brokers of one cluster may differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupOptions {
@@ -32,6 +34,12 @@ pub struct GroupOptions {
     /// Protocol metadata of all members of one group, in bytes: it all travels in one answer to
     /// the leader. Beyond it a join is refused with GROUP_MAX_SIZE_REACHED.
     pub group_metadata_bytes_max: usize,
+    /// `group.consumer.max.size`: members of one consumer group.
+    pub consumer_group_members_max: usize,
+    /// `group.consumer.assignors`, the default first. Never empty.
+    pub consumer_assignors: Vec<Assignor>,
+    /// The texts of one member of a consumer group, in bytes: its id and the topics it names.
+    pub subscription_bytes_max: usize,
     /// Encoded records of one atomic step, in bytes. A larger offset commit is refused with
     /// INVALID_COMMIT_OFFSET_SIZE, a larger assignment with UNKNOWN_SERVER_ERROR, as Kafka does
     /// when a record passes the topic's `max.message.bytes`.
@@ -54,6 +62,9 @@ impl Default for GroupOptions {
             pending_members_max: 10_000,
             groups_max: 200_000,
             group_metadata_bytes_max: 32 * MIB,
+            consumer_group_members_max: i32::MAX as usize,
+            consumer_assignors: vec![Assignor::Uniform, Assignor::Range],
+            subscription_bytes_max: MIB,
             step_bytes_max: 8 * MIB,
         }
     }

@@ -8,6 +8,7 @@
 
 mod administration;
 mod census;
+mod consumers;
 mod expiry;
 mod membership;
 
@@ -18,9 +19,14 @@ use std::sync::Arc;
 use protocol::ErrorCode;
 use vocabulary::{Tick, Timestamp};
 
+use crate::catalogue::Catalogue;
 use crate::classic::ClassicGroup;
-use crate::command::{Answer, Command, CommitOffsets, CommitReply, OffsetToCommit, Reply, Ticket};
-use crate::event::{CommittedOffset, Event, GroupImage, OffsetKey};
+use crate::command::{
+    Answer, Command, CommitOffsets, CommitReply, FetchOffsets, FetchReply, OffsetToCommit, Reply,
+    Ticket,
+};
+use crate::consumer::ConsumerGroup;
+use crate::event::{CommittedOffset, ConsumerFact, Event, GroupImage, OffsetKey};
 use crate::format;
 use crate::group::Group;
 use crate::offsets::OffsetTable;
@@ -44,6 +50,12 @@ pub enum Input {
     },
     /// Some deadline may have passed; see [`Shard::wake_at`].
     TimePassed,
+    /// The topic was created, has grown, or is another one than before.
+    TopicChanged {
+        topic: String,
+    },
+    /// News of topics were missed: any may have changed.
+    TopicsMissed,
     /// The topic is gone for good: its committed offsets are forgotten.
     TopicDeleted {
         topic: String,
@@ -80,6 +92,7 @@ impl<E, R, T: Default, O> Default for Outputs<E, R, T, O> {
 /// What every decision needs at hand.
 pub(crate) struct Turn<'a> {
     pub(crate) now: Now,
+    pub(crate) catalogue: &'a dyn Catalogue,
     pub(crate) options: &'a GroupOptions,
     pub(crate) timers: &'a mut Timers,
     outputs: &'a mut Outputs,
@@ -102,11 +115,19 @@ impl Turn<'_> {
     pub(crate) fn emit(&mut self, event: Event) {
         self.outputs.units.push(vec![event]);
     }
+
+    /// Facts that are stored together or not at all.
+    pub(crate) fn emit_unit(&mut self, unit: Vec<Event>) {
+        if !unit.is_empty() {
+            self.outputs.units.push(unit);
+        }
+    }
 }
 
 #[derive(Debug)]
 pub struct Shard {
     options: GroupOptions,
+    catalogue: Arc<dyn Catalogue>,
     groups: BTreeMap<Arc<str>, Group>,
     offsets: OffsetTable,
     timers: Timers,
@@ -115,9 +136,10 @@ pub struct Shard {
 
 impl Shard {
     /// An empty shard, into which the log is to be replayed before [`Shard::start`].
-    pub fn new(options: GroupOptions) -> Shard {
+    pub fn new(options: GroupOptions, catalogue: Arc<dyn Catalogue>) -> Shard {
         Shard {
             options,
+            catalogue,
             groups: BTreeMap::new(),
             offsets: OffsetTable::default(),
             timers: Timers::default(),
@@ -135,18 +157,20 @@ impl Shard {
                 self.classic_or_new(&group, since).store(image);
             }
             Event::GroupForgotten { group } => {
-                if let Some(mut group) = self.groups.remove(group.as_str()) {
-                    group.disarm(&mut self.timers);
+                if self.groups.get(group.as_str()).is_some_and(|it| it.as_classic().is_some()) {
+                    self.forget_group(&group);
                 }
             }
+            Event::Consumer { group, fact } => self.apply_to_consumer(&group, fact),
         }
     }
 
     /// The log was replayed to its end: sessions begin. May emit events, as any step.
     pub fn start(&mut self, now: Now, outputs: &mut Outputs) {
         let first = outputs.units.len();
-        let Shard { options, groups, timers, .. } = self;
-        let mut turn = Turn { now, options, timers, outputs };
+        let Shard { options, catalogue, groups, timers, .. } = self;
+        let catalogue = &**catalogue;
+        let mut turn = Turn { now, catalogue, options, timers, outputs };
         for group in groups.values_mut() {
             group.restore(&mut turn);
         }
@@ -162,7 +186,18 @@ impl Shard {
                 self.request(now, ticket, command, outputs).into_iter().collect()
             }
             Input::TimePassed => self.time_passed(now, outputs),
+            Input::TopicChanged { topic } => {
+                self.topic_changed(&topic);
+                Vec::new()
+            }
+            Input::TopicsMissed => {
+                for group in self.groups.values_mut().filter_map(Group::as_consumer_mut) {
+                    group.topics_missed();
+                }
+                Vec::new()
+            }
             Input::TopicDeleted { topic } => {
+                self.topic_changed(&topic);
                 for key in self.offsets.of_topic(&topic) {
                     outputs.units.push(vec![Event::OffsetForgotten { key }]);
                 }
@@ -175,6 +210,13 @@ impl Shard {
         }
         if cfg!(debug_assertions) {
             self.check();
+        }
+    }
+
+    /// The groups it matters to look at their topics in the next heartbeat.
+    fn topic_changed(&mut self, topic: &str) {
+        for group in self.groups.values_mut().filter_map(Group::as_consumer_mut) {
+            group.topic_changed(topic);
         }
     }
 
@@ -213,14 +255,41 @@ impl Shard {
         }
     }
 
-    fn classic_or_new(&mut self, id: &str, now: Timestamp) -> &mut ClassicGroup {
-        if !self.groups.contains_key(id) {
+    fn forget_group(&mut self, id: &str) {
+        if let Some(mut group) = self.groups.remove(id) {
+            group.disarm(&mut self.timers);
+        }
+    }
+
+    /// A fact makes its group a consumer group, whatever it was; what is taken back of one that is
+    /// not there, or that has become a classic one since, is of no interest.
+    fn apply_to_consumer(&mut self, id: &str, fact: ConsumerFact) {
+        let is_consumer = matches!(self.groups.get(id), Some(Group::Consumer(_)));
+        if is_consumer && fact == ConsumerFact::Epoch(None) {
+            return self.forget_group(id);
+        }
+        if !is_consumer && fact.is_tombstone() {
+            return;
+        }
+        if !is_consumer {
+            self.forget_group(id);
             let id: Arc<str> = id.into();
-            let group = Group::Classic(ClassicGroup::new(Arc::clone(&id), now));
+            self.groups.insert(Arc::clone(&id), Group::Consumer(ConsumerGroup::new(id)));
+        }
+        if let Some(group) = self.groups.get_mut(id).and_then(Group::as_consumer_mut) {
+            group.apply(fact);
+        }
+    }
+
+    fn classic_or_new(&mut self, id: &str, now: Timestamp) -> &mut ClassicGroup {
+        if self.groups.get(id).is_none_or(|it| it.as_classic().is_none()) {
+            self.forget_group(id); // A consumer group whose end a thinned log does not tell.
+            let id: Arc<str> = id.into();
+            let group = Group::Classic(Box::new(ClassicGroup::new(Arc::clone(&id), now)));
             self.groups.insert(id, group);
         }
         let group = self.groups.get_mut(id).expect("it was there or has been inserted");
-        group.as_classic_mut().expect("every group is classic")
+        group.as_classic_mut().expect("it was classic or has been replaced")
     }
 
     fn drop_if_vacant(&mut self, id: &str) {
@@ -237,9 +306,10 @@ impl Shard {
         outputs: &mut Outputs,
         act: impl FnOnce(&mut Group, &mut Turn<'_>) -> T,
     ) -> Option<T> {
-        let Shard { options, groups, timers, .. } = self;
+        let Shard { options, catalogue, groups, timers, .. } = self;
+        let catalogue = &**catalogue;
         let group = groups.get_mut(id)?;
-        Some(act(group, &mut Turn { now, options, timers, outputs }))
+        Some(act(group, &mut Turn { now, catalogue, options, timers, outputs }))
     }
 
     /// Returns the group that may be vacant when the step has ended.
@@ -256,17 +326,22 @@ impl Shard {
             Command::Heartbeat(heartbeat) => {
                 (Reply::Heartbeat(self.heartbeat(now, &heartbeat, outputs)), After::Now)
             }
+            Command::ConsumerHeartbeat(request) => {
+                return self.consumer_heartbeat(now, ticket, &request, outputs);
+            }
             Command::Leave(leave) => return self.leave(now, ticket, leave, outputs),
             Command::Commit(commit) => {
                 (Reply::Commit(self.commit(now, commit, outputs)), After::Commit)
             }
-            Command::Fetch(fetch) => {
-                (Reply::Fetch(self.offsets.fetch(&fetch.group, &fetch.topics)), After::Commit)
-            }
+            Command::Fetch(fetch) => (Reply::Fetch(self.fetch(&fetch)), After::Commit),
             Command::DeleteOffsets(delete) => {
                 (Reply::DeleteOffsets(self.delete_offsets(delete, outputs)), After::Commit)
             }
             Command::Describe(groups) => (Reply::Describe(self.describe(groups)), After::Commit),
+            Command::DescribeConsumers(groups) => {
+                let described = self.describe_consumers(now, groups, outputs);
+                (Reply::DescribeConsumers(described), After::Commit)
+            }
             Command::List(filter) => (Reply::List(self.list(&filter)), After::Commit),
             Command::DeleteGroups(groups) => {
                 (Reply::DeleteGroups(self.delete_groups(groups, outputs)), After::Commit)
@@ -274,6 +349,14 @@ impl Shard {
         };
         outputs.answers.push(Answer { ticket, reply, after });
         None
+    }
+
+    fn fetch(&self, fetch: &FetchOffsets) -> FetchReply {
+        let validated = self.groups.get(fetch.group.as_str()).map(|it| it.validate_fetch(fetch));
+        match validated {
+            Some(Err(error)) => FetchReply { error, topics: Vec::new() },
+            Some(Ok(())) | None => self.offsets.fetch(&fetch.group, &fetch.topics),
+        }
     }
 
     fn commit(&mut self, now: Now, commit: CommitOffsets, outputs: &mut Outputs) -> CommitReply {
@@ -322,7 +405,7 @@ impl Shard {
 
     fn validate_commit(&self, commit: &CommitOffsets) -> Result<(), ErrorCode> {
         match self.groups.get(commit.group.as_str()) {
-            Some(group) => group.validate_commit(commit),
+            Some(group) => group.validate_commit(&*self.catalogue, commit),
             // A group nobody has joined. Without a generation it is a simple group: it exists by
             // having offsets.
             None if commit.generation < 0 => {
@@ -343,14 +426,23 @@ impl Shard {
         let mut touched = Vec::new();
         while let Some(alarm) = self.timers.pop_due(now.tick) {
             let id = match &alarm {
-                Alarm::Join(group) | Alarm::Sync(group) | Alarm::Session(group, _) => {
-                    Arc::clone(group)
-                }
+                Alarm::Join(group)
+                | Alarm::Sync(group)
+                | Alarm::Session(group, _)
+                | Alarm::Patience(group, _) => Arc::clone(group),
             };
-            self.with_classic(now, &id, outputs, |group, turn| match &alarm {
-                Alarm::Join(_) => group.on_join_alarm(turn),
-                Alarm::Sync(_) => group.on_sync_alarm(turn),
-                Alarm::Session(_, member) => group.on_session_alarm(turn, member),
+            self.with_group(now, &id, outputs, |group, turn| match (group, &alarm) {
+                (Group::Classic(group), Alarm::Join(_)) => group.on_join_alarm(turn),
+                (Group::Classic(group), Alarm::Sync(_)) => group.on_sync_alarm(turn),
+                (Group::Classic(group), Alarm::Session(_, it)) => group.on_session_alarm(turn, it),
+                (Group::Consumer(group), Alarm::Session(_, it)) => {
+                    group.on_session_alarm(turn, it);
+                }
+                (Group::Consumer(group), Alarm::Patience(_, it)) => {
+                    group.on_patience_alarm(turn, it);
+                }
+                (Group::Classic(_), Alarm::Patience(..))
+                | (Group::Consumer(_), Alarm::Join(_) | Alarm::Sync(_)) => (),
             });
             touched.push(id);
         }

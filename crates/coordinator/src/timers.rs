@@ -18,6 +18,8 @@ pub(crate) enum Alarm {
     Sync(Arc<str>),
     /// The session of a member, or of a pending member, ends.
     Session(Arc<str>, Arc<str>),
+    /// A member of a consumer group has not done in time what others wait for.
+    Patience(Arc<str>, Arc<str>),
 }
 
 #[derive(Debug, Default)]

@@ -70,6 +70,9 @@ pub(crate) fn all() -> Vec<Scenario> {
         programs("librdkafka (python)", &[Tool::Python], minutes(4), |it| {
             vec![it.python("confluent_client.py", &["scenarios"])]
         }),
+        programs("librdkafka, consumer protocol", &[Tool::Python], minutes(6), |it| {
+            vec![it.python("consumer_groups.py", &["scenarios"])]
+        }),
         programs("kafka-python", &[Tool::Python], minutes(3), |it| {
             vec![it.python("kafka_python_client.py", &["scenarios"])]
         }),

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bucket::BucketLocation;
+use coordinator::Assignor;
 use partition_log::wal::WalOptions;
 use partition_log::{LogOptions, MergeOptions};
 use vocabulary::{BrokerEpoch, BrokerId, ByteCount, VolumeId};
@@ -92,6 +93,12 @@ pub struct GroupConfig {
     pub offsets_retention: Duration,
     pub offsets_retention_check_interval: Duration,
     pub offsets_topic_partitions: i32,
+    pub consumer_members_max: usize,
+    /// The default first.
+    pub consumer_assignors: Vec<Assignor>,
+    pub consumer_session_timeout: Duration,
+    pub consumer_heartbeat_interval: Duration,
+    pub consumer_assignment_interval: Duration,
 }
 
 /// Memory and pace of the log engine and the WAL.
@@ -413,6 +420,23 @@ impl Resolver {
         Some(text)
     }
 
+    fn consumer_assignors(&mut self) -> Vec<Assignor> {
+        let mut assignors = Vec::new();
+        for name in self.list("group.consumer.assignors") {
+            match Assignor::from_name(&name) {
+                Some(assignor) if !assignors.contains(&assignor) => assignors.push(assignor),
+                Some(_) => (),
+                None => self.problems.push(format!(
+                    "group.consumer.assignors: {name:?} is not served, uniform and range are"
+                )),
+            }
+        }
+        if assignors.is_empty() {
+            self.problems.push("group.consumer.assignors must name one at least".to_owned());
+        }
+        assignors
+    }
+
     fn groups(&mut self) -> GroupConfig {
         let shortest = self.milliseconds("group.min.session.timeout.ms");
         let longest = self.milliseconds("group.max.session.timeout.ms");
@@ -433,6 +457,12 @@ impl Resolver {
             offsets_retention_check_interval: self
                 .milliseconds("offsets.retention.check.interval.ms"),
             offsets_topic_partitions: self.int("offsets.topic.num.partitions"),
+            consumer_members_max: self.size("group.consumer.max.size"),
+            consumer_assignors: self.consumer_assignors(),
+            consumer_session_timeout: self.milliseconds("group.consumer.session.timeout.ms"),
+            consumer_heartbeat_interval: self.milliseconds("group.consumer.heartbeat.interval.ms"),
+            consumer_assignment_interval: self
+                .milliseconds("group.consumer.assignment.interval.ms"),
         }
     }
 

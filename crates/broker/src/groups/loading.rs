@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use coordinator::{GroupOptions, Now, Outputs, Shard, format};
+use coordinator::{Now, Outputs, Shard, format};
 use partition_log::{PartitionLog, ReadError, ReadLimit};
 use protocol::records::{BatchError, batches, records};
 use vocabulary::{LeaderEpoch, Offset, Partition};
@@ -49,7 +49,7 @@ enum LoadError {
 pub(super) async fn load(
     broker: &Broker,
     partition: Partition,
-    options: &GroupOptions,
+    empty: &(impl Fn() -> Shard + Sync),
 ) -> Option<Loaded> {
     let mut pause = RETRY_FIRST;
     loop {
@@ -61,7 +61,7 @@ pub(super) async fn load(
             }
         };
         let leader_epoch = log.leader_epoch();
-        match replay(broker, &log, options).await {
+        match replay(broker, &log, empty).await {
             Ok(mut shard) => {
                 let mut outputs = Outputs::default();
                 shard.start(now(broker), &mut outputs);
@@ -84,9 +84,9 @@ pub(super) fn now(broker: &Broker) -> Now {
 async fn replay(
     broker: &Broker,
     log: &PartitionLog,
-    options: &GroupOptions,
+    empty: &(impl Fn() -> Shard + Sync),
 ) -> Result<Shard, LoadError> {
-    let mut shard = Shard::new(options.clone());
+    let mut shard = empty();
     let offsets = log.offsets();
     let mut next = offsets.log_start;
     while next < offsets.end {

@@ -78,6 +78,8 @@ impl GroupMetrics {
             (GroupState::PreparingRebalance, from.preparing_rebalance, to.preparing_rebalance),
             (GroupState::CompletingRebalance, from.completing_rebalance, to.completing_rebalance),
             (GroupState::Stable, from.stable, to.stable),
+            (GroupState::Assigning, from.assigning, to.assigning),
+            (GroupState::Reconciling, from.reconciling, to.reconciling),
         ] {
             let gauge = self.groups.get_or_create(&StateLabel { state: state.name() });
             gauge.inc_by(difference(before, after));

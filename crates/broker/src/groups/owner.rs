@@ -12,7 +12,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coordinator::{After, Answer, Command, GroupOptions, Input, Outputs, Reply, Shard, Ticket};
+use coordinator::{
+    After, Answer, Catalogue, Command, GroupOptions, Input, Outputs, Reply, Shard, Ticket,
+};
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::FuturesOrdered;
@@ -45,6 +47,9 @@ pub(super) enum ToOwner {
         command: Command,
         reply: Asker,
     },
+    TopicChanged {
+        name: String,
+    },
     TopicDeleted {
         name: String,
     },
@@ -58,6 +63,7 @@ pub(super) struct Owner {
     broker: Arc<Broker>,
     partition: Partition,
     options: GroupOptions,
+    catalogue: Arc<dyn Catalogue>,
     queue: mpsc::Receiver<ToOwner>,
 }
 
@@ -73,9 +79,10 @@ impl Owner {
         broker: &Arc<Broker>,
         partition: Partition,
         options: GroupOptions,
+        catalogue: Arc<dyn Catalogue>,
         queue: mpsc::Receiver<ToOwner>,
     ) -> Owner {
-        Owner { broker: Arc::clone(broker), partition, options, queue }
+        Owner { broker: Arc::clone(broker), partition, options, catalogue, queue }
     }
 
     pub(super) async fn run(mut self) {
@@ -98,7 +105,9 @@ impl Owner {
         let broker = Arc::clone(&self.broker);
         let clock = &broker.environment.clock;
         let started = clock.now();
-        let loading = loading::load(&broker, self.partition, &self.options);
+        let (options, catalogue) = (self.options.clone(), Arc::clone(&self.catalogue));
+        let empty = move || Shard::new(options.clone(), Arc::clone(&catalogue));
+        let loading = loading::load(&broker, self.partition, &empty);
         tokio::pin!(loading);
         let mut deleted = Vec::new();
         loop {
@@ -116,7 +125,8 @@ impl Owner {
                         let _ = reply.send(Err(ErrorCode::CoordinatorLoadInProgress));
                     }
                     ToOwner::TopicDeleted { name } => deleted.push(name),
-                    ToOwner::CompareTopics => (), // Done after every load.
+                    // Done after every load.
+                    ToOwner::TopicChanged { .. } | ToOwner::CompareTopics => (),
                 },
             }
         }
@@ -239,6 +249,7 @@ impl<'a> Serving<'a> {
                 self.asked.insert(ticket, reply);
                 self.step(Input::Request { ticket, command });
             }
+            ToOwner::TopicChanged { name } => self.step(Input::TopicChanged { topic: name }),
             ToOwner::TopicDeleted { name } => self.step(Input::TopicDeleted { topic: name }),
             ToOwner::CompareTopics => self.compare_topics(),
         }
@@ -263,6 +274,7 @@ impl<'a> Serving<'a> {
         for topic in gone {
             self.step(Input::TopicDeleted { topic });
         }
+        self.step(Input::TopicsMissed);
     }
 
     fn step(&mut self, input: Input) {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use protocol::ErrorCode;
 use protocol::messages::ApiKey;
-use protocol::messages::api_versions::response::ApiVersion;
+use protocol::messages::api_versions::response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use protocol::messages::api_versions::{Request, Response};
 
 use crate::broker::Broker;
@@ -33,10 +35,37 @@ pub(crate) async fn handle(
     }
     Response {
         api_keys: BUILT.iter().map(|key| row(*key)).collect(),
-        // No features are finalised: clients take the paths that need none (KIP-584).
+        supported_features: supported_features(context.version),
+        finalized_features: finalized_features(),
         finalized_features_epoch: 0,
         ..Default::default()
     }
+}
+
+/// The first version whose clients take a feature that may be at 0 (KAFKA-17011).
+const FEATURE_AT_ZERO_VERSION: i16 = 4;
+
+/// Features clients act on (KIP-584), and at which level they are here. A feature is listed when all of
+/// it is served.
+const FEATURES: &[(&str, i16)] = &[("group.version", 1)];
+
+fn supported_features(version: i16) -> Vec<SupportedFeatureKey> {
+    let shown = FEATURES.iter().filter(|_| FEATURE_AT_ZERO_VERSION <= version);
+    let row = |(name, level): &(&str, i16)| SupportedFeatureKey {
+        name: (*name).to_owned(),
+        min_version: 0,
+        max_version: *level,
+    };
+    shown.map(row).collect()
+}
+
+fn finalized_features() -> Vec<FinalizedFeatureKey> {
+    let row = |(name, level): &(&str, i16)| FinalizedFeatureKey {
+        name: (*name).to_owned(),
+        min_version_level: *level,
+        max_version_level: *level,
+    };
+    FEATURES.iter().map(row).collect()
 }
 
 /// The answer to a version we do not know: never parsed, never a closed connection (KIP-511).

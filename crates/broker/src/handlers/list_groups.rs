@@ -9,9 +9,6 @@ use protocol::messages::list_groups::{Request, Response};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
-/// The type of every group served here.
-const CLASSIC: &str = "classic";
-
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
     _context: &RequestContext,
@@ -36,6 +33,6 @@ fn row(it: ListedGroup) -> response::ListedGroup {
         group_id: it.group,
         protocol_type: it.protocol_type,
         group_state: it.state.name().to_owned(),
-        group_type: CLASSIC.to_owned(),
+        group_type: it.kind.name().to_owned(),
     }
 }

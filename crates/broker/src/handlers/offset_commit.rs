@@ -19,8 +19,8 @@ use crate::context::RequestContext;
 /// The first version that names topics by id (KIP-848).
 const TOPIC_ID_VERSION: i16 = 10;
 
-/// The first version whose clients know GROUP_ID_NOT_FOUND here (KIP-848).
-const GROUP_NOT_FOUND_VERSION: i16 = 9;
+/// The first version whose clients know GROUP_ID_NOT_FOUND here, and speak of member epochs (KIP-848).
+const MEMBER_EPOCH_VERSION: i16 = 9;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
@@ -40,7 +40,8 @@ pub(crate) async fn handle(
             member: request.member_id,
             instance: request.group_instance_id,
             retention_ms: Some(request.retention_time_ms).filter(|it| 0 <= *it),
-            group_not_found_known: GROUP_NOT_FOUND_VERSION <= context.version,
+            group_not_found_known: MEMBER_EPOCH_VERSION <= context.version,
+            member_epochs_known: MEMBER_EPOCH_VERSION <= context.version,
             offsets,
         });
         let pick = |reply| if let Reply::Commit(it) = reply { Some(it) } else { None };

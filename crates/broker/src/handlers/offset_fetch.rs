@@ -30,6 +30,13 @@ const BATCH_VERSION: i16 = 8;
 /// The first version that names topics by id (KIP-848).
 const TOPIC_ID_VERSION: i16 = 10;
 
+/// Who asks, from version 9 on by its epoch in a consumer group (KIP-848).
+struct Reader<'a> {
+    group: &'a str,
+    member: Option<String>,
+    member_epoch: i32,
+}
+
 /// What was found for one topic.
 struct Row {
     name: String,
@@ -47,8 +54,9 @@ pub(crate) async fn handle(
     }
     let by_id = TOPIC_ID_VERSION <= context.version;
     let mut groups = Vec::with_capacity(request.groups.len());
-    for OffsetFetchRequestGroup { group_id, topics, .. } in request.groups {
-        let (rows, code) = match fetch(broker, &group_id, topics, by_id).await {
+    for OffsetFetchRequestGroup { group_id, member_id, member_epoch, topics } in request.groups {
+        let reader = Reader { group: &group_id, member: member_id, member_epoch };
+        let (rows, code) = match fetch(broker, reader, topics, by_id).await {
             Ok(rows) => (rows, ErrorCode::None),
             Err(code) => (Vec::new(), code),
         };
@@ -69,7 +77,8 @@ async fn one_group(broker: &Arc<Broker>, version: i16, request: Request) -> Resp
     };
     let asked: Option<Vec<OffsetFetchRequestTopics>> =
         request.topics.map(|topics| topics.into_iter().map(by_name).collect());
-    let fetched = fetch(broker, &request.group_id, asked.clone(), false).await;
+    let reader = Reader { group: &request.group_id, member: None, member_epoch: -1 };
+    let fetched = fetch(broker, reader, asked.clone(), false).await;
     let (rows, code) = match fetched {
         Ok(rows) => (rows, ErrorCode::None),
         // Version 1 can tell only partition by partition.
@@ -88,7 +97,7 @@ async fn one_group(broker: &Arc<Broker>, version: i16, request: Request) -> Resp
 
 async fn fetch(
     broker: &Arc<Broker>,
-    group: &str,
+    reader: Reader<'_>,
     asked: Option<Vec<OffsetFetchRequestTopics>>,
     by_id: bool,
 ) -> Result<Vec<Row>, ErrorCode> {
@@ -101,9 +110,15 @@ async fn fetch(
             FetchTopics::Some(known.collect())
         }
     };
-    let command = Command::Fetch(FetchOffsets { group: group.to_owned(), topics: wanted });
+    let Reader { group, member, member_epoch } = reader;
+    let group_id = group.to_owned();
+    let command =
+        Command::Fetch(FetchOffsets { group: group_id, member, member_epoch, topics: wanted });
     let pick = |reply| if let Reply::Fetch(it) = reply { Some(it) } else { None };
     let reply = broker.groups.ask(broker, group, command, pick).await?;
+    if reply.error != ErrorCode::None {
+        return Err(reply.error);
+    }
     let found = |(name, offsets): (String, Vec<FetchedOffset>), id| Row {
         name,
         id,

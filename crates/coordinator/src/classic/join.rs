@@ -55,7 +55,10 @@ impl ClassicGroup {
         let known = self.members.get(join.member.as_str());
         let members_max = turn.options.group_members_max;
         match self.state {
-            GroupState::Empty | GroupState::Dead => true,
+            GroupState::Empty
+            | GroupState::Dead
+            | GroupState::Assigning
+            | GroupState::Reconciling => true,
             GroupState::PreparingRebalance => {
                 known.is_some_and(|it| it.join.is_some()) || self.joining < members_max
             }
@@ -126,7 +129,11 @@ impl ClassicGroup {
             GroupState::CompletingRebalance => unchanged,
             // A leader that joins again wants a rebalance, for reasons only it can see.
             GroupState::Stable => unchanged && !is_leader,
-            GroupState::PreparingRebalance | GroupState::Empty | GroupState::Dead => false,
+            GroupState::PreparingRebalance
+            | GroupState::Empty
+            | GroupState::Dead
+            | GroupState::Assigning
+            | GroupState::Reconciling => false,
         };
         if repeats {
             let reply = self.join_reply(&id);

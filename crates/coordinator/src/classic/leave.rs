@@ -57,7 +57,10 @@ impl ClassicGroup {
         match self.state {
             GroupState::Stable | GroupState::CompletingRebalance => self.prepare_rebalance(turn),
             GroupState::PreparingRebalance => self.complete_join_if_all_joined(turn),
-            GroupState::Empty | GroupState::Dead => (),
+            GroupState::Empty
+            | GroupState::Dead
+            | GroupState::Assigning
+            | GroupState::Reconciling => (),
         }
     }
 

@@ -109,7 +109,10 @@ impl ClassicGroup {
             GroupState::PreparingRebalance => ErrorCode::RebalanceInProgress,
             // A consumer heartbeats from its join answer on, so also before the assignment.
             GroupState::CompletingRebalance | GroupState::Stable => ErrorCode::None,
-            GroupState::Empty | GroupState::Dead => ErrorCode::UnknownMemberId,
+            GroupState::Empty
+            | GroupState::Dead
+            | GroupState::Assigning
+            | GroupState::Reconciling => ErrorCode::UnknownMemberId,
         }
     }
 }

@@ -5,32 +5,34 @@ use std::collections::BTreeSet;
 use protocol::ErrorCode;
 
 use crate::command::{
-    DeleteGroupsReply, DeleteOffsets, DeleteOffsetsReply, DescribedGroup, GroupState, ListFilter,
-    ListedGroup,
+    DeleteGroupsReply, DeleteOffsets, DeleteOffsetsReply, DescribedGroup, GroupKind, GroupState,
+    ListFilter, ListedGroup,
 };
 use crate::event::{Event, OffsetKey};
+use crate::group::Group;
 use crate::shard::{Outputs, Shard};
 
-/// The type of every group here, as ListGroups v5 names it (KIP-848).
-const CLASSIC: &str = "classic";
-
 impl Shard {
-    fn exists(&self, group: &str) -> bool {
+    pub(super) fn exists(&self, group: &str) -> bool {
         self.groups.contains_key(group) || self.offsets.contains_group(group)
     }
 
     pub(super) fn describe(&self, groups: Vec<String>) -> Vec<DescribedGroup> {
-        let describe =
-            |group: String| match self.groups.get(group.as_str()).and_then(|it| it.as_classic()) {
-                Some(found) => found.describe(),
-                None => DescribedGroup {
-                    state: if self.exists(&group) { GroupState::Empty } else { GroupState::Dead },
-                    group,
-                    protocol_type: String::new(),
-                    protocol: String::new(),
-                    members: Vec::new(),
-                },
+        let describe = |group: String| {
+            let state = match self.groups.get(group.as_str()) {
+                Some(Group::Classic(found)) => return found.describe(),
+                Some(Group::Consumer(_)) => GroupState::Dead, // ConsumerGroupDescribe shows it.
+                None if self.exists(&group) => GroupState::Empty,
+                None => GroupState::Dead,
             };
+            DescribedGroup {
+                state,
+                group,
+                protocol_type: String::new(),
+                protocol: String::new(),
+                members: Vec::new(),
+            }
+        };
         groups.into_iter().map(describe).collect()
     }
 
@@ -38,17 +40,16 @@ impl Shard {
         let passes = |wanted: &[String], name: &str| {
             wanted.is_empty() || wanted.iter().any(|it| it.eq_ignore_ascii_case(name))
         };
-        if !passes(&filter.types, CLASSIC) {
-            return Vec::new();
-        }
         let joined = self.groups.values().map(|it| it.list());
         let simple = self.offsets.groups().filter(|it| !self.groups.contains_key(it.as_str()));
         let simple = simple.map(|group| ListedGroup {
             group: group.clone(),
             protocol_type: String::new(),
             state: GroupState::Empty,
+            kind: GroupKind::Classic,
         });
-        joined.chain(simple).filter(|it| passes(&filter.states, it.state.name())).collect()
+        let all = joined.chain(simple).filter(|it| passes(&filter.types, it.kind.name()));
+        all.filter(|it| passes(&filter.states, it.state.name())).collect()
     }
 
     pub(super) fn delete_offsets(
@@ -112,8 +113,12 @@ impl Shard {
         for (key, _) in self.offsets.of_group(group) {
             outputs.units.push(vec![Event::OffsetForgotten { key }]);
         }
-        if self.groups.contains_key(group) {
-            outputs.units.push(vec![Event::GroupForgotten { group: group.to_owned() }]);
+        match self.groups.get(group) {
+            Some(Group::Classic(_)) => {
+                outputs.units.push(vec![Event::GroupForgotten { group: group.to_owned() }]);
+            }
+            Some(Group::Consumer(found)) => outputs.units.push(found.tombstones()),
+            None => (),
         }
     }
 }

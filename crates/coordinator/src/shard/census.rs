@@ -11,6 +11,10 @@ pub struct Census {
     pub preparing_rebalance: usize,
     pub completing_rebalance: usize,
     pub stable: usize,
+    /// Consumer groups without a target assignment of their epoch.
+    pub assigning: usize,
+    /// Consumer groups with members on their way to the target assignment.
+    pub reconciling: usize,
     /// Members of all groups.
     pub members: usize,
 }
@@ -36,6 +40,8 @@ impl Shard {
                 GroupState::PreparingRebalance => census.preparing_rebalance += 1,
                 GroupState::CompletingRebalance => census.completing_rebalance += 1,
                 GroupState::Stable => census.stable += 1,
+                GroupState::Assigning => census.assigning += 1,
+                GroupState::Reconciling => census.reconciling += 1,
             }
         }
         let simple = self.offsets.groups().filter(|it| !self.groups.contains_key(it.as_str()));

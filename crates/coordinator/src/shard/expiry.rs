@@ -75,7 +75,7 @@ impl Shard {
             }
         }
         if all_expired && group.is_some_and(Group::is_idle) {
-            outputs.units.push(vec![Event::GroupForgotten { group: id.to_owned() }]);
+            self.forget(id, outputs);
         }
     }
 

@@ -6,7 +6,9 @@ use protocol::ErrorCode;
 
 use crate::classic::{ClassicGroup, refused_join, refused_sync};
 use crate::command::{Answer, Heartbeat, JoinGroup, LeaveGroup, Reply, SyncGroup, Ticket};
+use crate::consumer::ConsumerGroup;
 use crate::format;
+use crate::group::Group;
 use crate::shard::{After, Now, Outputs, Shard, Turn};
 
 impl Shard {
@@ -41,6 +43,15 @@ impl Shard {
             outputs.answers.push(refuse(ErrorCode::InvalidRequest));
             return None;
         }
+        if let Some(Group::Consumer(group)) = self.groups.get(join.group.as_str()) {
+            if !group.is_empty() {
+                outputs.answers.push(refuse(ErrorCode::InconsistentGroupProtocol));
+                return None;
+            }
+            // Nobody is in it: it makes room. Its committed offsets stay.
+            outputs.units.push(group.tombstones());
+            self.groups.remove(join.group.as_str());
+        }
         if !self.groups.contains_key(join.group.as_str()) {
             if !join.member.is_empty() {
                 outputs.answers.push(refuse(ErrorCode::UnknownMemberId));
@@ -64,12 +75,24 @@ impl Shard {
         outputs: &mut Outputs,
     ) -> Option<Arc<str>> {
         let LeaveGroup { group, members } = leave;
-        let reply = match self.groups.contains_key(group.as_str()) {
-            true => self.with_classic(now, &group, outputs, |it, turn| it.leave(turn, members)),
-            false => Some(members.into_iter().map(|it| (it, ErrorCode::UnknownMemberId)).collect()),
+        let (reply, after) = match self.groups.get(group.as_str()) {
+            Some(Group::Classic(_)) => {
+                let left =
+                    self.with_classic(now, &group, outputs, |it, turn| it.leave(turn, members));
+                (left.unwrap_or_default(), After::Now)
+            }
+            Some(Group::Consumer(_)) => {
+                let leave =
+                    |it: &mut ConsumerGroup, turn: &mut Turn<'_>| it.leave_many(turn, members);
+                let left = self.with_consumer(now, &group, outputs, leave);
+                (left.unwrap_or_default(), After::Commit)
+            }
+            None => {
+                let unknown = members.into_iter().map(|it| (it, ErrorCode::UnknownMemberId));
+                (unknown.collect(), After::Now)
+            }
         };
-        let reply = Reply::Leave(reply.unwrap_or_default());
-        outputs.answers.push(Answer { ticket, reply, after: After::Now });
+        outputs.answers.push(Answer { ticket, reply: Reply::Leave(reply), after });
         Some(group.into())
     }
 

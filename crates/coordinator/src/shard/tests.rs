@@ -1,6 +1,8 @@
 //! A bench for the machine: a clock that is moved by hand, a log that is a list, and the answers.
 
 mod administration;
+mod consumer_simulation;
+mod consumers;
 mod offsets;
 mod properties;
 mod rebalance;
@@ -8,20 +10,55 @@ mod simulation;
 mod statics;
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use vocabulary::Offset;
+use vocabulary::{Offset, TopicId};
 
 use super::*;
+use crate::catalogue::{ConsumerSettings, TopicFacts};
 use crate::command::*;
-use crate::event::MemberImage;
+use crate::event::{
+    ClassicFace, Current, GroupEpoch, MemberImage, MemberState, Partitions, ResolvedPattern,
+    Subscription, TargetEpoch,
+};
 
 pub(crate) const SESSION_MS: i32 = 10_000;
 pub(crate) const REBALANCE_MS: i32 = 60_000;
 pub(crate) const DELAY_MS: u64 = 3_000;
 
+/// Topics that a test creates, grows and deletes.
+#[derive(Debug)]
+pub(crate) struct TestCatalogue {
+    pub(crate) topics: Mutex<BTreeMap<String, TopicFacts>>,
+}
+
+impl Catalogue for TestCatalogue {
+    fn topic(&self, name: &str) -> Option<TopicFacts> {
+        self.topics.lock().unwrap().get(name).copied()
+    }
+
+    fn name_of(&self, id: TopicId) -> Option<String> {
+        let topics = self.topics.lock().unwrap();
+        topics.iter().find(|(_, it)| it.id == id).map(|(name, _)| name.clone())
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.topics.lock().unwrap().keys().cloned().collect()
+    }
+
+    fn settings(&self, _group: &str) -> ConsumerSettings {
+        ConsumerSettings {
+            session_timeout_ms: 45_000,
+            heartbeat_interval_ms: 5_000,
+            assignment_interval_ms: 1_000,
+        }
+    }
+}
+
 pub(crate) struct Bench {
+    pub(crate) catalogue: Arc<TestCatalogue>,
     pub(crate) shard: Shard,
     pub(crate) now: Now,
     /// Encoded as the log would hold them.
@@ -38,8 +75,11 @@ impl Bench {
 
     pub(crate) fn with(options: GroupOptions) -> Bench {
         let now = Now { tick: Tick(1_000_000), wall: Timestamp(1_700_000_000_000) };
+        let catalogue = Arc::new(TestCatalogue { topics: Mutex::default() });
+        let shard = Shard::new(options, Arc::clone(&catalogue) as Arc<dyn Catalogue>);
         let mut bench = Bench {
-            shard: Shard::new(options),
+            catalogue,
+            shard,
             now,
             log: Vec::new(),
             answers: BTreeMap::new(),
@@ -52,14 +92,21 @@ impl Bench {
 
     /// As after a crash: whoever waited never hears again, the log is read from its start.
     pub(crate) fn restart(&mut self) {
-        self.shard = Shard::new(self.shard.options.clone());
-        for record in &self.log {
-            let event = format::decode(Some(&record.key), record.value.as_deref());
-            self.shard.apply(event.unwrap().unwrap());
-        }
+        self.shard = self.replayed();
         self.shard.start(self.now, &mut self.outputs);
         self.drain();
         self.shard.check();
+    }
+
+    /// A shard that has read the log, and does not run.
+    pub(crate) fn replayed(&self) -> Shard {
+        let catalogue = Arc::clone(&self.shard.catalogue);
+        let mut shard = Shard::new(self.shard.options.clone(), catalogue);
+        for record in &self.log {
+            let event = format::decode(Some(&record.key), record.value.as_deref());
+            shard.apply(event.unwrap().unwrap());
+        }
+        shard
     }
 
     fn drain(&mut self) {
@@ -288,5 +335,81 @@ pub(crate) fn any_event() -> impl Strategy<Value = Event> {
         key.prop_map(|key| Event::OffsetForgotten { key }),
         (text, image).prop_map(|(group, image)| Event::GroupStored { group, image }),
         text.prop_map(|group| Event::GroupForgotten { group }),
+        (text, any_fact()).prop_map(|(group, fact)| Event::Consumer { group, fact }),
     ]
+}
+
+fn any_fact() -> impl Strategy<Value = ConsumerFact> {
+    use prop::collection::{btree_map, btree_set};
+    use prop::option::of;
+    let text = "[a-zé]{0,9}";
+    let epoch = (any::<i32>(), any::<i64>())
+        .prop_map(|(epoch, metadata_hash)| GroupEpoch { epoch, metadata_hash });
+    let target_epoch = (any::<i32>(), any::<i64>())
+        .prop_map(|(epoch, timestamp)| TargetEpoch { epoch, timestamp });
+    let id = || any::<[u8; 16]>().prop_map(TopicId);
+    let partitions = btree_map(id(), btree_set(0i32..99, 1..4), 0..3);
+    let owned = || btree_map(id(), btree_map(0i32..99, 0i32..9, 1..4), 0..3);
+    let state = prop_oneof![
+        Just(MemberState::Stable),
+        Just(MemberState::UnrevokedPartitions),
+        Just(MemberState::UnreleasedPartitions),
+    ];
+    let current = (-2i32..99, -2i32..99, state, owned(), owned()).prop_map(
+        |(epoch, previous_epoch, state, assigned, revoking)| Current {
+            epoch,
+            previous_epoch,
+            state,
+            assigned,
+            revoking,
+        },
+    );
+    let blob = prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from);
+    let classic = (0i32..99, prop::collection::vec((text, blob), 0..3))
+        .prop_map(|(session_timeout_ms, protocols)| ClassicFace { session_timeout_ms, protocols });
+    let names = (of(text), of(text), text, text, of(text));
+    let subscription = (names, btree_set(text, 0..4), of("[a-z]{1,9}"), 0i32..99, of(classic));
+    let subscription = subscription.prop_map(
+        |(
+            (instance, rack, client_id, client_host, assignor),
+            topics,
+            pattern,
+            timeout,
+            classic,
+        )| {
+            Box::new(Subscription {
+                instance,
+                rack,
+                client_id,
+                client_host,
+                topics,
+                pattern,
+                rebalance_timeout_ms: timeout,
+                assignor,
+                classic,
+            })
+        },
+    );
+    let resolved = (btree_set(text, 0..4), any::<i64>(), any::<i64>())
+        .prop_map(|(topics, version, timestamp)| ResolvedPattern { topics, version, timestamp });
+    prop_oneof![
+        of(epoch).prop_map(ConsumerFact::Epoch),
+        of(target_epoch).prop_map(ConsumerFact::TargetEpoch),
+        (text, of(subscription))
+            .prop_map(|(member, subscription)| ConsumerFact::Member { member, subscription }),
+        (text, of(partitions))
+            .prop_map(|(member, partitions)| ConsumerFact::Target { member, partitions }),
+        (text, of(current)).prop_map(|(member, current)| ConsumerFact::Current { member, current }),
+        (text, of(resolved))
+            .prop_map(|(expression, resolved)| ConsumerFact::Pattern { expression, resolved }),
+    ]
+}
+
+/// What is durable of the consumer groups.
+pub(crate) fn consumer_facts(shard: &Shard) -> Vec<(Arc<str>, Vec<ConsumerFact>)> {
+    let consumer = |(id, group): (&Arc<str>, &Group)| match group {
+        Group::Consumer(group) => Some((Arc::clone(id), group.facts())),
+        Group::Classic(_) => None,
+    };
+    shard.groups.iter().filter_map(consumer).collect()
 }

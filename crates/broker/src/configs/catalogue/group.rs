@@ -7,7 +7,8 @@ use super::super::definition::{Definition, Kind, Rule};
 use super::TopicDefinition as FallbackDefinition;
 use super::Unit::Same;
 
-const NO_CONSUMER: &str = "consumer groups of KIP-848 are not served yet";
+const NO_CONSUMER: &str =
+    "consumer groups follow the broker's configs: none is set for one group yet";
 const NO_SHARE: &str = "share groups are not served yet";
 const NO_STREAMS: &str = "streams groups are not served yet";
 

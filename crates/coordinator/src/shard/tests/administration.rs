@@ -17,6 +17,7 @@ fn commit(bench: &mut Bench, group: &str, topic: &str, member: &str, generation:
         instance: None,
         retention_ms: None,
         group_not_found_known: true,
+        member_epochs_known: true,
         offsets: vec![offset],
     }));
     assert_eq!(reply, Reply::Commit(CommitReply::Each(vec![ErrorCode::None])));

@@ -22,6 +22,7 @@ fn commit(offsets: Vec<OffsetToCommit>) -> CommitOffsets {
         instance: None,
         retention_ms: None,
         group_not_found_known: true,
+        member_epochs_known: true,
         offsets,
     }
 }
@@ -38,7 +39,7 @@ fn ok(count: usize) -> CommitReply {
 }
 
 fn fetch(bench: &mut Bench, topics: FetchTopics) -> Vec<(String, i32, i64)> {
-    let fetch = FetchOffsets { group: "g".to_owned(), topics };
+    let fetch = FetchOffsets { group: "g".to_owned(), member: None, member_epoch: -1, topics };
     let Reply::Fetch(reply) = bench.ask(Command::Fetch(fetch)) else { panic!("a fetch reply") };
     let flat = |(topic, offsets): (String, Vec<FetchedOffset>)| {
         offsets.into_iter().map(move |it| (topic.clone(), it.partition, it.offset.0))
@@ -77,6 +78,7 @@ fn who_may_commit() {
                 member: member.replace('*', &id),
                 instance: instance.map(str::to_owned),
                 group_not_found_known: *group_not_found_known,
+                member_epochs_known: *group_not_found_known,
                 ..commit(vec![offset("t", 0, 5)])
             };
             assert_eq!(committed(&mut bench, request), *expected, "{name}");
@@ -132,7 +134,12 @@ fn what_is_committed_is_fetched_with_epoch_and_metadata_also_after_a_restart() {
     committed(&mut bench, commit(vec![OffsetToCommit { metadata: None, ..offset("t", 1, 8) }]));
     bench.restart();
     let topics = vec![("t".to_owned(), vec![1, 0, 9]), ("none".to_owned(), vec![0])];
-    let fetch_some = FetchOffsets { group: "g".to_owned(), topics: FetchTopics::Some(topics) };
+    let fetch_some = FetchOffsets {
+        group: "g".to_owned(),
+        member: None,
+        member_epoch: -1,
+        topics: FetchTopics::Some(topics),
+    };
     let Reply::Fetch(reply) = bench.ask(Command::Fetch(fetch_some)) else { panic!() };
     let found = |partition, offset, leader_epoch, metadata: &str| FetchedOffset {
         partition,

@@ -77,6 +77,7 @@ impl Clients {
                 instance,
                 retention_ms: (partition == 2).then_some(1_000),
                 group_not_found_known: true,
+                member_epochs_known: true,
                 offsets: vec![OffsetToCommit {
                     topic: "topic".to_owned(),
                     partition,
@@ -155,7 +156,8 @@ fn name(group: u8) -> String {
 
 /// The log says the same as the living shard.
 fn assert_replay_equals_live(bench: &Bench) {
-    let mut replayed = Shard::new(bench.shard.options.clone());
+    let catalogue = Arc::clone(&bench.shard.catalogue);
+    let mut replayed = Shard::new(bench.shard.options.clone(), catalogue);
     for record in &bench.log {
         let event = format::decode(Some(&record.key), record.value.as_deref()).unwrap().unwrap();
         // Applying twice is harmless.

@@ -1,0 +1,83 @@
+//! ConsumerGroupDescribe (key 69): the state of consumer groups and their members (KIP-848).
+
+use std::sync::Arc;
+
+use coordinator::{
+    Command, ConsumerPartitions, DescribedConsumerGroup, DescribedConsumerMember, Refused, Reply,
+};
+use futures::future::join_all;
+use protocol::messages::consumer_group_describe::response::{
+    Assignment, DescribedGroup, Member, TopicPartitions,
+};
+use protocol::messages::consumer_group_describe::{Request, Response};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+use crate::operations;
+
+/// The wire's numbers of what a member speaks.
+const CLASSIC_MEMBER: i8 = 0;
+const CONSUMER_MEMBER: i8 = 1;
+
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    _context: &RequestContext,
+    request: Request,
+) -> Response {
+    let with_operations = request.include_authorized_operations;
+    let described = request.group_ids.into_iter().map(|group| async move {
+        let command = Command::DescribeConsumers(vec![group.clone()]);
+        let pick =
+            |reply| if let Reply::DescribeConsumers(mut it) = reply { it.pop() } else { None };
+        let refused = |error_code: i16, error_message| DescribedGroup {
+            error_code,
+            error_message,
+            group_id: group.clone(),
+            ..Default::default()
+        };
+        match broker.groups.ask(broker, &group, command, pick).await {
+            Ok(Ok(found)) => row(found, with_operations),
+            Ok(Err(Refused { code, message })) => refused(code.code(), Some(message)),
+            Err(code) => refused(code.code(), None),
+        }
+    });
+    Response { groups: join_all(described).await, ..Default::default() }
+}
+
+fn row(found: DescribedConsumerGroup, with_operations: bool) -> DescribedGroup {
+    DescribedGroup {
+        group_id: found.group,
+        group_state: found.state.name().to_owned(),
+        group_epoch: found.epoch,
+        assignment_epoch: found.target_epoch,
+        assignor_name: found.assignor,
+        members: found.members.into_iter().map(member).collect(),
+        authorized_operations: operations::shown(with_operations, operations::GROUP),
+        ..Default::default()
+    }
+}
+
+fn member(it: DescribedConsumerMember) -> Member {
+    Member {
+        member_id: it.member,
+        instance_id: it.instance,
+        rack_id: it.rack,
+        member_epoch: it.epoch,
+        client_id: it.client_id,
+        client_host: it.client_host,
+        subscribed_topic_names: it.topics,
+        subscribed_topic_regex: it.pattern,
+        assignment: assignment(it.assigned),
+        target_assignment: assignment(it.target),
+        member_type: if it.is_classic { CLASSIC_MEMBER } else { CONSUMER_MEMBER },
+    }
+}
+
+fn assignment(rows: Vec<ConsumerPartitions>) -> Assignment {
+    let row = |it: ConsumerPartitions| TopicPartitions {
+        topic_id: it.id,
+        topic_name: it.name,
+        partitions: it.partitions,
+    };
+    Assignment { topic_partitions: rows.into_iter().map(row).collect() }
+}

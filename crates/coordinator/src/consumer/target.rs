@@ -1,0 +1,200 @@
+//! From a change of members or topics to the group's next epoch, and from there to the next target
+//! assignment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use vocabulary::TopicId;
+
+use crate::assignor::{self, Assignor, Subscriber};
+use crate::catalogue::{Catalogue, TopicFacts};
+use crate::consumer::{ConsumerGroup, Member};
+use crate::event::{
+    ConsumerFact, Event, GroupEpoch, Partitions, ResolvedPattern, Subscription, TargetEpoch,
+};
+use crate::format;
+use crate::pattern::Pattern;
+use crate::shard::Turn;
+
+impl ConsumerGroup {
+    /// Resolves an expression that is new to the group.
+    pub(super) fn resolve(
+        &mut self,
+        turn: &Turn<'_>,
+        unit: &mut Vec<Event>,
+        expression: &str,
+        pattern: &Pattern,
+    ) {
+        let names = turn.catalogue.names();
+        let topics = names.into_iter().filter(|it| pattern.matches(it)).collect();
+        let resolved = ResolvedPattern { topics, version: 0, timestamp: turn.now.wall.0 };
+        let expression = expression.to_owned();
+        self.decide(unit, ConsumerFact::Pattern { expression, resolved: Some(resolved) });
+    }
+
+    /// Resolves all expressions again: topics have come or gone.
+    fn resolve_again(&mut self, turn: &Turn<'_>, unit: &mut Vec<Event>) {
+        if self.patterns.is_empty() {
+            return;
+        }
+        let names = turn.catalogue.names();
+        let expressions: Vec<String> = self.patterns.keys().cloned().collect();
+        for expression in expressions {
+            // It was valid when it came in; a log of Kafka's may hold one that only RE2J takes.
+            let Ok(pattern) = Pattern::new(&expression) else { continue };
+            let topics: BTreeSet<String> =
+                names.iter().filter(|it| pattern.matches(it)).cloned().collect();
+            if self.patterns.get(&expression).is_none_or(|it| it.topics != topics) {
+                let timestamp = turn.now.wall.0;
+                let resolved = Some(ResolvedPattern { topics, version: 0, timestamp });
+                self.decide(unit, ConsumerFact::Pattern { expression, resolved });
+            }
+        }
+    }
+
+    /// Forgets an expression that no member subscribes by any more.
+    pub(super) fn forget_pattern(&mut self, unit: &mut Vec<Event>, expression: Option<&String>) {
+        let Some(expression) = expression else { return };
+        let uses = |it: &Member| {
+            it.subscription.as_ref().is_some_and(|it| it.pattern.as_ref() == Some(expression))
+        };
+        if self.patterns.contains_key(expression) && !self.members.values().any(uses) {
+            let expression = expression.clone();
+            self.decide(unit, ConsumerFact::Pattern { expression, resolved: None });
+        }
+    }
+
+    /// Begins the next group epoch if `is_changed`, or if the topics are not what they were.
+    pub(super) fn advance_epoch(
+        &mut self,
+        turn: &Turn<'_>,
+        unit: &mut Vec<Event>,
+        is_changed: bool,
+    ) {
+        if !is_changed && !self.is_stale {
+            return;
+        }
+        if self.is_stale {
+            self.resolve_again(turn, unit);
+        }
+        let mut names = BTreeSet::new();
+        for member in self.members.values() {
+            names.extend(self.names_of(member.subscription.as_deref()));
+        }
+        let metadata_hash = hash(turn.catalogue, &names);
+        if is_changed || self.epoch.is_none_or(|it| it.metadata_hash != metadata_hash) {
+            let epoch = self.epoch().saturating_add(1);
+            self.decide(unit, ConsumerFact::Epoch(Some(GroupEpoch { epoch, metadata_hash })));
+        }
+        self.is_stale = false;
+    }
+
+    /// The names of all topics a member subscribes to.
+    fn names_of<'a>(
+        &'a self,
+        subscription: Option<&'a Subscription>,
+    ) -> impl Iterator<Item = &'a str> {
+        let pattern = subscription.and_then(|it| self.patterns.get(it.pattern.as_ref()?));
+        let named = subscription.into_iter().flat_map(|it| &it.topics);
+        named.chain(pattern.into_iter().flat_map(|it| &it.topics)).map(String::as_str)
+    }
+
+    /// What the member is to own of the topics it subscribes to now.
+    pub(super) fn target_of(&self, turn: &Turn<'_>, id: &str) -> Partitions {
+        let Some(target) = self.targets.get(id) else { return Partitions::new() };
+        let subscription = self.members.get(id).and_then(|it| it.subscription.as_deref());
+        let names = self.names_of(subscription);
+        let ids: BTreeSet<TopicId> =
+            names.filter_map(|it| turn.catalogue.topic(it)).map(|it| it.id).collect();
+        target.iter().filter(|(id, _)| ids.contains(id)).map(|(id, it)| (*id, it.clone())).collect()
+    }
+
+    /// Computes the target assignment of the group's epoch, unless the last one is too recent.
+    pub(super) fn retarget(&mut self, turn: &mut Turn<'_>) {
+        let TargetEpoch { epoch, timestamp } = self.target_epoch;
+        let interval_ms = i64::from(turn.catalogue.settings(&self.id).assignment_interval_ms);
+        let age_ms = turn.now.wall.0.saturating_sub(timestamp);
+        if self.epoch() <= epoch || (0..interval_ms).contains(&age_ms) {
+            return;
+        }
+        let changed = self.changed_targets(turn);
+        let mut unit = Vec::new();
+        let mut unit_bytes = 0;
+        for (member, partitions) in changed {
+            let member = member.to_string();
+            self.decide(&mut unit, ConsumerFact::Target { member, partitions: Some(partitions) });
+            unit_bytes += unit.last().map_or(0, format::encoded_len);
+            if turn.options.step_bytes_max / 2 < unit_bytes {
+                turn.emit_unit(std::mem::take(&mut unit));
+                unit_bytes = 0;
+            }
+        }
+        let next = TargetEpoch { epoch: self.epoch(), timestamp: turn.now.wall.0 };
+        self.decide(&mut unit, ConsumerFact::TargetEpoch(Some(next)));
+        turn.emit_unit(unit);
+        turn.count_rebalance();
+    }
+
+    fn changed_targets(&self, turn: &Turn<'_>) -> Vec<(Arc<str>, Partitions)> {
+        let mut facts: BTreeMap<&str, Option<TopicFacts>> = BTreeMap::new();
+        let mut topics: BTreeMap<TopicId, i32> = BTreeMap::new();
+        let mut subscribers = Vec::with_capacity(self.members.len());
+        for (id, member) in &self.members {
+            let subscription = member.subscription.as_deref();
+            let mut ids = BTreeSet::new();
+            for name in self.names_of(subscription) {
+                let found = *facts.entry(name).or_insert_with(|| turn.catalogue.topic(name));
+                let Some(TopicFacts { id, partitions }) = found else { continue };
+                topics.insert(id, partitions);
+                ids.insert(id);
+            }
+            subscribers.push(Subscriber {
+                id,
+                instance: subscription.and_then(|it| it.instance.as_deref()),
+                topics: ids,
+                before: self.targets.get(id),
+            });
+        }
+        let assigned = assignor::assign(self.assignor(turn), &topics, &subscribers);
+        let ids = self.members.keys().cloned();
+        let is_changed =
+            |(id, partitions): &(Arc<str>, Partitions)| self.targets.get(id) != Some(partitions);
+        ids.zip(assigned).filter(is_changed).collect()
+    }
+
+    /// The one most members ask for, the first of the server's list if none does.
+    pub(super) fn assignor(&self, turn: &Turn<'_>) -> Assignor {
+        let offered = &turn.options.consumer_assignors;
+        let votes = |assignor: &Assignor| {
+            let wants = |it: &&Member| {
+                let wanted = it.subscription.as_ref().and_then(|it| it.assignor.as_deref());
+                wanted == Some(assignor.name())
+            };
+            self.members.values().filter(wants).count()
+        };
+        // The last of the best in reverse order is the first in the server's.
+        offered.iter().rev().copied().max_by_key(votes).unwrap_or(Assignor::Uniform)
+    }
+}
+
+/// Stands for the names, ids and partition counts of topics: FNV-1a, 64 bits. Kafka hashes in its
+/// own way; a group taken over from it begins one more epoch, and that is all.
+fn hash(catalogue: &dyn Catalogue, names: &BTreeSet<&str>) -> i64 {
+    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let mut hash = OFFSET_BASIS;
+    let mut eat = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
+        }
+    };
+    for name in names {
+        if let Some(TopicFacts { id, partitions }) = catalogue.topic(name) {
+            eat(name.as_bytes());
+            eat(&[0]);
+            eat(&id.0);
+            eat(&partitions.to_be_bytes());
+        }
+    }
+    hash as i64
+}

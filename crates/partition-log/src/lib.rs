@@ -25,6 +25,8 @@
 //! - **A5** the last five batches of a producer are known across flush and restart;
 //! - **A6** an object is deleted only when no run refers to it and its grace period is over;
 //! - **A7** objects no metadata refers to are swept;
+//! - **A8** no open transaction starts below the last stable offset, and the aborted ones are told from
+//!   the indexes alone;
 //! - **A9** trouble of bucket, metadata or volume slows or refuses, and is retried.
 
 pub mod run_index;
@@ -42,10 +44,11 @@ mod retention;
 
 pub use engine::{EngineHealth, LogEngine, LogMetrics, LogOptions, OpenError, UnhostedRun};
 pub use log::{
-    Aftermath, AppendError, Appended, Cleanup, DeleteRecordsError, DurableWait, FetchWaiter,
-    LogOffsets, LogSettings, PartitionLog, PartitionStart, ProducerSnapshot, ProducerState,
-    ReadLimit, WatchGuard,
+    Aftermath, AppendError, AppendRules, Appended, Cleanup, DeleteRecordsError, DurableWait,
+    FetchWaiter, LogOffsets, LogSettings, MarkerRule, OpenTransaction, PartitionLog,
+    PartitionStart, ProducerSnapshot, ProducerState, ReadLimit, SequenceRule, Verification,
+    WatchGuard,
 };
 pub use merge::MergeOptions;
-pub use read::{Fetched, ReadError, TimestampedOffset};
+pub use read::{AbortedTransaction, Fetched, ReadError, TimestampedOffset};
 pub use segment::segment_key;

@@ -13,7 +13,8 @@
 //! - L1 committed end <= high watermark <= end, and log start <= high watermark (A2, A3);
 //! - L2 the tail starts at or below the committed end and reaches to the end, without gaps;
 //! - L3 a producer table, once loaded, is the one as of the end; the base snapshot, once loaded, is
-//!   the one as of the committed end (A5).
+//!   the one as of the committed end (A5);
+//! - L4 log start <= last stable offset <= high watermark, and no open transaction starts below (A8).
 
 use crate::engine::Shared;
 use crate::segment::BatchEntry;
@@ -24,6 +25,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use tail::Tail;
+use transactions::Undecided;
 use vocabulary::{LeaderEpoch, Offset, Partition, Timestamp};
 use wait::Waits;
 
@@ -33,11 +35,13 @@ mod flushing;
 mod producers;
 mod settings;
 mod tail;
+mod transactions;
 mod wait;
 
-pub use append::{Aftermath, AppendError, Appended};
-pub use producers::{ProducerSnapshot, ProducerState};
+pub use append::{Aftermath, AppendError, AppendRules, Appended};
+pub use producers::{MarkerRule, OpenTransaction, ProducerSnapshot, ProducerState, SequenceRule};
 pub use settings::{Cleanup, LogSettings};
+pub use transactions::Verification;
 pub use wait::{DurableWait, FetchWaiter, WatchGuard};
 
 pub(crate) use flushing::{BaseError, FlushPart};
@@ -57,7 +61,7 @@ pub struct PartitionStart {
     pub epochs: Vec<(LeaderEpoch, Offset)>,
 }
 
-/// All taken at one instant. `last_stable` equals the high watermark until transactions are built.
+/// All taken at one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogOffsets {
     pub log_start: Offset,
@@ -65,6 +69,9 @@ pub struct LogOffsets {
     pub committed_end: Offset,
     /// Everything below is durable; nothing at or above is served (A2).
     pub high_watermark: Offset,
+    /// Everything below is decided: the earliest open transaction, or one whose marker is not durable,
+    /// starts here (A8); the high watermark without any. As long as the producers are not known it is
+    /// the log start: [`PartitionLog::load_producers`] makes them known.
     pub last_stable: Offset,
     /// The offset the next record gets.
     pub end: Offset,
@@ -134,6 +141,10 @@ pub(crate) struct LogState {
     producers: Option<Box<ProducerTable>>,
     /// The encoded table as of `committed_end`; absent until needed, and while it would be large.
     base_producers: Option<Bytes>,
+    /// Transactions that have ended above the high watermark.
+    undecided: Undecided,
+    /// Recovery found batches of producers.
+    is_tail_produced: bool,
     /// Bytes of committed runs at or above the log start; absent until they were counted.
     pub(crate) committed_bytes: Option<u64>,
     /// The metadata may still have runs wholly below the log start: retention looks.
@@ -173,6 +184,8 @@ impl PartitionLog {
             epochs: EpochHistory::new(start.epochs),
             producers: None,
             base_producers: (committed_end == Offset::ZERO).then(Bytes::new),
+            undecided: Undecided::default(),
+            is_tail_produced: false,
             committed_bytes: (committed_end == Offset::ZERO).then_some(0),
             may_have_leftovers: Offset::ZERO < start.log_start,
             is_off_budget: false,
@@ -183,6 +196,10 @@ impl PartitionLog {
             }
             false => Ok(()),
         });
+        if spliced.is_ok() && state.base_producers.is_some() && state.is_tail_produced {
+            let now = shared.environment.clock.wall();
+            state.load_producers(Offset::ZERO, ProducerTable::default(), now);
+        }
         let end = state.end;
         state.epochs.begin(start.leader_epoch, end);
         state.epochs.truncate_before(start.log_start);
@@ -243,11 +260,6 @@ impl PartitionLog {
         let state = self.state();
         let tail = state.tail.as_ref().map_or(0, |tail| tail.uncommitted_bytes());
         state.committed_bytes.unwrap_or(0) + tail
-    }
-
-    /// The idempotent producers known now: none before the first append that needed them.
-    pub fn producer_states(&self) -> Vec<ProducerState> {
-        self.state().producers.as_ref().map_or(Vec::new(), |it| it.states())
     }
 
     /// Wakes `waiter` whenever the high watermark or the log start moves or the partition goes, for
@@ -375,7 +387,7 @@ impl LogState {
             log_start: self.log_start,
             committed_end: self.committed_end,
             high_watermark: self.high_watermark,
-            last_stable: self.high_watermark,
+            last_stable: self.last_stable(),
             end: self.end,
         }
     }
@@ -401,6 +413,7 @@ impl LogState {
                     length: batch.length,
                 };
                 self.end = batch.end_offset();
+                self.is_tail_produced |= 0 <= batch.producer_id;
                 let tail = self.tail.get_or_insert_default();
                 tail.push_recovered(batch, run.leader_epoch, place);
             }

@@ -18,6 +18,7 @@ use futures::StreamExt;
 use std::ops::Range;
 use vocabulary::{LeaderEpoch, Offset, Timestamp};
 
+mod aborted;
 mod disk;
 mod hedge;
 mod loads;
@@ -29,6 +30,8 @@ mod streams;
 mod times;
 mod verify;
 mod windows;
+
+pub use aborted::AbortedTransaction;
 
 use reader::Wanted;
 use streams::Served;
@@ -42,6 +45,8 @@ pub struct Fetched {
     pub chunks: Vec<Bytes>,
     /// Of all chunks.
     pub bytes: usize,
+    /// Behind the last batch; where the read started if there is none.
+    pub end: Offset,
 }
 
 /// A record found by its timestamp.
@@ -93,7 +98,8 @@ impl PartitionLog {
         at_least_one: bool,
         limit: ReadLimit,
     ) -> Result<Fetched, ReadError> {
-        let mut fetched = Fetched::default();
+        self.make_known(limit).await?;
+        let mut fetched = Fetched { end: from, ..Fetched::default() };
         let mut next = from;
         let mut looks = 0;
         loop {
@@ -117,6 +123,7 @@ impl PartitionLog {
                         return Ok(fetched); // The next batch does not fit.
                     }
                     next = end;
+                    fetched.end = end;
                 }
                 Ok(Step { end: None, .. }) => {
                     looks += 1;

@@ -3,7 +3,7 @@
 //! Owns: the bytes of a segment, building them without copying payload, reading them without
 //! trusting them. Does not own: where segments are kept, what is committed, record bytes.
 //!
-//! # Format, version 1
+//! # Format, version 2
 //!
 //! All fixed-width integers are little-endian. `varint` is an unsigned LEB128 of up to 64 bits in
 //! its shortest form, `zigzag` the same over a zigzag-coded signed number. Every CRC is CRC-32C.
@@ -15,7 +15,7 @@
 //! | header | bytes | content |
 //! | --- | --- | --- |
 //! | 0 | 8 | magic `AQUIFERS` |
-//! | 8 | 2 | format version, 1 |
+//! | 8 | 2 | format version, 2 |
 //! | 10 | 1 | kind: 1 WAL segment, 2 data segment |
 //! | 11 | 1 | zero |
 //! | 12 | 4 | WAL: broker id; data: zero |
@@ -35,7 +35,7 @@
 //!
 //! | index | bytes | content |
 //! | --- | --- | --- |
-//! | 0 | 2 | format version, 1 |
+//! | 0 | 2 | format version, 2 |
 //! | 2 | 22 | kind, zero, broker, epoch, sequence: as bytes 10 to 31 of the header |
 //! | 24 | varint | number of runs |
 //! | | | per run: |
@@ -62,6 +62,9 @@
 //! | | zigzag | … base sequence |
 //! | | zigzag | … record count less (last offset delta + 1) |
 //! | | varint | … attributes, as an unsigned 16-bit number |
+//! | | varint | … of a control batch: 0 no marker, 1 abort, 2 commit; of a marker then: |
+//! | | zigzag | … … epoch of the coordinator that decided |
+//! | | varint | … … base offset less that of the transaction's first batch; 0: none was open |
 //! | | varint | 0: no producer snapshot; else its length plus 1 |
 //! | | | … the snapshot's bytes |
 //!
@@ -71,10 +74,12 @@
 //! | 8 | 8 | length of the index |
 //! | 16 | 8 | length of the whole segment |
 //! | 24 | 4 | CRC of the index |
-//! | 28 | 2 | format version, 1 |
+//! | 28 | 2 | format version, 2 |
 //! | 30 | 2 | zero |
 //! | 32 | 4 | CRC of bytes 0 to 31 |
 //! | 36 | 4 | magic `AQF1` |
+//!
+//! Version 1 had no markers: nothing could end a transaction. It is still read.
 //!
 //! A reader that has only the end of an object finds the index through the footer ([`read_index`]).
 //! Differences wrap at 64 bits, so every value of every field can be written. The golden files under
@@ -91,7 +96,7 @@ mod part;
 
 pub(crate) use assembly::Assembly;
 pub use builder::{EncodedSegment, SegmentBuilder, Slot};
-pub use entry::{BatchEntry, BlockEntry, RunEntry, SegmentIndex};
+pub use entry::{BatchEntry, BlockEntry, MarkerEntry, RunEntry, SegmentIndex};
 pub(crate) use frame::RunCrc;
 pub use frame::{
     FOOTER_LEN, HEADER_LEN, SEGMENT_LENGTH_MIN, SegmentError, SegmentHeader, SegmentPart,
@@ -102,8 +107,11 @@ pub use keys::{DATA_PREFIX, WAL_PREFIX, segment_key, segment_of, wal_prefix};
 /// A block of the block table is closed by the first batch that reaches this many bytes.
 pub const BLOCK_BYTES: u64 = 256 * 1024;
 
-/// The one version that is written and read.
-pub const FORMAT_VERSION: u16 = 1;
+/// The version that is written.
+pub const FORMAT_VERSION: u16 = 2;
+
+/// The oldest version that is read.
+pub const FORMAT_VERSION_MIN: u16 = 1;
 
 #[cfg(test)]
 mod tests;

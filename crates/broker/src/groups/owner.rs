@@ -376,6 +376,8 @@ fn refusal(error: &AppendError) -> ErrorCode {
         AppendError::Unavailable
         | AppendError::Unknown
         | AppendError::OutOfOrderSequence { .. }
-        | AppendError::StaleProducerEpoch { .. } => ErrorCode::CoordinatorNotAvailable,
+        | AppendError::StaleProducerEpoch { .. }
+        | AppendError::InvalidTxnState { .. }
+        | AppendError::StaleCoordinatorEpoch { .. } => ErrorCode::CoordinatorNotAvailable,
     }
 }

@@ -9,11 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use partition_log::{FetchWaiter, LogOffsets, PartitionLog, ReadError, ReadLimit};
+use futures::StreamExt;
+use partition_log::{
+    AbortedTransaction, FetchWaiter, LogOffsets, PartitionLog, ReadError, ReadLimit,
+};
 use protocol::ErrorCode;
 use protocol::messages::RecordChunks;
 use protocol::messages::fetch::response::{
-    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData,
+    AbortedTransaction as AbortedRow, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch,
+    PartitionData,
 };
 use protocol::messages::fetch::{Request, Response};
 use vocabulary::{LeaderEpoch, Offset, Partition, Tick, TopicId};
@@ -30,6 +34,9 @@ const TOPIC_ID_VERSION: i16 = 13;
 
 /// The longest a fetch waits, whatever it asks: a vanished client must not hold a task for days.
 const WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// Partitions of one fetch whose producers are loaded at once, after a start.
+const LOADS_AT_ONCE: usize = 16;
 
 /// One partition of a fetch, resolved.
 struct Target {
@@ -61,6 +68,7 @@ pub(crate) async fn handle(
             Target { key, interest, state }
         })
         .collect();
+    load_producers(broker, &targets, limit, deadline.plus(STORAGE_WAIT_MAX)).await;
     wait_for_bytes(broker, &targets, bytes_min, limit, deadline).await;
     let deadline = deadline.plus(STORAGE_WAIT_MAX);
     let mut answers = read_all(broker, targets, bytes_max, limit, deadline).await;
@@ -142,6 +150,20 @@ fn resolve(
     let log = broker.led_log(Partition { topic: topic.id, index: key.index })?;
     broker.check_leader_epoch(&log, interest.current_leader_epoch)?;
     Ok(log)
+}
+
+/// Makes the last stable offsets known. A partition where that fails reads as empty (A9).
+async fn load_producers(broker: &Broker, targets: &[Target], limit: ReadLimit, deadline: Tick) {
+    if limit == ReadLimit::LastStable {
+        let logs = targets.iter().filter_map(|target| target.state.as_ref().ok().cloned());
+        let logs: Vec<Arc<PartitionLog>> = logs.collect();
+        let load = |log: Arc<PartitionLog>| async move { drop(log.load_producers().await) };
+        let loads = futures::stream::iter(logs).map(load);
+        tokio::select! {
+            () = loads.buffer_unordered(LOADS_AT_ONCE).collect() => (),
+            () = broker.environment.clock.sleep_until(deadline) => (),
+        }
+    }
 }
 
 /// Returns when `bytes_min` can be answered, something needs saying, or time is up.
@@ -234,13 +256,23 @@ async fn read_one(
         return data;
     }
     let read = match bytes_max == 0 && !at_least_one {
-        true => Ok(Vec::new()),
-        false => log.read(from, bytes_max, at_least_one, limit).await.map(|it| it.chunks),
+        true => Ok((Vec::new(), Vec::new())),
+        false => read(log, from, bytes_max, at_least_one, limit).await,
     };
     // Taken after the read, so that the watermark told is never below the records sent.
     let offsets = log.offsets();
     match read {
-        Ok(chunks) => facts(offsets, index, ErrorCode::None, chunks),
+        Ok((chunks, aborted)) => {
+            let mut data = facts(offsets, index, ErrorCode::None, chunks);
+            let row = |it: AbortedTransaction| AbortedRow {
+                producer_id: it.producer.0,
+                first_offset: it.first_offset.0,
+            };
+            // Null says that the reader asked for everything.
+            data.aborted_transactions =
+                (limit == ReadLimit::LastStable).then(|| aborted.into_iter().map(row).collect());
+            data
+        }
         Err(ReadError::OffsetOutOfRange { .. }) => {
             facts(offsets, index, ErrorCode::OffsetOutOfRange, Vec::new())
         }
@@ -250,6 +282,22 @@ async fn read_one(
             facts(offsets, index, ErrorCode::KafkaStorageError, Vec::new())
         }
     }
+}
+
+/// Records, and for a reader of committed ones the transactions it is to leave out (A8).
+async fn read(
+    log: &PartitionLog,
+    from: Offset,
+    bytes_max: usize,
+    at_least_one: bool,
+    limit: ReadLimit,
+) -> Result<(Vec<Bytes>, Vec<AbortedTransaction>), ReadError> {
+    let fetched = log.read(from, bytes_max, at_least_one, limit).await?;
+    let aborted = match limit {
+        ReadLimit::HighWatermark => Vec::new(),
+        ReadLimit::LastStable => log.aborted_transactions(from, fetched.end).await?,
+    };
+    Ok((fetched.chunks, aborted))
 }
 
 /// A reader whose last epoch ended before its position learns where the logs part (KIP-595).

@@ -101,7 +101,11 @@ async fn find(
         LATEST => {
             let end = match limit {
                 ReadLimit::HighWatermark => offsets.high_watermark,
-                ReadLimit::LastStable => offsets.last_stable,
+                ReadLimit::LastStable => {
+                    let known = log.load_producers().await;
+                    known.map_err(|_| ErrorCode::LeaderNotAvailable)?;
+                    log.offsets().last_stable
+                }
             };
             Ok((end.0, -1, log.epoch_at(end).0))
         }

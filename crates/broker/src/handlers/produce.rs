@@ -256,6 +256,8 @@ fn append_error_code(error: &AppendError) -> ErrorCode {
     match error {
         AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
         AppendError::StaleProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        AppendError::InvalidTxnState { .. } => ErrorCode::InvalidTxnState,
+        AppendError::StaleCoordinatorEpoch { .. } => ErrorCode::TransactionCoordinatorFenced,
         AppendError::WrongLeaderEpoch { .. } => ErrorCode::NotLeaderOrFollower,
         AppendError::Removed => ErrorCode::UnknownTopicOrPartition,
         AppendError::Stopping => ErrorCode::NotLeaderOrFollower,

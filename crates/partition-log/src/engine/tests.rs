@@ -11,5 +11,7 @@ mod mortal;
 mod reading;
 mod reading_cold;
 mod sweeping;
+mod transactions;
+mod transactions_model;
 mod world;
 mod writing;

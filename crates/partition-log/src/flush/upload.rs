@@ -178,8 +178,10 @@ impl Draft {
         let mut builder = SegmentBuilder::new(id);
         for gathered in &self.parts {
             let partition = gathered.part.log.partition();
-            for (epoch, header, bytes) in &gathered.batches {
-                builder.push(partition, *epoch, header, bytes.clone());
+            let entries = &gathered.part.entries;
+            for ((epoch, header, bytes), entry) in gathered.batches.iter().zip(entries) {
+                let marker = entry.batch.marker;
+                builder.push_marked(partition, *epoch, header, marker, bytes.clone());
             }
             if !gathered.producers.is_empty() {
                 builder.attach_producers(partition, gathered.producers.clone());

@@ -6,9 +6,9 @@
 //! The batch's bytes are patched in place and then shared: with the WAL, the tail and readers. They
 //! are never copied.
 
-use super::producers::{ProducedBatch, SeenBatch, Verdict};
-use super::{BaseError, DurableWait, LogState, PartitionLog, Seal, cost};
-use crate::segment::BatchEntry;
+use super::producers::{ProducedBatch, SeenBatch, SequenceRule, Verdict};
+use super::{BaseError, DurableWait, LogState, PartitionLog, Seal, Verification, cost};
+use crate::segment::{BatchEntry, MarkerEntry};
 use crate::wal::{Append, CommitListener, Reservation, WalPlace};
 use protocol::records::{Batch, BatchHeader, TimestampType};
 use std::sync::Arc;
@@ -38,6 +38,13 @@ pub enum AppendError {
     /// A newer incarnation of the producer has written.
     #[error("producer epoch {epoch} is older than {current}")]
     StaleProducerEpoch { epoch: i16, current: i16 },
+    /// The batch does not fit its producer's transaction here: it is not part of one that is open, or
+    /// of one that has ended since it was verified.
+    #[error("not in this state of the transaction: {reason}")]
+    InvalidTxnState { reason: &'static str },
+    /// A later coordinator has ended a transaction of the producer here.
+    #[error("coordinator epoch {epoch} is older than {current}")]
+    StaleCoordinatorEpoch { epoch: i32, current: i32 },
     /// The caller believes in another leader epoch.
     #[error("leader epoch {expected} is not the current one, {current}")]
     WrongLeaderEpoch { expected: LeaderEpoch, current: LeaderEpoch },
@@ -68,6 +75,8 @@ impl AppendError {
         match self {
             AppendError::OutOfOrderSequence { .. }
             | AppendError::StaleProducerEpoch { .. }
+            | AppendError::InvalidTxnState { .. }
+            | AppendError::StaleCoordinatorEpoch { .. }
             | AppendError::WrongLeaderEpoch { .. }
             | AppendError::Stopping
             | AppendError::Unavailable => Aftermath::NotWritten,
@@ -76,10 +85,17 @@ impl AppendError {
     }
 }
 
+/// What the caller knows of a batch's producer. `Default` is right for a batch without transactions.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AppendRules {
+    pub sequence: SequenceRule,
+    /// For a batch whose transaction the coordinator was asked about; see
+    /// [`PartitionLog::verification`].
+    pub verification: Option<Verification>,
+}
+
 impl PartitionLog {
-    /// Gives `batch` its offsets. Waits for room in the WAL and, at a partition's first idempotent
-    /// append, for its producer state; offsets and order are fixed when it returns. Cancelling it
-    /// before leaves nothing behind.
+    /// [`PartitionLog::append_with`] the default rules.
     ///
     /// # Errors
     /// See [`AppendError`]; none of those returned here has written anything.
@@ -88,17 +104,42 @@ impl PartitionLog {
         batch: Batch,
         expected_leader_epoch: Option<LeaderEpoch>,
     ) -> Result<Appended, AppendError> {
-        self.check_open()?;
-        self.shared.wait_for_room().await;
-        let reserved = self.shared.wal.reserve(batch.header.byte_length()).await;
-        let reservation = reserved.map_err(|_| AppendError::Stopping)?;
-        if batch.header.producer().is_some() {
-            self.ensure_producers().await?;
-        }
-        self.append_now(batch, expected_leader_epoch, reservation)
+        self.append_with(batch, expected_leader_epoch, AppendRules::default()).await
     }
 
-    fn check_open(&self) -> Result<(), AppendError> {
+    /// Gives `batch`, which may be transactional but no control batch, its offsets. Waits for room in
+    /// the WAL and, at a partition's first idempotent append, for its producer state; offsets and order
+    /// are fixed when it returns. Cancelling it before leaves nothing behind.
+    ///
+    /// # Errors
+    /// See [`AppendError`]; none of those returned here has written anything.
+    pub async fn append_with(
+        &self,
+        batch: Batch,
+        expected_leader_epoch: Option<LeaderEpoch>,
+        rules: AppendRules,
+    ) -> Result<Appended, AppendError> {
+        let is_produced = batch.header.producer().is_some();
+        let reservation = self.make_ready(batch.header.byte_length(), is_produced).await?;
+        self.append_now(batch, expected_leader_epoch, rules, reservation)
+    }
+
+    /// Room in the WAL for so many bytes, and producers, if they are needed.
+    pub(super) async fn make_ready(
+        &self,
+        bytes: usize,
+        needs_producers: bool,
+    ) -> Result<Reservation, AppendError> {
+        self.check_open()?;
+        self.shared.wait_for_room().await;
+        let reserved = self.shared.wal.reserve(bytes).await;
+        if needs_producers {
+            self.ensure_producers().await?;
+        }
+        reserved.map_err(|_| AppendError::Stopping)
+    }
+
+    pub(super) fn check_open(&self) -> Result<(), AppendError> {
         match self.seal() {
             Seal::Open => Ok(()),
             Seal::Stopping | Seal::Fenced => Err(AppendError::Stopping),
@@ -109,12 +150,12 @@ impl PartitionLog {
 
     fn append_now(
         &self,
-        mut batch: Batch,
+        batch: Batch,
         expected_leader_epoch: Option<LeaderEpoch>,
+        rules: AppendRules,
         reservation: Reservation,
     ) -> Result<Appended, AppendError> {
         let log = self.weak().upgrade().ok_or(AppendError::Removed)?;
-        let now = self.shared.environment.clock.wall();
         let mut state = self.state();
         self.check_open()?;
         let current = state.leader_epoch;
@@ -123,20 +164,37 @@ impl PartitionLog {
         }
         let is_stamped = batch.header.attributes.timestamp_type() == TimestampType::LogAppendTime;
         let is_produced = batch.header.producer().is_some();
-        if is_produced && let Some(seen) = judge(&state, &batch.header)? {
+        if is_produced && let Some(seen) = judge(&state, &batch.header, rules)? {
             return Ok(self.answer_duplicate(&seen, state.high_watermark, is_stamped));
         }
-        let base = state.end;
-        batch.stamp(base, current);
+        Ok(self.write(log, &mut state, batch, None, reservation))
+    }
+
+    /// Gives the batch the next offsets and hands it to the WAL; it was judged before. Under the state's
+    /// lock, so that the WAL's order is the offsets' order.
+    pub(super) fn write(
+        &self,
+        log: Arc<PartitionLog>,
+        state: &mut LogState,
+        mut batch: Batch,
+        marker: Option<MarkerEntry>,
+        reservation: Reservation,
+    ) -> Appended {
+        let now = self.shared.environment.clock.wall();
+        let (base, leader_epoch) = (state.end, state.leader_epoch);
+        let is_stamped = batch.header.attributes.timestamp_type() == TimestampType::LogAppendTime;
+        batch.stamp(base, leader_epoch);
         let (header, bytes) = batch.freeze();
         assert_eq!(header.base_offset, base, "A2: a batch starts where the log ends");
         let length = u32::try_from(bytes.len()).expect("a batch is shorter than its 31-bit length");
-        if let (true, Some(table)) = (is_produced, state.producers.as_mut()) {
-            table.replay(&ProducedBatch::from(&header), now);
+        let entry = BatchEntry::of(&header, marker, 0, length);
+        if let (Some(produced), Some(table)) = (ProducedBatch::of(&entry), state.producers.as_mut())
+        {
+            table.replay(&produced, now);
         }
         let tail = state.tail.get_or_insert_default();
         let starts_tail = tail.is_flushed();
-        tail.push(BatchEntry::of(&header, 0, length), current, bytes.clone());
+        tail.push(entry, leader_epoch, bytes.clone());
         let end = header.end_offset();
         state.end = end;
         if starts_tail {
@@ -145,23 +203,22 @@ impl PartitionLog {
         let durable = self.waits().until(end);
         let listener = Arc::new(Ticket { log, base, length, is_told: AtomicBool::new(false) });
         self.shared.metrics.appended(u64::from(length));
-        // Under the lock, so that the WAL's order is the offsets' order.
         self.shared.wal.submit(Append {
             partition: self.partition,
-            leader_epoch: current,
+            leader_epoch,
             header,
+            marker,
             bytes,
             listener,
             reservation,
         });
-        drop(state);
-        Ok(Appended {
+        Appended {
             base_offset: base,
             end_offset: end,
             log_append_time: if is_stamped { header.max_timestamp } else { Timestamp::NONE },
             durable,
             duplicate: false,
-        })
+        }
     }
 
     /// The first time's offsets, acknowledged when the first time's bytes are durable (A1, A5).
@@ -186,7 +243,7 @@ impl PartitionLog {
     }
 
     /// Loads the producer table, unless it is there.
-    async fn ensure_producers(&self) -> Result<(), AppendError> {
+    pub(super) async fn ensure_producers(&self) -> Result<(), AppendError> {
         while self.state().producers.is_none() {
             let (as_of, base) = match self.base_producers().await {
                 Ok(base) => base,
@@ -220,6 +277,7 @@ impl PartitionLog {
             assert_eq!(entry.batch.base_offset, base, "A2: batches become durable in order");
             assert_eq!(state.high_watermark, base, "A2: the high watermark moves without gaps");
             state.high_watermark = end;
+            state.undecided.became_durable(end);
             self.shared.count_durable(cost(length), place.sequence);
         }
         self.waits().advance(end);
@@ -234,10 +292,15 @@ impl PartitionLog {
 }
 
 /// Whether a producer's batch fits behind its last ones; `Some` if it was appended before (A5).
-fn judge(state: &LogState, header: &BatchHeader) -> Result<Option<SeenBatch>, AppendError> {
+fn judge(
+    state: &LogState,
+    header: &BatchHeader,
+    rules: AppendRules,
+) -> Result<Option<SeenBatch>, AppendError> {
     let produced = ProducedBatch::from(header);
     let table = state.producers.as_ref().ok_or(AppendError::Unavailable)?;
-    match table.judge(&produced) {
+    let verified = rules.verification.map(|it| it.end);
+    match table.judge(&produced, rules.sequence, verified) {
         Verdict::Append => Ok(None),
         Verdict::Duplicate(seen) => Ok(Some(seen)),
         Verdict::StaleEpoch { current } => {
@@ -247,6 +310,8 @@ fn judge(state: &LogState, header: &BatchHeader) -> Result<Option<SeenBatch>, Ap
             let sequence = produced.base_sequence;
             Err(AppendError::OutOfOrderSequence { expected, sequence })
         }
+        Verdict::WrongTransaction { reason } => Err(AppendError::InvalidTxnState { reason }),
+        Verdict::TooManyOpen => Err(AppendError::Unavailable),
     }
 }
 

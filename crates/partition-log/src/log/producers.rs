@@ -1,24 +1,31 @@
-//! What a partition knows of its idempotent producers (KIP-98, KIP-360).
+//! What a partition knows of its producers: their batches and their transactions (KIP-98, KIP-360,
+//! KIP-890).
 //!
-//! Owns: the last batches of each producer, telling duplicates from gaps, expiry.
-//! Does not own: when it is loaded and saved (`log`, `flush`), the snapshot's bytes (`format`).
+//! Owns: the last batches of each producer, telling duplicates from gaps, which transactions are open
+//! and where they started, expiry.
+//! Does not own: when it is loaded and saved (`log`, `flush`), the snapshot's bytes (`format`), what
+//! may be appended (`judging`), which of it is durable (`stable`).
 //! Pure: no clock, no IO; `now` is an argument.
 //!
 //! Invariants:
 //! - P1 a batch among a producer's last [`BATCHES_MAX`] is recognised, however it is repeated (A5);
 //! - P2 replaying the batches of a log in order gives the table that appending them gave, so a
 //!   snapshot as of an offset plus the batches behind it is the table as of the end;
-//! - P3 forgetting a producer early reads as "no state", never as a gap.
+//! - P3 forgetting a producer early reads as "no state", never as a gap;
+//! - P4 a producer with an open transaction is never forgotten, so that the transactions of the table
+//!   are those that no marker has ended (A8). There are at most [`PRODUCERS_MAX`].
 
-use crate::segment::BatchEntry;
+use crate::segment::{BatchEntry, MarkerEntry};
 use protocol::records::{BatchHeader, sequence_after};
-use std::collections::HashMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use vocabulary::{Offset, ProducerId, Timestamp};
 
 mod format;
+mod judging;
 
 pub use format::ProducerSnapshot;
+pub use judging::{MarkerRule, SequenceRule};
+pub(crate) use judging::{MarkerVerdict, Verdict};
 
 /// Kafka's number, on which clients with five requests in flight rely.
 pub(crate) const BATCHES_MAX: usize = 5;
@@ -36,7 +43,9 @@ pub(crate) struct ProducedBatch {
     pub(crate) base_offset: Offset,
     pub(crate) last_offset_delta: i32,
     pub(crate) timestamp: Timestamp,
+    pub(crate) is_transactional: bool,
     pub(crate) is_control: bool,
+    pub(crate) marker: Option<MarkerEntry>,
 }
 
 /// One batch as it was appended.
@@ -49,21 +58,6 @@ pub(crate) struct SeenBatch {
     pub(crate) timestamp: Timestamp,
 }
 
-/// What to do with a produced batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Append,
-    Duplicate(SeenBatch),
-    /// INVALID_PRODUCER_EPOCH: a newer incarnation of the producer has written.
-    StaleEpoch {
-        current: i16,
-    },
-    /// OUT_OF_ORDER_SEQUENCE_NUMBER.
-    OutOfOrder {
-        expected: i32,
-    },
-}
-
 /// One producer, for DescribeProducers and for tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProducerState {
@@ -73,6 +67,23 @@ pub struct ProducerState {
     pub last_sequence: i32,
     /// Wall time of its last append.
     pub last_active: Timestamp,
+    /// Of its last batch or marker; [`Timestamp::NONE`] if it has none.
+    pub last_timestamp: Timestamp,
+    /// Of the coordinator that ended its last transaction here; -1 if none did.
+    pub coordinator_epoch: i32,
+    /// Of the transaction that is open here.
+    pub transaction_start: Option<Offset>,
+}
+
+/// A transaction that no marker has ended yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenTransaction {
+    /// The producer's current one.
+    pub epoch: i16,
+    /// Of the transaction's first record in this partition.
+    pub first_offset: Offset,
+    /// The greatest timestamp of the transaction's first batch.
+    pub since: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,12 +92,31 @@ struct Producer {
     last_active: Timestamp,
     /// Oldest first, at most [`BATCHES_MAX`], all of `epoch`.
     batches: VecDeque<SeenBatch>,
+    /// Absent until its first transaction, so that producers without any cost little.
+    transactional: Option<Box<Transactional>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Transactional {
+    /// -1 before the first marker.
+    coordinator_epoch: i32,
+    last_timestamp: Timestamp,
+    last_marker: Option<Offset>,
+    open: Option<Open>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Open {
+    first: Offset,
+    since: Timestamp,
 }
 
 /// The producers of one partition as of one offset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ProducerTable {
     producers: HashMap<ProducerId, Producer>,
+    /// Whose transactions are open, by their first offsets.
+    open: BTreeMap<Offset, ProducerId>,
 }
 
 impl ProducedBatch {
@@ -99,13 +129,15 @@ impl ProducedBatch {
             base_offset: entry.base_offset,
             last_offset_delta: entry.last_offset_delta,
             timestamp: entry.max_timestamp,
+            is_transactional: entry.attributes.is_transactional(),
             is_control: entry.attributes.is_control(),
+            marker: entry.marker,
         })
     }
 }
 
 impl From<&BatchHeader> for ProducedBatch {
-    /// Of a batch with a producer id.
+    /// Of a batch with a producer id that is no marker.
     fn from(header: &BatchHeader) -> ProducedBatch {
         ProducedBatch {
             producer: ProducerId(header.producer_id),
@@ -114,7 +146,9 @@ impl From<&BatchHeader> for ProducedBatch {
             base_offset: header.base_offset,
             last_offset_delta: header.last_offset_delta,
             timestamp: header.max_timestamp,
+            is_transactional: header.attributes.is_transactional(),
             is_control: header.attributes.is_control(),
+            marker: None,
         }
     }
 }
@@ -130,37 +164,33 @@ impl SeenBatch {
     }
 }
 
+impl Producer {
+    fn open(&self) -> Option<Open> {
+        self.transactional.as_ref().and_then(|it| it.open)
+    }
+
+    fn transactional(&mut self) -> &mut Transactional {
+        self.transactional.get_or_insert_with(|| {
+            Box::new(Transactional {
+                coordinator_epoch: -1,
+                last_timestamp: Timestamp::NONE,
+                last_marker: None,
+                open: None,
+            })
+        })
+    }
+
+    fn last_timestamp(&self) -> Timestamp {
+        let last = self.batches.back().map_or(Timestamp::NONE, |it| it.timestamp);
+        self.transactional.as_ref().map_or(last, |it| it.last_timestamp)
+    }
+}
+
 impl ProducerTable {
-    /// Judges a batch that is not yet in the log; its base offset is ignored.
-    pub(crate) fn judge(&self, batch: &ProducedBatch) -> Verdict {
-        let Some(known) = self.producers.get(&batch.producer) else { return Verdict::Append };
-        if batch.epoch < known.epoch {
-            return Verdict::StaleEpoch { current: known.epoch };
-        }
-        if batch.is_control {
-            return Verdict::Append; // Markers carry no sequence.
-        }
-        if known.epoch < batch.epoch {
-            return match batch.base_sequence {
-                0 => Verdict::Append,
-                _ => Verdict::OutOfOrder { expected: 0 },
-            };
-        }
-        let repeats = |seen: &&SeenBatch| {
-            seen.base_sequence == batch.base_sequence
-                && seen.last_offset_delta == batch.last_offset_delta
-        };
-        if let Some(seen) = known.batches.iter().find(repeats) {
-            return Verdict::Duplicate(*seen);
-        }
-        let expected = match known.batches.back() {
-            Some(last) => sequence_after(last.last_sequence(), 1),
-            None => 0,
-        };
-        match batch.base_sequence == expected {
-            true => Verdict::Append,
-            false => Verdict::OutOfOrder { expected },
-        }
+    fn new(producers: HashMap<ProducerId, Producer>) -> ProducerTable {
+        let first = |(id, it): (&ProducerId, &Producer)| it.open().map(|open| (open.first, *id));
+        let open = producers.iter().filter_map(first).collect();
+        ProducerTable { producers, open }
     }
 
     /// Takes in a batch of the log, judged before or read back from it.
@@ -172,14 +202,35 @@ impl ProducerTable {
             epoch: batch.epoch,
             last_active: now,
             batches: VecDeque::with_capacity(1),
+            transactional: None,
         });
         if known.epoch != batch.epoch {
             known.epoch = batch.epoch;
             known.batches.clear();
         }
         known.last_active = now;
+        if let Some(MarkerEntry { marker, .. }) = batch.marker {
+            let transactional = known.transactional();
+            transactional.coordinator_epoch = marker.coordinator_epoch;
+            transactional.last_timestamp = batch.timestamp;
+            transactional.last_marker = Some(batch.base_offset);
+            if let Some(open) = transactional.open.take() {
+                self.open.remove(&open.first);
+            }
+        }
         if batch.is_control {
             return;
+        }
+        if batch.is_transactional {
+            let transactional = known.transactional();
+            if transactional.open.is_none() {
+                let open = Open { first: batch.base_offset, since: batch.timestamp };
+                transactional.open = Some(open);
+                self.open.insert(open.first, batch.producer);
+            }
+        }
+        if let Some(transactional) = &mut known.transactional {
+            transactional.last_timestamp = batch.timestamp;
         }
         if known.batches.len() == BATCHES_MAX {
             known.batches.pop_front();
@@ -192,10 +243,23 @@ impl ProducerTable {
         });
     }
 
+    /// Where the earliest open transaction starts.
+    pub(crate) fn first_open(&self) -> Option<Offset> {
+        self.open.first_key_value().map(|(first, _)| *first)
+    }
+
+    /// The open transaction of one producer.
+    pub(crate) fn open_of(&self, producer: ProducerId) -> Option<OpenTransaction> {
+        let known = self.producers.get(&producer)?;
+        let Open { first, since } = known.open()?;
+        Some(OpenTransaction { epoch: known.epoch, first_offset: first, since })
+    }
+
     /// Forgets producers that were last active `expiration_ms` or more ago
-    /// (producer.id.expiration.ms).
+    /// (producer.id.expiration.ms), but none with an open transaction (P4).
     pub(crate) fn expire(&mut self, now: Timestamp, expiration_ms: i64) {
-        self.producers.retain(|_, it| now.0.saturating_sub(it.last_active.0) < expiration_ms);
+        let is_idle = |it: &Producer| expiration_ms <= now.0.saturating_sub(it.last_active.0);
+        self.producers.retain(|_, it| it.open().is_some() || !is_idle(it));
         self.producers.shrink_to(self.producers.len() * 2);
     }
 
@@ -206,18 +270,22 @@ impl ProducerTable {
             epoch: it.epoch,
             last_sequence: it.batches.back().map_or(-1, SeenBatch::last_sequence),
             last_active: it.last_active,
+            last_timestamp: it.last_timestamp(),
+            coordinator_epoch: it.transactional.as_ref().map_or(-1, |it| it.coordinator_epoch),
+            transaction_start: it.open().map(|it| it.first),
         };
         let mut states: Vec<_> = self.producers.iter().map(state).collect();
         states.sort_by_key(|it| it.producer);
         states
     }
 
+    /// Forgets some of those without an open transaction (P4).
     fn make_room(&mut self) {
         if self.producers.len() < PRODUCERS_MAX {
             return;
         }
-        let mut by_age: Vec<_> =
-            self.producers.iter().map(|(id, it)| (it.last_active, *id)).collect();
+        let idle = self.producers.iter().filter(|(_, it)| it.open().is_none());
+        let mut by_age: Vec<_> = idle.map(|(id, it)| (it.last_active, *id)).collect();
         by_age.sort_unstable();
         for (_, id) in by_age.into_iter().take(PRODUCERS_MAX / 16) {
             self.producers.remove(&id);
@@ -229,8 +297,13 @@ impl ProducerTable {
 impl ProducerTable {
     pub(crate) fn heap_bytes(&self) -> usize {
         let batches: usize = self.producers.values().map(|it| it.batches.capacity()).sum();
+        let transactional = self.producers.values().filter(|it| it.transactional.is_some()).count();
         let entries = self.producers.capacity() * 8 / 7 * (1 + size_of::<(ProducerId, Producer)>());
-        batches * size_of::<SeenBatch>() + entries
+        let open = self.open.len() * 2 * size_of::<(Offset, ProducerId)>();
+        batches * size_of::<SeenBatch>()
+            + transactional * size_of::<Transactional>()
+            + entries
+            + open
     }
 }
 

@@ -241,6 +241,16 @@ impl Tail {
         self.entries.iter().take_while(move |it| it.batch.end_offset() <= limit)
     }
 
+    /// Batches from the one that holds `from` on, below `limit`, in offset order.
+    pub(crate) fn batches_between(
+        &self,
+        from: Offset,
+        limit: Offset,
+    ) -> impl Iterator<Item = &TailEntry> {
+        let first = self.entries.partition_point(|it| it.batch.end_offset() <= from);
+        self.entries.range(first..).take_while(move |it| it.batch.end_offset() <= limit)
+    }
+
     /// Everything that no committed run covers, durable or not, in offset order.
     pub(crate) fn uncommitted(&self) -> impl Iterator<Item = &TailEntry> {
         self.entries.range(self.committed..)

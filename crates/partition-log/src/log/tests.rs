@@ -12,6 +12,8 @@ fn state(committed_end: i64) -> LogState {
         epochs: EpochHistory::default(),
         producers: None,
         base_producers: None,
+        undecided: Undecided::default(),
+        is_tail_produced: false,
         may_have_leftovers: false,
         committed_bytes: None,
         is_off_budget: false,
@@ -32,6 +34,7 @@ fn run(sequence: u64, epoch: i32, offsets: std::ops::Range<i64>) -> RecoveredRun
         base_sequence: -1,
         record_count: 1,
         attributes: Attributes(0),
+        marker: None,
     };
     RecoveredRun {
         sequence,

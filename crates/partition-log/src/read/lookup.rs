@@ -63,6 +63,7 @@ impl PartitionLog {
         target: Timestamp,
         limit: ReadLimit,
     ) -> Result<Option<TimestampedOffset>, ReadError> {
+        self.make_known(limit).await?;
         let offsets = self.offsets();
         let (start, limit_offset) = (offsets.log_start, offsets.limit(limit));
         let mut from = start;

@@ -201,7 +201,7 @@ impl Reader {
     }
 
     /// As [`Reader::run_entry`]; `None` if the segment is gone, which the caller may look into.
-    async fn open_run(
+    pub(super) async fn open_run(
         self: &Arc<Self>,
         run: &RunDescription,
         class: Class,

@@ -7,7 +7,7 @@
 //! appends under the partition's lock; anything else would break A3). Runs keep the order in which
 //! their first batches came.
 
-use super::entry::{BatchEntry, BlockEntry, RunEntry, SegmentIndex};
+use super::entry::{BatchEntry, BlockEntry, MarkerEntry, RunEntry, SegmentIndex};
 use super::frame::{FOOTER_LEN, Footer, HEADER_LEN, RunCrc, SegmentHeader};
 use super::{BLOCK_BYTES, index};
 use bytes::Bytes;
@@ -97,12 +97,24 @@ impl SegmentBuilder {
         header: &BatchHeader,
         bytes: Bytes,
     ) -> Slot {
+        self.push_marked(partition, leader_epoch, header, None, bytes)
+    }
+
+    /// As [`SegmentBuilder::push`], of a batch that may be a marker (A8).
+    pub fn push_marked(
+        &mut self,
+        partition: Partition,
+        leader_epoch: LeaderEpoch,
+        header: &BatchHeader,
+        marker: Option<MarkerEntry>,
+        bytes: Bytes,
+    ) -> Slot {
         assert_eq!(header.byte_length(), bytes.len(), "{partition}: header and batch differ");
         assert!(0 <= header.base_offset.0 && 0 <= header.last_offset_delta, "{partition}: offsets");
         let length = u32::try_from(bytes.len()).expect("a batch's length is a 31-bit field");
         let index = self.run_of(partition, leader_epoch, header.base_offset);
         let run = &mut self.runs[index as usize];
-        let batch = BatchEntry::of(header, run.entry.length, length);
+        let batch = BatchEntry::of(header, marker, run.entry.length, length);
         assert_eq!(run.entry.end, batch.base_offset, "{partition}: a run is contiguous (A3)");
         let slot = Slot { run: index, batch: run.entry.batches.len() as u32 };
         run.add(batch, bytes);

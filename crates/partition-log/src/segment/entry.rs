@@ -11,7 +11,7 @@
 
 use super::SegmentError;
 use bytes::Bytes;
-use protocol::records::{Attributes, BatchHeader};
+use protocol::records::{Attributes, BatchHeader, EndTxnMarker};
 use vocabulary::{LeaderEpoch, Offset, Partition, SegmentName, Timestamp};
 
 /// The header of one record batch, without the parts that only its reader needs.
@@ -31,6 +31,18 @@ pub struct BatchEntry {
     pub base_sequence: i32,
     pub record_count: i32,
     pub attributes: Attributes,
+    /// Of a control batch that ends a transaction: recovery and readers of aborted transactions never
+    /// open a payload (A8).
+    pub marker: Option<MarkerEntry>,
+}
+
+/// How a transaction ended in a partition (KIP-98). Of an aborted one this is all that readers need:
+/// the batch says whose it was and where it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MarkerEntry {
+    pub marker: EndTxnMarker,
+    /// Where the transaction started, below the marker; `None` if none was open here.
+    pub first_offset: Option<Offset>,
 }
 
 impl BatchEntry {
@@ -43,8 +55,13 @@ impl BatchEntry {
         self.last_offset().plus(1)
     }
 
-    /// What the index keeps of `header`, for a batch at `position` of its run.
-    pub(crate) fn of(header: &BatchHeader, position: u64, length: u32) -> BatchEntry {
+    /// What the index keeps of `header`, for a batch at `position` of its run; `marker` if it is one.
+    pub(crate) fn of(
+        header: &BatchHeader,
+        marker: Option<MarkerEntry>,
+        position: u64,
+        length: u32,
+    ) -> BatchEntry {
         BatchEntry {
             base_offset: header.base_offset,
             last_offset_delta: header.last_offset_delta,
@@ -57,6 +74,7 @@ impl BatchEntry {
             base_sequence: header.base_sequence,
             record_count: header.record_count,
             attributes: header.attributes,
+            marker,
         }
     }
 }

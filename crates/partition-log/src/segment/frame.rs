@@ -5,7 +5,7 @@
 //! Both are checked whole before any field of them is believed, and a length is believed only after
 //! it fits in what is there.
 
-use super::{FORMAT_VERSION, RunEntry};
+use super::{FORMAT_VERSION, FORMAT_VERSION_MIN, RunEntry};
 use crc_fast::{CrcAlgorithm, Digest, crc32_iscsi};
 use std::fmt;
 use vocabulary::{BrokerEpoch, BrokerId, SegmentId, SegmentName};
@@ -60,7 +60,7 @@ pub enum SegmentError {
     #[error("the {part}'s checksum is {found:08x}, its bytes have {expected:08x}")]
     Checksum { part: SegmentPart, expected: u32, found: u32 },
     /// Intact, but written by newer software.
-    #[error("the {part} has format version {found}, this software reads {FORMAT_VERSION}")]
+    #[error("the {part} has format version {found}, this software reads up to {FORMAT_VERSION}")]
     Version { part: SegmentPart, found: u16 },
     /// The checksum is right and the content is not: a bug of the writer, or forged.
     #[error("malformed {part}: {reason}")]
@@ -219,7 +219,10 @@ pub(crate) fn check_crc(part: SegmentPart, bytes: &[u8], found: u32) -> Result<(
 }
 
 pub(crate) fn check_version(part: SegmentPart, found: u16) -> Result<(), SegmentError> {
-    if found == FORMAT_VERSION { Ok(()) } else { Err(SegmentError::Version { part, found }) }
+    match (FORMAT_VERSION_MIN..=FORMAT_VERSION).contains(&found) {
+        true => Ok(()),
+        false => Err(SegmentError::Version { part, found }),
+    }
 }
 
 fn check_lengths(part: SegmentPart, length: u64, index_length: u64) -> Result<(), SegmentError> {

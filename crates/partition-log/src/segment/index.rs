@@ -7,17 +7,20 @@
 //! the bytes that are left before anything is allocated for it.
 
 use super::cursor::{Cursor, put_difference, put_varint, put_zigzag};
-use super::entry::{BatchEntry, BlockEntry, RunEntry, SegmentIndex};
+use super::entry::{BatchEntry, BlockEntry, MarkerEntry, RunEntry, SegmentIndex};
 use super::frame::{
     FOOTER_LEN, Footer, HEADER_LEN, NAME_LEN, SEGMENT_LENGTH_MIN, check_crc, check_version,
     decode_name, encode_name, malformed, u16_at,
 };
 use super::{FORMAT_VERSION, SegmentError, SegmentPart};
 use bytes::Bytes;
-use protocol::records::Attributes;
+use protocol::records::{Attributes, EndTxnMarker, TransactionResult};
 use vocabulary::{LeaderEpoch, Offset, Partition, SegmentName, Timestamp, TopicId};
 
 const PART: SegmentPart = SegmentPart::Index;
+
+/// The first version that says how transactions end.
+const MARKERS_VERSION_MIN: u16 = 2;
 
 /// The least that a run, a block and a batch take in the index.
 const RUN_LEN_MIN: usize = 16 + 6 + 4 + 3;
@@ -117,20 +120,39 @@ fn encode_batches(sink: &mut Vec<u8>, run: &RunEntry) {
         let count = i64::from(batch.record_count);
         put_difference(sink, count, i64::from(batch.last_offset_delta) + 1);
         put_varint(sink, u64::from(batch.attributes.0.cast_unsigned()));
+        if batch.attributes.is_control() {
+            encode_marker(sink, batch);
+        }
         end = batch.end_offset().0;
         (timestamp, producer) = (batch.base_timestamp.0, batch.producer_id);
     }
 }
 
+fn encode_marker(sink: &mut Vec<u8>, batch: &BatchEntry) {
+    let Some(MarkerEntry { marker, first_offset }) = batch.marker else {
+        return put_varint(sink, 0);
+    };
+    put_varint(
+        sink,
+        match marker.result {
+            TransactionResult::Abort => 1,
+            TransactionResult::Commit => 2,
+        },
+    );
+    put_zigzag(sink, i64::from(marker.coordinator_epoch));
+    put_varint(sink, first_offset.map_or(0, |it| (batch.base_offset.0 - it.0).cast_unsigned()));
+}
+
 fn decode(bytes: &[u8], length: u64, index_position: u64) -> Result<SegmentIndex, SegmentError> {
     let mut cursor = Cursor::new(bytes);
-    check_version(PART, u16_at(&cursor.array::<2>()?, 0))?;
+    let version = u16_at(&cursor.array::<2>()?, 0);
+    check_version(PART, version)?;
     let name = decode_name(PART, cursor.take(NAME_LEN)?)?;
     let count = cursor.count(RUN_LEN_MIN)?;
     let mut runs = Vec::with_capacity(count);
     let mut position = HEADER_LEN as u64;
     for _ in 0..count {
-        let run = decode_run(&mut cursor, position, index_position)?;
+        let run = decode_run(&mut cursor, version, position, index_position)?;
         position += run.length;
         runs.push(run);
     }
@@ -145,6 +167,7 @@ fn decode(bytes: &[u8], length: u64, index_position: u64) -> Result<SegmentIndex
 
 fn decode_run(
     cursor: &mut Cursor<'_>,
+    version: u16,
     position: u64,
     index_position: u64,
 ) -> Result<RunEntry, SegmentError> {
@@ -173,7 +196,7 @@ fn decode_run(
         producers: None,
     };
     run.blocks = decode_blocks(cursor, &run)?;
-    run.batches = decode_batches(cursor, &run)?;
+    run.batches = decode_batches(cursor, version, &run)?;
     check_blocks(&run)?;
     if let Some(length) = cursor.varint()?.checked_sub(1) {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -201,6 +224,7 @@ fn decode_blocks(cursor: &mut Cursor<'_>, run: &RunEntry) -> Result<Vec<BlockEnt
 
 fn decode_batches(
     cursor: &mut Cursor<'_>,
+    version: u16,
     run: &RunEntry,
 ) -> Result<Vec<BatchEntry>, SegmentError> {
     let count = cursor.count(BATCH_LEN_MIN)?;
@@ -224,6 +248,11 @@ fn decode_batches(
         let record_count = i32::try_from(cursor.difference(i64::from(last_offset_delta) + 1)?)
             .map_err(|_| malformed(PART, "a record count exceeds 32 bits"))?;
         let attributes: u16 = cursor.number("attributes exceed 16 bits")?;
+        let attributes = Attributes(attributes.cast_signed());
+        let marker = match MARKERS_VERSION_MIN <= version && attributes.is_control() {
+            true => decode_marker(cursor, base)?,
+            false => None,
+        };
         if length == 0 || run.length - position < u64::from(length) {
             return Err(malformed(PART, "a batch is empty or ends behind its run"));
         }
@@ -238,7 +267,8 @@ fn decode_batches(
             producer_epoch,
             base_sequence,
             record_count,
-            attributes: Attributes(attributes.cast_signed()),
+            attributes,
+            marker,
         });
         end = last + 1; // Not above the run's end.
         position += u64::from(length);
@@ -248,6 +278,25 @@ fn decode_batches(
         return Err(malformed(PART, "the batches do not fill their run"));
     }
     Ok(batches)
+}
+
+fn decode_marker(
+    cursor: &mut Cursor<'_>,
+    base_offset: i64,
+) -> Result<Option<MarkerEntry>, SegmentError> {
+    let result = match cursor.varint()? {
+        0 => return Ok(None),
+        1 => TransactionResult::Abort,
+        2 => TransactionResult::Commit,
+        _ => return Err(malformed(PART, "a marker neither commits nor aborts")),
+    };
+    let coordinator_epoch = cursor.signed("a coordinator epoch exceeds 32 bits")?;
+    let distance: i64 = cursor.number("a transaction starts before offset 0")?;
+    if base_offset < distance {
+        return Err(malformed(PART, "a transaction starts before offset 0"));
+    }
+    let first_offset = (distance != 0).then(|| Offset(base_offset - distance));
+    Ok(Some(MarkerEntry { marker: EndTxnMarker { result, coordinator_epoch }, first_offset }))
 }
 
 /// S3. Both lists grow, so one pass over the batches meets every block.

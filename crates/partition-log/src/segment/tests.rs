@@ -5,7 +5,9 @@ use bytes::Bytes;
 use crc_fast::crc32_iscsi;
 use environment::{Entropy, SeededEntropy};
 use proptest::prelude::*;
-use protocol::records::{Attributes, BATCH_HEADER_LEN, BatchHeader};
+use protocol::records::{
+    Attributes, BATCH_HEADER_LEN, BatchHeader, EndTxnMarker, TransactionResult,
+};
 use vocabulary::{
     BrokerEpoch, BrokerId, LeaderEpoch, Offset, Partition, SegmentId, SegmentName, Timestamp,
     TopicId,
@@ -42,6 +44,16 @@ fn header(sample: &Sample, base_offset: Offset) -> BatchHeader {
     }
 }
 
+/// Of control batches: every third is no marker, the others have a transaction or not.
+fn marker(header: &BatchHeader) -> Option<MarkerEntry> {
+    let (base, epoch) = (header.base_offset.0, header.producer_epoch);
+    let result = if epoch == 1 { TransactionResult::Abort } else { TransactionResult::Commit };
+    let marker = EndTxnMarker { result, coordinator_epoch: i32::from(epoch) };
+    let first_offset = (base % 2 == 1).then_some(Offset(base / 3));
+    let is_marker = header.attributes.is_control() && base % 3 != 0;
+    is_marker.then_some(MarkerEntry { marker, first_offset })
+}
+
 fn batch(header: &BatchHeader) -> Bytes {
     let mut bytes = header.encode().to_vec();
     bytes.extend((BATCH_HEADER_LEN..header.byte_length()).map(|it| (it * 31) as u8));
@@ -74,7 +86,9 @@ fn build(name: SegmentName, samples: &[Sample]) -> (EncodedSegment, Vec<(Slot, B
         let end = ends.entry(key).or_insert(Offset(1000));
         let header = header(sample, *end);
         let bytes = batch(&header);
-        let slot = builder.push(key.0, LeaderEpoch(key.1), &header, bytes.clone());
+        let marker = marker(&header);
+        let (partition, epoch) = (key.0, LeaderEpoch(key.1));
+        let slot = builder.push_marked(partition, epoch, &header, marker, bytes.clone());
         slots.push((slot, bytes));
         *end = header.end_offset();
     }
@@ -277,10 +291,10 @@ fn counts_beyond_the_bytes_are_refused_before_memory_is_taken() {
 #[test]
 fn a_newer_version_is_told_from_damage() {
     let mut bytes = bytes_of(&build(wal_name(), &[sample(1, 0, 30)]).0);
-    bytes[8] = 2;
+    bytes[8] = 3;
     let crc = crc32_iscsi(&bytes[..60]).to_le_bytes();
     bytes[60..64].copy_from_slice(&crc);
-    let expected = SegmentError::Version { part: SegmentPart::Header, found: 2 };
+    let expected = SegmentError::Version { part: SegmentPart::Header, found: 3 };
     assert_eq!(SegmentHeader::parse(&bytes), Err(expected));
 }
 
@@ -355,7 +369,7 @@ fn golden() -> [(&'static str, EncodedSegment); 2] {
         end = header.end_offset();
     }
     builder.attach_producers(partition(&large[0]), Bytes::from_static(b"opaque producer state"));
-    [("segment-v1-wal.bin", wal), ("segment-v1-data.bin", builder.finish())]
+    [("segment-v2-wal.bin", wal), ("segment-v2-data.bin", builder.finish())]
 }
 
 fn golden_path(name: &str) -> std::path::PathBuf {
@@ -374,5 +388,22 @@ fn golden_files_encode_and_decode_equal() {
         assert!(golden == bytes, "{name}: the format changed");
         assert_eq!(decode(&golden).as_ref(), Ok(&segment.index), "{name}");
         assert_eq!(check_runs(&segment.index, &golden), Ok(()), "{name}");
+    }
+}
+
+/// Version 1 knew no markers, and was the same in all else.
+#[test]
+fn segments_of_version_1_are_read() {
+    for ((_, segment), name) in
+        golden().into_iter().zip(["segment-v1-wal.bin", "segment-v1-data.bin"])
+    {
+        let old = std::fs::read(golden_path(name)).expect("golden files are committed");
+        let index = decode(&old).expect("old versions still decode");
+        let mut expected = segment.index;
+        expected.length = old.len() as u64;
+        let batches = expected.runs.iter_mut().flat_map(|it| &mut it.batches);
+        batches.for_each(|it| it.marker = None);
+        assert_eq!(index, expected, "{name}");
+        assert_eq!(check_runs(&index, &old), Ok(()), "{name}");
     }
 }

@@ -10,7 +10,7 @@
 use super::metrics::WalMetrics;
 use super::queue::{CommitQueue, QueueLimits, Released, Written};
 use super::{RecoveredSegment, WalBackend, WalError, WalHealth};
-use crate::segment::SegmentBuilder;
+use crate::segment::{MarkerEntry, SegmentBuilder};
 use bytes::Bytes;
 use environment::{Clock, Environment, StopToken, TaskKind};
 use futures::StreamExt;
@@ -89,6 +89,8 @@ pub struct Append {
     pub leader_epoch: LeaderEpoch,
     /// Of `bytes`, with the offsets already stamped.
     pub header: BatchHeader,
+    /// Set for a batch that ends a transaction.
+    pub marker: Option<MarkerEntry>,
     pub bytes: Bytes,
     pub listener: Arc<dyn CommitListener>,
     /// Held until the listener was called.
@@ -395,9 +397,9 @@ impl Committer {
             let mut slots = Vec::with_capacity(appends.len());
             let mut pending = Vec::with_capacity(appends.len());
             for append in appends {
-                let Append { partition, leader_epoch, header, bytes, listener, reservation } =
-                    append;
-                slots.push(builder.push(partition, leader_epoch, &header, bytes));
+                let Append { partition, leader_epoch, header, marker, .. } = append;
+                let Append { bytes, listener, reservation, .. } = append;
+                slots.push(builder.push_marked(partition, leader_epoch, &header, marker, bytes));
                 pending.push(Pending {
                     listener,
                     base_offset: header.base_offset,

@@ -112,7 +112,15 @@ fn submit(
 ) {
     let listener = Arc::new(Listener { partition: index, ears: Arc::clone(ears) });
     let (partition, leader_epoch) = (partition(index), LeaderEpoch(0));
-    wal.submit(Append { partition, leader_epoch, header, bytes, listener, reservation });
+    wal.submit(Append {
+        partition,
+        leader_epoch,
+        header,
+        marker: None,
+        bytes,
+        listener,
+        reservation,
+    });
 }
 
 fn options() -> WalOptions {

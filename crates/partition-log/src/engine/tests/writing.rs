@@ -80,7 +80,7 @@ async fn sequences_epochs_and_leaders_are_checked() {
     let current = LeaderEpoch(1);
     assert_eq!(wrong, AppendError::WrongLeaderEpoch { expected: LeaderEpoch(9), current });
     assert_eq!(acked(&log, produced(7, 1, 3, 1)).await, Offset(3));
-    assert_eq!(log.producer_states().len(), 1);
+    assert_eq!(log.producer_states().await.unwrap().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

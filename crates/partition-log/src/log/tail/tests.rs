@@ -18,6 +18,7 @@ fn entry(base: i64, count: i32, length: u32) -> BatchEntry {
         base_sequence: -1,
         record_count: count,
         attributes: Attributes(0),
+        marker: None,
     }
 }
 

@@ -256,13 +256,13 @@ async fn any_damage_is_cut_or_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_later_format_is_refused_not_cut() {
     let mut bytes = forged(&[(0, 1), (1, 1)]).to_vec();
-    bytes[4096 + 8] = 2;
+    bytes[4096 + 8] = 3;
     let crc = crc_fast::crc32_iscsi(&bytes[4096..4096 + 60]);
     bytes[4096 + 60..4096 + 64].copy_from_slice(&crc.to_le_bytes());
     let file = Bytes::from(bytes);
     let error = recover_forged(&[("00000000000000000000.wal", file)]).await.expect_err("unknown");
     let expected = "00000000000000000000.wal at byte 4096: \
-                    the header has format version 2, this software reads 1";
+                    the header has format version 3, this software reads up to 2";
     assert_eq!(error.to_string(), expected);
 }
 

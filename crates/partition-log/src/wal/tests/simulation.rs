@@ -125,7 +125,15 @@ async fn client(index: i32, count: u64, wal: Wal, world: SharedWorld, environmen
         guard.sent.push(sent);
         let listener = Arc::new(Client { partition: index, world: world.clone() });
         let (partition, leader_epoch) = (partition(index), LeaderEpoch(0));
-        wal.submit(Append { partition, leader_epoch, header, bytes, listener, reservation });
+        wal.submit(Append {
+            partition,
+            leader_epoch,
+            header,
+            marker: None,
+            bytes,
+            listener,
+            reservation,
+        });
     }
 }
 

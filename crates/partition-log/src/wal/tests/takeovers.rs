@@ -9,7 +9,7 @@
 
 use super::process::{Authority, Ghosts, Process, Pulse};
 use super::*;
-use crate::log::{ProducedBatch, ProducerTable};
+use crate::log::{ProducedBatch, ProducerTable, SequenceRule};
 use crate::run_index::{MemoryRunIndex, RefusalReason, RunCommit, RunDescription, RunIndex};
 use crate::segment::{SegmentBuilder, segment_key};
 use crate::wal::ledger::{MemoryWalLedger, WalKind};
@@ -250,7 +250,7 @@ impl World {
                 last = Some(header);
             }
             if let Some(last) = last {
-                let again = table.judge(&ProducedBatch::from(&last));
+                let again = table.judge(&ProducedBatch::from(&last), SequenceRule::Any, None);
                 let known = matches!(again, crate::log::Verdict::Duplicate(it)
                     if it.base_offset == last.base_offset);
                 assert!(known, "A5: a retry of the last batch of {index}: {again:?}");
@@ -330,7 +330,15 @@ async fn client(
         });
         let leader_epoch = LeaderEpoch(process.life() as i32);
         let partition = partition(index);
-        wal.submit(Append { partition, leader_epoch, header, bytes, listener, reservation });
+        wal.submit(Append {
+            partition,
+            leader_epoch,
+            header,
+            marker: None,
+            bytes,
+            listener,
+            reservation,
+        });
     }
 }
 

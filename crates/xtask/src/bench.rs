@@ -7,7 +7,9 @@
 //! and with `log.flush.interval.messages=1`, which syncs before it acknowledges, as Aquifer does.
 
 mod driver;
+mod meters;
 mod results;
+mod store;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -51,6 +53,12 @@ pub(crate) struct Options {
     /// Take this binary instead of building one.
     #[arg(long)]
     binary: Option<PathBuf>,
+    /// Measure our broker alone, with its log on an S3 server of our own that answers as slowly as a real one.
+    #[arg(long)]
+    store: bool,
+    /// With --store: only these parts.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    part: Vec<store::Part>,
     /// Where the JSON goes; below the target folder unless told otherwise.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -98,6 +106,9 @@ const QUICK: Sizes = Sizes {
 };
 
 pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
+    if options.store {
+        return store::run(options, workspace);
+    }
     let sizes = if options.quick { &QUICK } else { &FULL };
     tools::prepare(Tool::Java, workspace).context("the bench needs Java and Kafka's jars")?;
     let chosen = |system: &&System| {
@@ -107,7 +118,7 @@ pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
     let systems: Vec<&System> = SYSTEMS.iter().filter(chosen).collect();
     let ours = systems.iter().any(|system| system.kind == Kind::Aquifer);
     if ours && options.binary.is_none() {
-        build(options, workspace)?;
+        build(options, workspace, &["aquifer"])?;
     }
     let mut driver = Driver::start(workspace)?;
     let mut results = Results::default();
@@ -132,10 +143,11 @@ pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-fn build(options: &Options, workspace: &Workspace) -> Result<()> {
+fn build(options: &Options, workspace: &Workspace, packages: &[&str]) -> Result<()> {
     let mut command = std::process::Command::new("cargo");
     command.current_dir(&workspace.root);
-    command.args(["build", "--package", "aquifer", "--profile", &options.profile]);
+    command.args(["build", "--profile", &options.profile]);
+    command.args(packages.iter().flat_map(|package| ["--package", package]));
     let finished = process::run(&mut command, &Output::Shown, BUILD_LIMIT)?;
     anyhow::ensure!(finished.succeeded(), "building: {}", finished.describe());
     Ok(())

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::fake_store;
 use crate::process::{self, Output, Running};
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -141,6 +142,11 @@ impl Broker {
         Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
     }
 
+    /// The text of `/metrics`, of our own broker only.
+    pub(crate) fn metrics(&self) -> Result<String> {
+        fake_store::request(self.second, "GET", "/metrics")
+    }
+
     /// What the log says that it must not: panics and ERROR lines. Apache Kafka's own log is not judged.
     pub(crate) fn complaints(&self) -> Vec<String> {
         if matches!(self.program, Program::Kafka(_)) {
@@ -164,6 +170,8 @@ impl Broker {
             Program::Aquifer(binary) => {
                 let mut command = Command::new(binary);
                 command.arg("serve").env("NO_COLOR", "1");
+                // For a store of our own; any will do.
+                command.env("AWS_ACCESS_KEY_ID", "aquifer").env("AWS_SECRET_ACCESS_KEY", "aquifer");
                 let own = [
                     ("listeners", format!("PLAINTEXT://{}", self.address)),
                     ("aquifer.admin.listener", self.second.to_string()),

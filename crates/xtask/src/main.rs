@@ -11,6 +11,7 @@
 mod bench;
 mod broker;
 mod control;
+mod fake_store;
 mod frames;
 mod messages;
 mod process;

@@ -47,6 +47,11 @@ pub trait WalBackend: Send + Sync + fmt::Debug {
         Duration::ZERO
     }
 
+    /// Writes that need not linger: one is saved up in each linger without a write, up to so many.
+    fn starts_saved_max(&self) -> u32 {
+        0
+    }
+
     /// A group of this size no longer lingers. Under a load that would fill it before, it grows up to
     /// the committer's limit, which alone counts when there is none here.
     fn full_bytes(&self) -> Option<ByteCount> {

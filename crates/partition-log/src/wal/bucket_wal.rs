@@ -60,6 +60,9 @@ pub struct BucketWalOptions {
     /// Under load, at most one PUT in this time unless a group is full. Larger: fewer PUTs, later
     /// acknowledgements. 100 ms is 10 PUT/s, 26 M a month, about $130 at $0.005 per thousand.
     pub linger: Duration,
+    /// PUTs that need not linger: one is saved up in each linger without a PUT, up to so many. Larger:
+    /// longer bursts of producers who write now and then are acknowledged after one PUT.
+    pub starts_saved_max: u32,
     /// A group of this size does not linger, unless such groups are usual. Larger: fewer PUTs.
     pub full_bytes: ByteCount,
     /// The first wait after a failed PUT; it doubles with each further failure, half of it chance.
@@ -86,6 +89,7 @@ impl Default for BucketWalOptions {
         BucketWalOptions {
             in_flight_max: 16,
             linger: Duration::from_millis(100),
+            starts_saved_max: 8,
             full_bytes: ByteCount::mib(8),
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(5),
@@ -475,6 +479,10 @@ impl WalBackend for BucketWal {
 
     fn linger(&self) -> Duration {
         self.options.linger
+    }
+
+    fn starts_saved_max(&self) -> u32 {
+        self.options.starts_saved_max
     }
 
     fn full_bytes(&self) -> Option<ByteCount> {

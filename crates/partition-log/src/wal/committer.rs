@@ -180,6 +180,7 @@ impl Wal {
             group_bytes_max: options.group_bytes_max.0,
             in_flight_max: backend.in_flight_max(),
             linger: backend.linger(),
+            starts_saved_max: backend.starts_saved_max(),
             full_bytes_min: backend.full_bytes().unwrap_or(options.group_bytes_max).0,
         };
         let committer = Committer {

@@ -21,8 +21,13 @@ pub(super) struct QueueLimits {
     /// Groups being written at once; at least 1.
     pub(super) in_flight_max: usize,
     /// An item that comes while something is in flight, and what comes behind it, waits until this
-    /// long after the last start, unless a group is full before.
+    /// long after the last start, unless a group is full before. At rates that fill groups, up to twice
+    /// as long: requests matter more there than their latency.
     pub(super) linger: Duration,
+    /// Starts that need not wait so long: one is saved up in each linger without a start, and no more
+    /// than this are kept. So the linger bounds the requests of a long time, and who produces now and
+    /// then never meets it.
+    pub(super) starts_saved_max: u32,
     /// A group counts as full from here on; at rates that would fill it within a linger from
     /// one and a half of what comes in a linger on, so that the linger decides and groups grow.
     pub(super) full_bytes_min: u64,
@@ -57,7 +62,10 @@ pub(super) struct CommitQueue<T> {
     first_in_flight: u64,
     /// The outcome of each group in flight, `None` while it is being written.
     in_flight: VecDeque<Option<Written>>,
-    last_start: Option<Tick>,
+    /// When the starts so far, at one in each linger, would have been made.
+    paid_until: Option<Tick>,
+    /// The linger at the rate of late.
+    linger: Duration,
     /// Something in the queue came while a write was in flight: this is load, it can wait for more.
     is_crowded: bool,
     /// From here on a group is full.
@@ -74,12 +82,13 @@ impl<T> CommitQueue<T> {
         assert!(0 < limits.in_flight_max, "a log that may not write");
         CommitQueue {
             full_bytes: limits.full_bytes_min.min(limits.group_bytes_max),
+            linger: limits.linger,
             limits,
             queued: VecDeque::new(),
             queued_bytes: 0,
             first_in_flight: next_sequence,
             in_flight: VecDeque::new(),
-            last_start: None,
+            paid_until: None,
             is_crowded: false,
             counted_from: None,
             arrived: 0,
@@ -117,14 +126,21 @@ impl<T> CommitQueue<T> {
         self.queued_bytes -= bytes;
         let sequence = self.next_sequence();
         self.in_flight.push_back(None);
-        self.last_start = Some(now);
+        self.pay(now);
         self.is_crowded = !self.queued.is_empty();
         self.measure(now);
         self.check();
         Some((sequence, group))
     }
 
-    /// Adjusts what is full to the rate of arrivals, measured over at least a linger.
+    /// A full group may start before its time, but owes nothing to those after it.
+    fn pay(&mut self, now: Tick) {
+        let most = now.plus(self.linger * (1 + self.limits.starts_saved_max));
+        let paid = self.paid_until.map_or(now, |at| at.max(now)).plus(self.linger);
+        self.paid_until = Some(paid.min(most));
+    }
+
+    /// Adjusts what is full, and the linger, to the rate of arrivals, measured over at least a linger.
     fn measure(&mut self, now: Tick) {
         let Some(from) = self.counted_from else {
             (self.counted_from, self.arrived) = (Some(now), 0);
@@ -139,14 +155,19 @@ impl<T> CommitQueue<T> {
         let most = self.limits.group_bytes_max;
         let least = self.limits.full_bytes_min.min(most);
         self.full_bytes = u64::try_from(wanted).unwrap_or(most).clamp(least, most);
+        // Of what fills a group in a linger, in thousandths.
+        let load = wanted * 2000 / u128::from(FULL_LINGERS_HALVES * least.max(1));
+        let load = u32::try_from(load.min(1000)).expect("at most a thousand");
+        self.linger = self.limits.linger + self.limits.linger * load / 1000;
         (self.counted_from, self.arrived) = (Some(now), 0);
     }
 
     /// When [`CommitQueue::start`] would act by itself. `None` if a step has to come first.
     pub(super) fn wake_at(&self) -> Option<Tick> {
         let lingers = self.is_crowded && self.queued_bytes < self.full_bytes && !self.draining;
-        let last_start = self.last_start.filter(|_| lingers && self.slot_free());
-        last_start.map(|at| at.plus(self.limits.linger))
+        let saved = self.linger * self.limits.starts_saved_max;
+        let paid_until = self.paid_until.filter(|_| lingers && self.slot_free());
+        paid_until.map(|at| Tick(at.0.saturating_sub(micros(saved))))
     }
 
     /// Records the end of one write; says what is released by it.
@@ -213,6 +234,10 @@ impl<T> CommitQueue<T> {
             assert_eq!(self.queued_bytes, self.queued.iter().map(|it| it.1).sum::<u64>(), "Q2");
         }
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

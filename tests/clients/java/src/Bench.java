@@ -9,6 +9,9 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Properties;
 import java.util.Random;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicIntegerArray;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.LockSupport;
 import org.HdrHistogram.ConcurrentHistogram;
@@ -69,6 +72,7 @@ public final class Bench {
             case "produce-at" -> produceAt();
             case "consume" -> consume();
             case "end-to-end" -> endToEnd();
+            case "steady" -> steady();
             default -> throw new IllegalArgumentException("unknown command " + command);
         };
     }
@@ -145,12 +149,32 @@ public final class Bench {
         return bytes;
     }
 
-    /** As fast as it goes: {@code size}, {@code megabytes}. */
+    /** As fast as it goes: {@code size}, {@code megabytes} in all, and {@code producers} if more than one. */
     private String produce() throws Exception {
         byte[] payload = payload();
-        long count = number("megabytes") * MEGABYTE / payload.length;
+        int producers = Integer.parseInt(options.getOrDefault("producers", "1"));
+        long each = number("megabytes") * MEGABYTE / payload.length / producers;
         AtomicReference<Exception> failure = new AtomicReference<>();
         long started = System.nanoTime();
+        List<Thread> others = new ArrayList<>();
+        for (int i = 1; i < producers; i++) {
+            Thread thread = new Thread(() -> produce(payload, each, failure));
+            thread.start();
+            others.add(thread);
+        }
+        produce(payload, each, failure);
+        for (Thread thread : others) {
+            thread.join();
+        }
+        check(failure);
+        double seconds = seconds(started);
+        long count = each * producers;
+        double megabytes = (double) count * payload.length / MEGABYTE;
+        return String.format(Locale.ROOT, "{\"records\":%d,\"bytes\":%d,\"mb_s\":%.2f}",
+                count, count * payload.length, megabytes / seconds);
+    }
+
+    private void produce(byte[] payload, long count, AtomicReference<Exception> failure) {
         try (KafkaProducer<byte[], byte[]> producer = producer()) {
             for (long i = 0; i < count; i++) {
                 producer.send(new ProducerRecord<>(topic(), payload), (metadata, problem) -> {
@@ -160,11 +184,6 @@ public final class Bench {
                 });
             }
         }
-        check(failure);
-        double seconds = seconds(started);
-        double megabytes = (double) count * payload.length / MEGABYTE;
-        return String.format(Locale.ROOT, "{\"records\":%d,\"bytes\":%d,\"mb_s\":%.2f}",
-                count, count * payload.length, megabytes / seconds);
     }
 
     private static void check(AtomicReference<Exception> failure) throws Exception {
@@ -193,8 +212,8 @@ public final class Bench {
 
     private static String latencies(Histogram histogram) {
         return String.format(Locale.ROOT,
-                "{\"count\":%d,\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"p999_ms\":%.3f,\"max_ms\":%.3f}",
-                histogram.getTotalCount(), histogram.getValueAtPercentile(50) / 1e3,
+                "{\"count\":%d,\"mean_ms\":%.3f,\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"p999_ms\":%.3f,\"max_ms\":%.3f}",
+                histogram.getTotalCount(), histogram.getMean() / 1e3, histogram.getValueAtPercentile(50) / 1e3,
                 histogram.getValueAtPercentile(99) / 1e3, histogram.getValueAtPercentile(99.9) / 1e3,
                 histogram.getMaxValue() / 1e3);
     }
@@ -245,6 +264,58 @@ public final class Bench {
         }
         return String.format(Locale.ROOT, "{\"bytes\":%d,\"mb_s\":%.2f,\"first_ms\":%.1f}", bytes,
                 bytes / (double) MEGABYTE / seconds(started), first * 1000);
+    }
+
+    /**
+     * Numbered records at a fixed rate while things go wrong elsewhere, then everything is read back: {@code size},
+     * {@code rate_kb} a second, {@code seconds}. Tells what was lost or stored twice of what was acknowledged, and the
+     * longest time without an acknowledgement.
+     */
+    private String steady() throws Exception {
+        int size = number("size");
+        long count = (long) (number("rate_kb") * 1000.0 / size * number("seconds"));
+        AtomicIntegerArray acknowledged = new AtomicIntegerArray((int) count);
+        AtomicLong refused = new AtomicLong();
+        AtomicLong last = new AtomicLong(System.nanoTime());
+        AtomicLong longest = new AtomicLong();
+        AtomicInteger next = new AtomicInteger();
+        try (KafkaProducer<byte[], byte[]> producer = producer()) {
+            paced(size, due -> {
+                int number = next.getAndIncrement();
+                byte[] payload = ByteBuffer.allocate(size).putInt(number).array();
+                producer.send(new ProducerRecord<>(topic(), payload), (metadata, problem) -> {
+                    if (problem != null) {
+                        refused.incrementAndGet();
+                        return;
+                    }
+                    long now = System.nanoTime();
+                    longest.accumulateAndGet(now - last.getAndSet(now), Math::max);
+                    acknowledged.set(number, 1);
+                });
+            });
+        }
+        int[] read = new int[(int) count];
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer(true)) {
+            Map<TopicPartition, Long> ends = consumer.endOffsets(consumer.assignment());
+            long started = System.nanoTime();
+            while (ends.entrySet().stream().anyMatch(it -> consumer.position(it.getKey()) < it.getValue())) {
+                consumer.poll(POLL).forEach(it -> read[ByteBuffer.wrap(it.value()).getInt()]++);
+                if (System.nanoTime() - started > CONSUME_NANOS_MAX) {
+                    throw new IllegalStateException("what was produced cannot be read back");
+                }
+            }
+        }
+        int lost = 0;
+        int twice = 0;
+        int kept = 0;
+        for (int i = 0; i < count; i++) {
+            kept += acknowledged.get(i);
+            lost += acknowledged.get(i) == 1 && read[i] == 0 ? 1 : 0;
+            twice += read[i] > 1 ? 1 : 0;
+        }
+        return String.format(Locale.ROOT,
+                "{\"sent\":%d,\"acknowledged\":%d,\"refused\":%d,\"lost\":%d,\"twice\":%d,\"gap_ms\":%d}",
+                next.get(), kept, refused.get(), lost, twice, longest.get() / 1_000_000);
     }
 
     /** From due time to arrival at a consumer: {@code size}, {@code rate_kb} a second, {@code seconds}. */

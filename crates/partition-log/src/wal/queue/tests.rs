@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 fn limits(group_bytes_max: u64, in_flight_max: usize, linger_ms: u64) -> QueueLimits {
     let (linger, full_bytes_min) = (Duration::from_millis(linger_ms), group_bytes_max);
-    QueueLimits { group_bytes_max, in_flight_max, linger, full_bytes_min }
+    QueueLimits { group_bytes_max, in_flight_max, linger, starts_saved_max: 0, full_bytes_min }
 }
 
 const fn ms(count: u64) -> Tick {
@@ -178,9 +178,13 @@ proptest! {
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
+/// Starts that are saved up over a bucket.
+const SAVED: u32 = 8;
+
 /// As over a bucket: 16 writes in flight, 100 ms, full from 8 MiB on, at most 16 MiB.
 fn bucket_limits() -> QueueLimits {
-    QueueLimits { full_bytes_min: 8 * MIB, ..limits(16 * MIB, 16, 100) }
+    let limits = limits(16 * MIB, 16, 100);
+    QueueLimits { full_bytes_min: 8 * MIB, starts_saved_max: SAVED, ..limits }
 }
 
 /// What a stretch of load did.
@@ -231,20 +235,22 @@ fn a_quiet_log_writes_at_once_and_an_idle_one_nothing() {
 fn larger_rates_make_larger_groups_not_more() {
     // Bytes a second, and the most PUTs for a GiB of them.
     for (mib, puts_per_gib_max) in
-        [(1, 10_240), (10, 1024), (100, 104), (160, 66), (400, 66), (1000, 66)]
+        [(1, 10_240), (10, 1024), (50, 145), (100, 70), (160, 66), (400, 66), (1000, 66)]
     {
         let item = 256 * KIB;
-        let all = load(item, item * 1_000_000 / (mib * MIB), 10, 80_000);
+        let all = load(item, item * 1_000_000 / (mib * MIB), 60, 80_000);
         let bytes: u64 = all.groups.iter().sum();
         let per_gib = all.groups.len() as f64 * 1024.0 * MIB as f64 / bytes as f64;
         assert!(per_gib <= puts_per_gib_max as f64 * 1.1, "{mib} MiB/s: {per_gib} PUTs per GiB");
-        assert!(all.waits_us.iter().all(|it| *it <= 100_000), "{mib} MiB/s waits too long");
+        // A linger, and up to two where groups fill.
+        let wait_max = if mib < 10 { 113_000 } else { 200_000 };
+        assert!(all.waits_us.iter().all(|it| *it <= wait_max), "{mib} MiB/s waits too long");
     }
 }
 
 #[test]
 fn a_burst_does_not_linger_once_it_fills_a_group() {
-    let mut queue = CommitQueue::new(bucket_limits(), 0);
+    let mut queue = CommitQueue::new(QueueLimits { starts_saved_max: 0, ..bucket_limits() }, 0);
     queue.push(0, KIB);
     assert!(queue.start(ms(0)).is_some());
     queue.push(1, 8 * MIB - 1);
@@ -253,11 +259,40 @@ fn a_burst_does_not_linger_once_it_fills_a_group() {
     assert_eq!(queue.start(ms(1)), Some((1, vec![1, 2])));
 }
 
+#[test]
+fn who_produces_now_and_then_never_lingers() {
+    let mut queue = CommitQueue::new(bucket_limits(), 0);
+    let mut out = Vec::new();
+    for second in 0..20 {
+        // Four producers within a write of 60 ms, and then nobody for a while.
+        let at = |after: u64| ms(second * 1000 + after);
+        for after in [0, 10, 20, 30] {
+            queue.push(after, KIB);
+            assert!(queue.start(at(after)).is_some(), "{after} ms into second {second}");
+        }
+        (second * 4..second * 4 + 4).for_each(|it| queue.finish(it, Written::Durable, &mut out));
+    }
+}
+
+#[test]
+fn saved_starts_are_spent_once() {
+    let mut queue = CommitQueue::new(bucket_limits(), 0);
+    let mut starts = Vec::new();
+    for at in (0..1000).step_by(10) {
+        queue.push(at, KIB);
+        starts.extend(queue.start(ms(at)).map(|_| at));
+    }
+    let at_once = u64::from(SAVED) + 1;
+    assert_eq!(starts[..at_once as usize], Vec::from_iter((0..at_once).map(|it| it * 10)));
+    let pauses = starts[at_once as usize..].windows(2).map(|it| it[1] - it[0]);
+    assert!(pauses.clone().all(|it| (100..=110).contains(&it)), "{pauses:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     // Goal: at any rate, of any size and over any store, PUTs are bounded by lingers and bytes, and
-    // nothing waits longer than a linger while a write could start.
+    // nothing waits longer than two lingers while a write could start.
     // Method: steady arrivals for ten seconds.
     #[test]
     fn puts_are_bounded_by_lingers_and_bytes(
@@ -276,6 +311,6 @@ proptest! {
         prop_assert!(all.groups.len() as u64 <= most, "{} groups, {most} allowed", all.groups.len());
         // Little's law: what is in flight leaves room for more.
         let could_start = bytes * write_us / every_us < 64 * MIB && write_us < 1_000_000;
-        prop_assert!(!could_start || all.waits_us.iter().all(|it| *it <= 100_000));
+        prop_assert!(!could_start || all.waits_us.iter().all(|it| *it <= 200_000));
     }
 }

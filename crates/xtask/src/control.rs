@@ -4,15 +4,18 @@
 //! Does not own: the broker (shared behind a lock) and what the client makes of the answers.
 //!
 //! Commands: `stop` (clean), `kill` (kill -9), `start` (answers the milliseconds until ready), `restart`
-//! (`stop` and `start`), `memory` (resident bytes).
+//! (`stop` and `start`), `memory` (resident bytes), `outage MILLISECONDS` (of the object store below the broker, where
+//! the scenario has one; answered at its beginning).
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::broker::Broker;
+use crate::fake_store::FakeStore;
 
 /// A broker that a scenario and its client program both steer.
 #[derive(Clone)]
@@ -30,22 +33,22 @@ impl Shared {
 }
 
 /// Serves commands in the background until the process ends; returns where.
-pub(crate) fn serve(broker: Shared) -> Result<SocketAddr> {
+pub(crate) fn serve(broker: Shared, store: Option<Arc<FakeStore>>) -> Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let address = listener.local_addr()?;
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             // One client at a time: a scenario is one program.
-            let _ = converse(&stream, &broker);
+            let _ = converse(&stream, &broker, store.as_deref());
         }
     });
     Ok(address)
 }
 
-fn converse(stream: &TcpStream, broker: &Shared) -> Result<()> {
+fn converse(stream: &TcpStream, broker: &Shared, store: Option<&FakeStore>) -> Result<()> {
     let mut writer = stream.try_clone()?;
     for line in BufReader::new(stream).lines() {
-        match obey(line?.trim(), &mut broker.lock()) {
+        match obey(line?.trim(), &mut broker.lock(), store) {
             Ok(number) => writeln!(writer, "ok {number}")?,
             Err(error) => {
                 writeln!(writer, "error {}", format!("{error:#}").replace('\n', " / "))?;
@@ -55,7 +58,11 @@ fn converse(stream: &TcpStream, broker: &Shared) -> Result<()> {
     Ok(())
 }
 
-fn obey(command: &str, broker: &mut Broker) -> Result<u64> {
+fn obey(command: &str, broker: &mut Broker, store: Option<&FakeStore>) -> Result<u64> {
+    if let Some(millis) = command.strip_prefix("outage ") {
+        let store = store.context("this scenario has no object store")?;
+        return store.outage(Duration::from_millis(millis.parse()?)).map(|()| 0);
+    }
     match command {
         "stop" => broker.stop().map(|()| 0),
         "kill" => broker.kill().map(|()| 0),

@@ -10,12 +10,14 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use crate::broker::{Broker, Kind, Program};
 use crate::control::{self, Shared};
+use crate::fake_store::FakeStore;
 use crate::frames;
 use crate::process::{self, Output};
 use crate::report::Row;
@@ -41,7 +43,12 @@ pub(crate) struct Scenario {
     pub(crate) needs: &'static [Tool],
     limit: Duration,
     body: Body,
+    /// Aquifer has its log and its data in our own S3 server, which the program may make unavailable.
+    on_store: bool,
 }
+
+/// What an outage of the store is told as in the broker's log: once, and not a fault of the broker.
+const STORE_TROUBLE: &str = "the bucket does not take WAL segments";
 
 enum Body {
     Programs(fn(&Setting) -> Vec<Command>),
@@ -64,6 +71,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         needs,
         limit,
         body: Body::Programs(programs),
+        on_store: false,
     };
     vec![
         programs("kcat", &[Tool::Kcat], minutes(3), |it| vec![it.kcat(&["scenarios"])]),
@@ -84,8 +92,20 @@ pub(crate) fn all() -> Vec<Scenario> {
         programs("rust-rdkafka", &[Tool::Rust], minutes(3), |it| vec![it.rust(&["scenarios"])]),
         programs("franz-go and sarama", &[Tool::Go], minutes(3), |it| vec![it.go(&["scenarios"])]),
         programs("cross-client codecs", &[], minutes(5), Setting::cross),
-        Scenario { name: "hostile frames", needs: &[], limit: minutes(3), body: Body::Frames },
+        Scenario {
+            name: "hostile frames",
+            needs: &[],
+            limit: minutes(3),
+            body: Body::Frames,
+            on_store: false,
+        },
         programs("kill -9", &[Tool::Python], minutes(6), |it| vec![it.python("kill_nine.py", &[])]),
+        Scenario {
+            on_store: true,
+            ..programs("outage of the store", &[Tool::Python], minutes(4), |it| {
+                vec![it.python("store_outage.py", &[])]
+            })
+        },
     ]
 }
 
@@ -168,6 +188,9 @@ pub(crate) fn java_command(workspace: &Workspace, flags: &[&str], class: &str) -
 
 /// Runs one scenario on a fresh broker.
 pub(crate) fn run(scenario: &Scenario, setting: &Setting) -> Row {
+    if scenario.on_store && setting.broker == Kind::Kafka {
+        return Row::skipped(scenario.name, "Kafka has no object store".to_owned());
+    }
     let mut row = Row::new(scenario.name);
     let started = Instant::now();
     if let Err(error) = try_run(scenario, setting, &mut row) {
@@ -181,13 +204,24 @@ fn try_run(scenario: &Scenario, setting: &Setting, row: &mut Row) -> Result<()> 
     let slug: String =
         scenario.name.chars().map(|it| if it.is_alphanumeric() { it } else { '-' }).collect();
     let folder = setting.workspace.installed().join("brokers").join(&slug);
-    let shared = Shared::new(Broker::new(setting.program.clone(), folder, &SETTINGS)?);
+    let store = match &setting.program {
+        Program::Aquifer(binary) if scenario.on_store => {
+            let objects = folder.with_extension("objects");
+            let program = binary.with_file_name("fake-s3");
+            Some(Arc::new(FakeStore::start(&program, &objects, "s3")?))
+        }
+        _ => None,
+    };
+    let uri = store.as_ref().map(|store| store.uri());
+    let mut settings = SETTINGS.to_vec();
+    settings.extend(uri.as_deref().map(|uri| ("aquifer.bucket", uri)));
+    let shared = Shared::new(Broker::new(setting.program.clone(), folder, &settings)?);
     shared.lock().start()?;
     match scenario.body {
         Body::Frames => frames::attack(&shared, row)?,
         Body::Programs(programs) => {
             let log = setting.workspace.logs().join(format!("{slug}.out"));
-            let control = control::serve(shared.clone())?;
+            let control = control::serve(shared.clone(), store.clone())?;
             let address = shared.lock().address;
             for mut command in programs(setting) {
                 command.env("BOOTSTRAP", address.to_string());
@@ -199,7 +233,7 @@ fn try_run(scenario: &Scenario, setting: &Setting, row: &mut Row) -> Result<()> 
             }
         }
     }
-    judge_broker(&mut shared.lock(), row);
+    judge_broker(&mut shared.lock(), scenario, row);
     Ok(())
 }
 
@@ -220,7 +254,7 @@ fn run_program(command: &mut Command, log: &PathBuf, limit: Duration, row: &mut 
     Ok(())
 }
 
-fn judge_broker(broker: &mut Broker, row: &mut Row) {
+fn judge_broker(broker: &mut Broker, scenario: &Scenario, row: &mut Row) {
     let before = row.failures.len();
     if !broker.is_alive() {
         row.failures.push("the broker died".to_owned());
@@ -228,7 +262,8 @@ fn judge_broker(broker: &mut Broker, row: &mut Row) {
     if let Err(error) = broker.stop() {
         row.failures.push(format!("the broker's stop: {error:#}"));
     }
-    let complaints = broker.complaints();
+    let mut complaints = broker.complaints();
+    complaints.retain(|line| !(scenario.on_store && line.contains(STORE_TROUBLE)));
     if let Some(first) = complaints.first() {
         row.failures.push(format!("{} complaints in its log, first: {first}", complaints.len()));
     }

@@ -149,7 +149,11 @@ impl WalLedger for ClusterRunIndex {
 
     async fn trimmed(&self, id: WalId, before: u64) -> Result<(), RunIndexError> {
         let log = Registration { broker: id.broker, epoch: id.epoch };
-        changed(self.controller.trim_log(self.registration, log, before).await)
+        match self.controller.trim_log(self.registration, log, before).await {
+            // Somebody has ended it: its writer has nothing to say any more.
+            Ok(Err(WalError::EndsElsewhere { .. })) => Err(RunIndexError::Fenced),
+            decided => changed(decided),
+        }
     }
 
     async fn closed(&self, id: WalId, fence: u64) -> Result<(), RunIndexError> {

@@ -81,6 +81,7 @@ impl Broker {
     ) -> Result<BrokerHandle, StartError> {
         let BrokerParts { id, config, controller, engine, environment } = parts;
         let environment = environment.child("broker");
+        engine.set_compaction(crate::configs::compaction_options(&config));
         let view = controller.view();
         let groups = GroupHost::new(&config, registry);
         let metrics = BrokerMetrics::register(registry);

@@ -157,6 +157,7 @@ fn follow_broker_configs(broker: &Broker) {
     let cluster = broker.view.broker_configs(None);
     let own = broker.view.broker_configs(Some(broker.id));
     broker.config.set_dynamic(cluster, own);
+    broker.engine.set_compaction(configs::compaction_options(&broker.config));
     for topic in broker.view.topics() {
         let settings = Arc::new(configs::log_settings(&topic.configs, &broker.config));
         for index in 0..topic.partitions.len() {

@@ -37,4 +37,4 @@ pub use listeners::Listener;
 pub use locations::WalLocation;
 pub use manual::configuration_manual;
 pub use properties::{PropertiesError, Property, parse_properties};
-pub(crate) use topic_config::log_settings;
+pub(crate) use topic_config::{compaction_options, log_settings};

@@ -6,6 +6,7 @@
 //! `collection`), budgets (`shared`).
 
 use crate::collection;
+use crate::compaction::{self, CompactionOptions};
 use crate::flush;
 use crate::log::{LogSettings, PartitionLog, PartitionStart, RecoveredRun, Seal};
 use crate::merge;
@@ -137,6 +138,7 @@ impl LogEngine {
         self.start("flush", TaskKind::Critical, flush::run(shared.clone(), unhosted.clone()));
         self.start("fence watch", TaskKind::Critical, watch_wal(shared.clone()));
         self.start("merge", TaskKind::Background, merge::run(shared.clone()));
+        self.start("compaction", TaskKind::Background, compaction::run(shared.clone()));
         self.start("retention", TaskKind::Background, retention::run(shared.clone()));
         self.start("collection", TaskKind::Background, collection::collect(shared.clone()));
         self.start("orphan sweep", TaskKind::Background, collection::sweep(shared.clone()));
@@ -293,6 +295,11 @@ impl LogEngine {
     /// their objects stay.
     pub fn sweep_logs(&self, ledger: Arc<dyn WalLedger>) {
         self.shared.set_ledger(ledger);
+    }
+
+    /// Changes how keys are compacted, from the next round on.
+    pub fn set_compaction(&self, options: CompactionOptions) {
+        self.shared.compaction.set_options(options);
     }
 
     /// Stops when the metadata or the WAL has fenced this broker: another process has its place, and

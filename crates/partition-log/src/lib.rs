@@ -11,7 +11,7 @@
 //! - `log`: [`PartitionLog`], one per hosted partition: offsets, producers, epochs, the tail.
 //! - `read`: where a fetched byte comes from: tail, WAL, caches, bucket; lookups by timestamp.
 //! - `flush`: tails become data segments, their runs are committed, the WAL is trimmed.
-//! - `merge`: small runs become large ones.
+//! - `merge`: small runs become large ones; `compaction`: of each key the newest record stays.
 //! - `retention`, `collection`: which committed runs end, and what becomes of their objects.
 //! - [`run_index`]: the port to the metadata that names the committed runs, with a memory twin.
 //! - [`segment`], [`volume`], [`wal`]: the format, the disk and the write-ahead log below all that.
@@ -35,6 +35,7 @@ pub mod volume;
 pub mod wal;
 
 mod collection;
+mod compaction;
 mod engine;
 mod flush;
 mod log;
@@ -42,6 +43,7 @@ mod merge;
 mod read;
 mod retention;
 
+pub use compaction::CompactionOptions;
 pub use engine::{EngineHealth, LogEngine, LogMetrics, LogOptions, OpenError, UnhostedRun};
 pub use log::{
     Aftermath, AppendError, AppendRules, Appended, Cleanup, DeleteRecordsError, DurableWait,

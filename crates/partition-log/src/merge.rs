@@ -51,7 +51,7 @@ use crate::wal::WalHealth;
 use backlog::{AGED_ROUNDS, Due};
 use bucket::BucketError;
 use pace::Pace;
-use plan::{Job, Keep, Rules, Stage, Tally, Window};
+use plan::{Job, Rules, Stage, Tally, Window};
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -67,7 +67,10 @@ mod reads;
 mod write;
 
 pub(crate) use backlog::Backlog;
-pub(crate) use level::fresh_name;
+pub(crate) use gather::{Producers, entry_of, load_index, producers};
+pub(crate) use level::{COMPACTED_LEVEL, LEVEL_MAX, fresh_name, is_compacted};
+pub(crate) use plan::Keep;
+pub(crate) use write::{put_segment, read_bytes, replace};
 
 /// So many small runs become one. Larger: fewer rewrites for the same length of runs, more small runs
 /// that wait, more reads for one merge.
@@ -211,7 +214,7 @@ impl fmt::Debug for Merging {
 /// Why a merge did not happen. Everything is as it was, but for an object that nobody refers to, or,
 /// after `RunIndex`, a replacement that happened without an answer; the next look sees which.
 #[derive(Debug, thiserror::Error)]
-enum MergeError {
+pub(crate) enum MergeError {
     #[error("the bucket: {0}")]
     Bucket(#[from] BucketError),
     #[error("the metadata: {0}")]
@@ -264,7 +267,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 }
 
 /// Whether somebody who matters more has trouble.
-fn is_paused(shared: &Shared) -> bool {
+pub(crate) fn is_paused(shared: &Shared) -> bool {
     let is_wal_healthy = shared.wal.health() == WalHealth::Healthy;
     !is_wal_healthy || shared.failing().is_some() || shared.is_full() || shared.is_fenced()
 }
@@ -398,6 +401,9 @@ async fn window(
         }
     }
     runs.truncate(WINDOW_RUNS_MAX);
+    // What the flush does not know to be committed yet, it must find as it wrote it.
+    let committed_end = log.offsets().committed_end;
+    runs.truncate(runs.partition_point(|it| it.end <= committed_end));
     let is_cut = runs.len() == WINDOW_RUNS_MAX;
     let settings = log.settings();
     let going_below = going_below(log, &runs);

@@ -172,6 +172,14 @@ impl PartitionLog {
         dropped
     }
 
+    /// Adds up the committed runs anew: some have become smaller.
+    pub(crate) async fn recount(&self) {
+        self.state().committed_bytes = None;
+        if let Err(error) = self.count_committed().await {
+            tracing::debug!(partition = %self.partition(), %error, "counted by retention, later");
+        }
+    }
+
     /// Adds up the committed runs, unless that was done.
     async fn count_committed(&self) -> Result<(), ReadError> {
         loop {

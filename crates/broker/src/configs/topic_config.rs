@@ -3,13 +3,19 @@
 //! Owns: validation of a topic's settings as a whole, [`log_settings`].
 //! Does not own: the layers below a topic's own settings (`layers`).
 
-use partition_log::{Cleanup, LogSettings};
+use std::time::Duration;
+
+use partition_log::{Cleanup, CompactionOptions, LogSettings};
 use protocol::records::{TargetCompression, TimestampType};
+use vocabulary::ByteCount;
 
 use super::broker_config::BrokerConfig;
 use super::catalogue::{self, REMOVED_TOPIC_CONFIGS, TOPIC_CONFIGS, TopicDefinition};
 use super::definition::{ConfigProblem, Value};
 use super::layers::{Layers, Properties, Source};
+
+/// The least log.cleaner.backoff.ms that is followed.
+const BACKOFF_MS_MIN: u64 = 100;
 
 /// Checks a topic's own settings against each other and the broker's, as Kafka does at creation and
 /// at every change (INVALID_CONFIG).
@@ -71,6 +77,7 @@ pub(crate) fn log_settings(overrides: &Properties, config: &BrokerConfig) -> Log
         retention_ms: Some(integer("retention.ms")).filter(|it| 0 <= *it),
         retention_bytes: u64::try_from(integer("retention.bytes")).ok(),
         segment_bytes: u64::try_from(integer("segment.bytes")).unwrap_or(u64::MAX),
+        segment_ms: integer("segment.ms"),
         message_bytes_max: usize::try_from(integer("max.message.bytes")).unwrap_or(0),
         timestamp_type: match text("message.timestamp.type").as_str() {
             "LogAppendTime" => TimestampType::LogAppendTime,
@@ -90,6 +97,33 @@ pub(crate) fn log_settings(overrides: &Properties, config: &BrokerConfig) -> Log
         min_compaction_lag_ms: integer("min.compaction.lag.ms"),
         max_compaction_lag_ms: integer("max.compaction.lag.ms"),
         min_cleanable_dirty_ratio: ratio,
+    }
+}
+
+/// How this broker compacts keys: the log.cleaner configs.
+pub(crate) fn compaction_options(config: &BrokerConfig) -> CompactionOptions {
+    let defaults = CompactionOptions::default();
+    let layers = config.layers();
+    let value = |name: &str| {
+        let definition = catalogue::broker_config(name).expect("these are in the catalogue");
+        layers.broker_config(definition).value
+    };
+    let number = |name: &str| match value(name) {
+        Some(Value::Integer(number)) => u64::try_from(number).ok(),
+        _ => None,
+    };
+    let load_factor = match value("log.cleaner.io.buffer.load.factor") {
+        Some(Value::Decimal(factor)) if factor.is_finite() => factor.clamp(0.01, 1.0),
+        _ => defaults.load_factor,
+    };
+    CompactionOptions {
+        is_enabled: value("log.cleaner.enable") != Some(Value::Boolean(false)),
+        dedupe_bytes: number("log.cleaner.dedupe.buffer.size")
+            .map_or(defaults.dedupe_bytes, ByteCount),
+        load_factor,
+        // Without any rest, looking alone would keep a processor busy.
+        backoff: number("log.cleaner.backoff.ms")
+            .map_or(defaults.backoff, |it| Duration::from_millis(it.max(BACKOFF_MS_MIN))),
     }
 }
 
@@ -155,6 +189,24 @@ mod tests {
         config.set_dynamic(dynamic, Properties::new());
         let found = log_settings(&Properties::new(), &config);
         assert_eq!((found.retention_ms, found.message_bytes_max), (Some(3), 4));
+    }
+
+    #[test]
+    fn the_cleaner_follows_the_broker_while_it_runs() {
+        let config = broker(&[("log.cleaner.backoff.ms", "0")]);
+        let backoff = Duration::from_millis(BACKOFF_MS_MIN);
+        let expected = CompactionOptions { backoff, ..CompactionOptions::default() };
+        assert_eq!(compaction_options(&config), expected);
+        let dynamic = properties(&[
+            ("log.cleaner.dedupe.buffer.size", "4096"),
+            ("log.cleaner.io.buffer.load.factor", "7"),
+        ]);
+        config.set_dynamic(dynamic, Properties::new());
+        let expected =
+            CompactionOptions { dedupe_bytes: ByteCount(4096), load_factor: 1.0, ..expected };
+        assert_eq!(compaction_options(&config), expected);
+        let off = broker(&[("log.cleaner.enable", "false")]);
+        assert!(!compaction_options(&off).is_enabled);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How one broker's log behaves.
 
+use crate::compaction::CompactionOptions;
 use crate::merge::MergeOptions;
 use crate::wal::WalOptions;
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use vocabulary::{BrokerEpoch, BrokerId, ByteCount};
 
 /// Tunable per broker; brokers of one cluster may differ.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LogOptions {
     pub wal: WalOptions,
     /// Flush once the tails hold this much. Larger: fewer and larger objects, longer runs, more WAL
@@ -51,6 +52,8 @@ pub struct LogOptions {
     /// producer.id.expiration.ms
     pub producer_expiration_ms: i64,
     pub merge: MergeOptions,
+    /// As of the start; see [`crate::LogEngine::set_compaction`].
+    pub compaction: CompactionOptions,
     /// log.retention.check.interval.ms
     pub retention_check_interval: Duration,
     /// How often garbage segments are looked for.
@@ -89,6 +92,7 @@ impl LogOptions {
             read_timeout: Duration::from_secs(10),
             producer_expiration_ms: 86_400_000,
             merge: MergeOptions::default(),
+            compaction: CompactionOptions::default(),
             retention_check_interval: Duration::from_secs(300),
             collection_interval: Duration::from_secs(30),
             collection_grace: Duration::from_secs(60),
@@ -150,6 +154,7 @@ impl LogOptions {
             "orphan_grace below a minute would sweep segments that are being committed",
         );
         problems.extend(self.merge.problems());
+        problems.extend(self.compaction.problems());
         problems
     }
 }

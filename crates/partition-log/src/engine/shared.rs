@@ -7,6 +7,7 @@
 //! is entered under a partition's state lock, so nobody may lock a partition while holding it.
 
 use super::{LogMetrics, LogOptions};
+use crate::compaction::Compaction;
 use crate::log::{PartitionLog, Seal, TailCosts};
 use crate::merge::Merging;
 use crate::read::Reader;
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: LogMetrics,
     pub(crate) reader: Arc<Reader>,
     pub(crate) merging: Merging,
+    pub(crate) compaction: Compaction,
     pub(crate) partitions: RwLock<HashMap<Partition, Arc<PartitionLog>>>,
     /// One flush at a time; awaited, hence tokio's.
     pub(crate) flush_turn: tokio::sync::Mutex<()>,
@@ -95,8 +97,10 @@ pub(crate) struct Parts {
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Shared {
         let merging = Merging::new(&parts.options.merge, parts.options.segment_bytes_max);
+        let compaction = Compaction::new(parts.options.compaction);
         Shared {
             merging,
+            compaction,
             options: parts.options,
             wal: parts.wal,
             bucket: parts.bucket,

@@ -1,6 +1,8 @@
 //! The engine over a simulated disk, a lying bucket and the memory metadata.
 
 mod budgets;
+mod compacting;
+mod compacting_model;
 mod crashes;
 mod deletion;
 mod fencing;

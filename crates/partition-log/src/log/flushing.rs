@@ -121,6 +121,16 @@ impl PartitionLog {
         true
     }
 
+    /// The run that ends at `end` has become smaller: memory must not show what it was.
+    pub(crate) fn compacted(&self, end: Offset) {
+        let mut state = self.state();
+        let Some(tail) = state.tail.as_mut() else { return };
+        tail.let_go_below(end);
+        if tail.is_empty() {
+            state.tail = None;
+        }
+    }
+
     /// The WAL segment that holds the first durable batch no run covers; `None` if there is none.
     pub(crate) fn needed_sequence(&self) -> Option<u64> {
         self.state().tail.as_ref().and_then(|tail| tail.needed_sequence())

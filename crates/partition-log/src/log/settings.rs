@@ -17,8 +17,10 @@ pub struct LogSettings {
     pub retention_ms: Option<i64>,
     /// `retention.bytes` of one partition; `None` keeps any size.
     pub retention_bytes: Option<u64>,
-    /// `segment.bytes`. Runs end by flush, so this bounds nothing here; it is kept for display.
+    /// `segment.bytes`: of what key compaction leaves alone as active, at most.
     pub segment_bytes: u64,
+    /// `segment.ms`: for so long, at most, key compaction leaves a record alone as active.
+    pub segment_ms: i64,
     /// `max.message.bytes`: of one batch as sent.
     pub message_bytes_max: usize,
     /// `message.timestamp.type`.
@@ -46,6 +48,7 @@ impl Default for LogSettings {
             retention_ms: Some(604_800_000),
             retention_bytes: None,
             segment_bytes: 1 << 30,
+            segment_ms: 604_800_000,
             message_bytes_max: 1_048_588,
             timestamp_type: TimestampType::CreateTime,
             timestamp_before_max_ms: i64::MAX,

@@ -145,6 +145,14 @@ impl Tail {
         true
     }
 
+    /// Keeps nothing of what is committed below `end`: readers are to have it from the runs.
+    pub(crate) fn let_go_below(&mut self, end: Offset) {
+        let below = self.entries.partition_point(|it| it.batch.end_offset() <= end);
+        let count = below.min(self.committed);
+        self.absent = self.absent.max(count);
+        self.drop_front(count);
+    }
+
     fn drop_front(&mut self, count: usize) {
         if count == 0 {
             return;

@@ -154,7 +154,7 @@ type WithEntries = (Vec<RunDescription>, Vec<RunEntry>);
 
 /// The index's account of a committed run, which may be a part of one of its entries. `None` if the two
 /// do not agree.
-fn entry_of(run: &RunDescription, index: &SegmentIndex) -> Option<RunEntry> {
+pub(crate) fn entry_of(run: &RunDescription, index: &SegmentIndex) -> Option<RunEntry> {
     let holds =
         |it: &&RunEntry| it.partition == run.partition && it.base <= run.base && run.end <= it.end;
     let entry = index.runs.iter().find(holds)?;
@@ -167,7 +167,7 @@ fn entry_of(run: &RunDescription, index: &SegmentIndex) -> Option<RunEntry> {
     (told == (part.position, part.length, part.crc, part.leader_epoch)).then_some(part)
 }
 
-enum Producers {
+pub(crate) enum Producers {
     /// `None`: nobody will ask.
     Known(Option<Bytes>),
     Unknown,
@@ -175,7 +175,7 @@ enum Producers {
 
 /// The producers as of the end of the last run (A5). A run that another one follows is never asked for
 /// them: loading looks at the partition's last run only.
-async fn producers(
+pub(crate) async fn producers(
     shared: &Shared,
     runs: &[RunDescription],
     parts: &[RunEntry],
@@ -198,7 +198,7 @@ async fn producers(
     })
 }
 
-async fn load_index(
+pub(crate) async fn load_index(
     shared: &Arc<Shared>,
     segment: SegmentName,
 ) -> Result<SegmentIndex, MergeError> {

@@ -76,7 +76,7 @@ impl Stage {
 /// What a topic's retention means to merging: what goes soon is not rewritten, and no merged run is
 /// so long that the whole of it stays for the sake of its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Keep {
+pub(crate) struct Keep {
     /// Partitions of one class lose their runs after about the same time. They share segments, so
     /// that a segment is free soon after its first run goes.
     pub(super) class: u8,
@@ -85,16 +85,16 @@ pub(super) struct Keep {
     /// Runs that end at or below this go soon.
     pub(super) going_below: Offset,
     /// Between the newest records of the first and the last run that become one.
-    pub(super) span_ms_max: i64,
+    pub(crate) span_ms_max: i64,
     /// Of a merged run, if retention.bytes asks for less than the target.
-    pub(super) bytes_max: u64,
+    pub(crate) bytes_max: u64,
 }
 
 /// So many parts of what retention keeps one merged run may take.
 const KEPT_PARTS: u64 = 8;
 
 impl Keep {
-    pub(super) fn of(settings: &LogSettings, going_below: Offset, now: Timestamp) -> Keep {
+    pub(crate) fn of(settings: &LogSettings, going_below: Offset, now: Timestamp) -> Keep {
         let deletes = settings.cleanup.delete;
         let kept_ms = settings.retention_ms.filter(|it| deletes && 0 <= *it);
         let part_ms = kept_ms.map(|it| it / KEPT_PARTS as i64);

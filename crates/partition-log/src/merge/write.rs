@@ -18,6 +18,7 @@ use crate::segment::{Assembly, RunCrc, RunEntry, SegmentIndex, segment_key};
 use bucket::{BucketError, Key, Purpose, PutOutcome};
 use bytes::Bytes;
 use futures::StreamExt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use vocabulary::{SegmentName, Tick, Timestamp};
@@ -107,18 +108,7 @@ impl Draft {
 
     fn replacement(&self, index: &SegmentIndex, created: Timestamp) -> Replacement {
         let segment = index.name;
-        let runs = index.runs.iter().map(|run| RunDescription {
-            partition: run.partition,
-            leader_epoch: run.leader_epoch,
-            base: run.base,
-            end: run.end,
-            max_timestamp: run.max_timestamp,
-            segment,
-            position: run.position,
-            length: run.length,
-            crc: run.crc,
-        });
-        let runs = runs.collect();
+        let runs = index.runs.iter().map(|it| it.described(segment)).collect();
         Replacement {
             merged: RunCommit { segment, segment_bytes: index.length, created, runs },
             replaced: self.groups.iter().flat_map(|it| it.runs.iter().copied()).collect(),
@@ -213,14 +203,24 @@ async fn upload_whole<'a>(
     if !payload.iter().all(|it| checker.see(it)) {
         checker.told()?;
     }
-    let crcs = checker.crcs();
-    let mut assembly = draft.assembly(shared, level);
+    let assembly = draft.assembly(shared, level);
+    put_segment(shared, assembly, &checker.crcs(), &payload, level).await
+}
+
+/// One PUT of a segment whose payload is in memory. After trouble it is written under another name.
+pub(crate) async fn put_segment<'a>(
+    shared: &'a Shared,
+    mut assembly: Assembly,
+    crcs: &[u32],
+    payload: &[Bytes],
+    level: u8,
+) -> Result<(SegmentIndex, Uploading<'a>), MergeError> {
     let mut backoff = BACKOFF_MIN;
     let mut tries = 0;
     loop {
         tries += 1;
         let uploading = shared.uploading(assembly.name());
-        let (end, index) = assembly.end(&crcs);
+        let (end, index) = assembly.end(crcs);
         let mut body = Vec::with_capacity(payload.len() + 2);
         body.push(assembly.header());
         body.extend(payload.iter().cloned());
@@ -263,14 +263,23 @@ async fn read_whole(shared: &Arc<Shared>, pieces: &[Piece]) -> Result<Vec<Bytes>
 }
 
 async fn read_range(shared: &Shared, read: &Read) -> Result<Bytes, MergeError> {
+    read_bytes(shared, read.segment, read.range.clone()).await
+}
+
+/// Some bytes of a segment, when it is their turn.
+pub(crate) async fn read_bytes(
+    shared: &Shared,
+    segment: SegmentName,
+    range: Range<u64>,
+) -> Result<Bytes, MergeError> {
     let mut backoff = BACKOFF_MIN;
     let mut tries = 0;
     loop {
         tries += 1;
-        wait_for_turn(shared, read.range.end - read.range.start).await;
-        let key = segment_key(read.segment);
-        let got = shared.bucket.get(&key, read.range.clone(), Purpose::Merge).await;
-        match got.map_err(|error| read_error(read.segment, error)) {
+        wait_for_turn(shared, range.end - range.start).await;
+        let key = segment_key(segment);
+        let got = shared.bucket.get(&key, range.clone(), Purpose::Merge).await;
+        match got.map_err(|error| read_error(segment, error)) {
             Ok(bytes) => return Ok(bytes),
             Err(MergeError::Bucket(error)) if error.is_transient() && tries < TRIES_MAX => (),
             Err(error) => return Err(error),
@@ -352,7 +361,8 @@ async fn stream(
     }
 }
 
-async fn replace(
+/// The runs that were refused. Asks until it is answered, or until `insist_until`.
+pub(crate) async fn replace(
     shared: &Shared,
     replacement: &Replacement,
     insist_until: Tick,

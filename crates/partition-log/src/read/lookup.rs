@@ -11,7 +11,7 @@ use super::times::Times;
 use super::{ReadError, TimestampedOffset};
 use crate::log::{PartitionLog, ReadLimit};
 use crate::run_index::RunDescription;
-use crate::segment::BatchEntry;
+use crate::segment::{BatchEntry, RunEntry};
 use bytes::Bytes;
 use protocol::records::records;
 use std::sync::Arc;
@@ -166,7 +166,7 @@ impl PartitionLog {
         let mut behind = start;
         if let Some(run) = self.committed_run(start, limit).await? {
             let entry = self.shared.reader.run_entry(&run).await?;
-            consider_all(&mut best, start, entry.batches.iter().map(Candidate::from));
+            consider_all(&mut best, start, with_records(&entry));
             let times = self.times(run.end).await?;
             behind = times.end.max(run.end);
             let step = times.latest();
@@ -176,12 +176,41 @@ impl PartitionLog {
                 && let Some(run) = self.committed_run(step.base, limit).await?
             {
                 let entry = self.shared.reader.run_entry(&run).await?;
-                consider_all(&mut best, start, entry.batches.iter().map(Candidate::from));
+                consider_all(&mut best, start, with_records(&entry));
+            }
+            if best.is_none_or(later) {
+                // The record that made the step is compacted away: any run may have the latest now.
+                best = self.latest_committed(best, (start, run.end), behind).await?;
             }
         }
         match self.tail_from(behind, limit) {
             TailFrom::Here(candidates) => consider_all(&mut best, start, candidates.into_iter()),
             TailFrom::Behind(_) => (),
+        }
+        Ok(best)
+    }
+
+    /// The best of all that reaches beyond `start`, of the runs from `next` to `end` and what is known
+    /// already. Only indexes of runs that may have a later one are read.
+    async fn latest_committed(
+        &self,
+        mut best: Option<Candidate>,
+        (start, mut next): (Offset, Offset),
+        end: Offset,
+    ) -> Result<Option<Candidate>, ReadError> {
+        let reader = &self.shared.reader;
+        while next < end {
+            let runs = reader.runs_from(self.partition(), next, SCAN_RUNS).await?;
+            for run in runs.iter().take_while(|it| it.base < end) {
+                if best.is_none_or(|it| it.max_timestamp < run.max_timestamp) {
+                    let entry = reader.run_entry(run).await?;
+                    consider_all(&mut best, start, with_records(&entry));
+                }
+            }
+            match runs.last() {
+                Some(last) if next < last.end => next = last.end,
+                Some(_) | None => break, // Deleted meanwhile.
+            }
         }
         Ok(best)
     }
@@ -268,6 +297,11 @@ impl PartitionLog {
         let opened = open(bytes).map_err(|error| malformed(error.to_string()))?;
         Ok(Some(opened))
     }
+}
+
+/// Compaction leaves batches without any: they tell offsets and have nothing to be found.
+fn with_records(entry: &RunEntry) -> impl Iterator<Item = Candidate> {
+    entry.batches.iter().filter(|it| 0 < it.record_count).map(Candidate::from)
 }
 
 fn open(bytes: &Bytes) -> Result<(LeaderEpoch, Vec<Stamp>), protocol::records::BatchError> {

@@ -246,6 +246,12 @@ impl Reader {
         self.indexes.insert(id, Arc::new(index));
     }
 
+    /// Makes a compacted run be read from now on, where readers would go on with what it was made of.
+    pub(crate) fn learn_compacted(&self, partition: Partition, index: SegmentIndex) {
+        self.learn(index.name, index);
+        self.windows.forget(partition);
+    }
+
     /// Whole batches of `run` from the one that holds the wanted offset, from the spans that are here
     /// or come with one request; and the offset behind them, the wanted one itself if nothing fits.
     /// `None` if the segment is gone.

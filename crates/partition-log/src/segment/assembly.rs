@@ -6,13 +6,13 @@
 //! The header comes first and says how long the index is. The index holds checksums that are known
 //! only after the payload; they take the same room whatever they are, so the length is known before.
 
-use super::entry::{RunEntry, SegmentIndex};
+use super::entry::{BatchEntry, RunEntry, SegmentIndex};
 use super::frame::{FOOTER_LEN, Footer, HEADER_LEN, SegmentHeader};
 use super::index;
 use super::part::blocks_of;
 use bytes::Bytes;
 use crc_fast::crc32_iscsi;
-use vocabulary::{SegmentName, Timestamp};
+use vocabulary::{LeaderEpoch, Offset, Partition, SegmentName, Timestamp};
 
 /// A segment whose payload is still to come.
 #[derive(Debug)]
@@ -94,9 +94,7 @@ impl RunEntry {
                 && (part.partition, part.leader_epoch) == (first.partition, first.leader_epoch);
             assert!(is_next, "A3: {} does not go on at {end}", part.partition);
             batches.extend(
-                part.batches
-                    .iter()
-                    .map(|it| super::BatchEntry { position: length + it.position, ..*it }),
+                part.batches.iter().map(|it| BatchEntry { position: length + it.position, ..*it }),
             );
             length += part.length;
             end = part.end;
@@ -116,6 +114,32 @@ impl RunEntry {
             producers: None,
         }
     }
+
+    /// A run of `[base, end)` with these batches, in order and one behind the other, which need not
+    /// fill it. Position and checksum are zero: they are not known yet.
+    pub(crate) fn of_batches(
+        (partition, leader_epoch): (Partition, LeaderEpoch),
+        (base, end): (Offset, Offset),
+        batches: Vec<BatchEntry>,
+    ) -> RunEntry {
+        // A batch without records keeps its time only where nothing else has one: for retention.
+        let with_records = batches.iter().filter(|it| 0 < it.record_count);
+        let greatest = with_records.map(|it| it.max_timestamp).max();
+        let greatest = greatest.or(batches.iter().map(|it| it.max_timestamp).max());
+        RunEntry {
+            partition,
+            leader_epoch,
+            base,
+            end,
+            max_timestamp: greatest.unwrap_or(Timestamp::NONE),
+            position: 0,
+            length: batches.iter().map(|it| u64::from(it.length)).sum(),
+            crc: 0,
+            blocks: blocks_of(&batches),
+            batches,
+            producers: None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -123,7 +147,7 @@ mod tests {
     use super::*;
     use crate::segment::{EncodedSegment, IndexRead, SegmentBuilder, read_index};
     use protocol::records::{Attributes, BATCH_HEADER_LEN, BatchHeader};
-    use vocabulary::{LeaderEpoch, Offset, Partition, TopicId};
+    use vocabulary::TopicId;
 
     fn partition(index: i32) -> Partition {
         Partition { topic: TopicId([7; 16]), index }

@@ -6,10 +6,12 @@
 //! Invariants of every [`SegmentIndex`] that this room hands out, built or decoded:
 //! - S1 the runs tile the payload: the first starts right behind the header, each next one where the
 //!   one before ends, the last ends where the index starts;
-//! - S2 the batches of a run tile the run, and their offsets grow and lie in `[base, end)`;
+//! - S2 the batches of a run tile the run, and their offsets grow and lie in `[base, end)`: key compaction leaves gaps
+//!   between them, and batches with fewer records than offsets;
 //! - S3 each block starts at a batch, the first one at the first batch.
 
 use super::SegmentError;
+use crate::run_index::RunDescription;
 use bytes::Bytes;
 use protocol::records::{Attributes, BatchHeader, EndTxnMarker};
 use vocabulary::{LeaderEpoch, Offset, Partition, SegmentName, Timestamp};
@@ -123,6 +125,21 @@ impl RunEntry {
     pub fn block_at(&self, offset: Offset) -> Option<&BlockEntry> {
         let after = self.blocks.partition_point(|it| it.offset <= offset);
         self.blocks.get(after.saturating_sub(1))
+    }
+
+    /// The run as the metadata has it, in this segment.
+    pub(crate) fn described(&self, segment: SegmentName) -> RunDescription {
+        RunDescription {
+            partition: self.partition,
+            leader_epoch: self.leader_epoch,
+            base: self.base,
+            end: self.end,
+            max_timestamp: self.max_timestamp,
+            segment,
+            position: self.position,
+            length: self.length,
+            crc: self.crc,
+        }
     }
 
     /// Checks the run's bytes, given whole but in any number of pieces.

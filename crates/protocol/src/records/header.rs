@@ -123,11 +123,11 @@ pub enum TimestampType {
 pub struct Attributes(pub i16);
 
 impl Attributes {
-    const COMPRESSION: i16 = 0x07;
+    pub(super) const COMPRESSION: i16 = 0x07;
     pub(super) const LOG_APPEND_TIME: i16 = 0x08;
     pub(super) const TRANSACTIONAL: i16 = 0x10;
     pub(super) const CONTROL: i16 = 0x20;
-    const DELETE_HORIZON: i16 = 0x40;
+    pub(super) const DELETE_HORIZON: i16 = 0x40;
     const KNOWN: i16 = 0x7f;
 
     /// The codec, or [`BatchError::UnknownCompression`] for the ids 5 to 7.

@@ -8,7 +8,7 @@
 //! Map: `header` (fixed part, checksum) · `varint` · `scan` (one pass over records, from a slice or
 //! from a codec) · `codec` with `snappy`, `lz4`, `zstandard`, `xxhash` · `validation` (what Kafka
 //! calls log validation) · `batch` (a validated batch and its builder) · `iteration` (reading back)
-//! · `control` (transaction markers).
+//! · `thinning` (what compaction leaves of a batch) · `control` (transaction markers).
 //!
 //! Invariants:
 //! - R1 no length, count or size is believed before it is bounded by the bytes that are present,
@@ -25,6 +25,7 @@ mod iteration;
 mod lz4;
 mod scan;
 mod snappy;
+mod thinning;
 mod validation;
 mod varint;
 mod xxhash;
@@ -38,4 +39,5 @@ pub use header::{
     sequence_after,
 };
 pub use iteration::{BatchIter, Record, RecordHeaders, RecordIter, batches, records};
+pub use thinning::{OpenedBatch, RecordView, emptied};
 pub use validation::{ProduceRefusal, ProduceRules, RecordError, validate_produced};

@@ -168,6 +168,7 @@ fn another_value(definition: &Definition) -> String {
             let near = [default.wrapping_add(1), default.wrapping_sub(1), 5];
             near.into_iter().find(legal).expect("a number nearby is legal").to_string()
         }
+        (_, Kind::Double) => "0.25".to_owned(),
         _ => "elsewhere".to_owned(),
     }
 }
@@ -178,7 +179,8 @@ fn outcome(pairs: &[(&str, &str)]) -> String {
     let settings = crate::configs::log_settings(&Properties::new(), &config);
     let everything = format!("{config:?}");
     let (resolved, _) = everything.split_once("layers: ").expect("the text comes last");
-    format!("{resolved}{settings:?}")
+    let compaction = crate::configs::compaction_options(&config);
+    format!("{resolved}{settings:?}{compaction:?}")
 }
 
 // Goal: the catalogue does not claim an effect that is not there. Method: change one config at a time

@@ -9,7 +9,6 @@ use super::{boolean, double, int, list, long, text, unset};
 
 const NO_LOG_FILES: &str = "there are no log files: see the topic config of the same meaning";
 const SYNCS_EVERY_WRITE: &str = "every acknowledgement already waits for durable storage";
-const NO_COMPACTION: &str = "key compaction does not run yet: a compacted topic keeps every record";
 const NO_REPLICAS: &str = "durability comes from the WAL and the bucket, not from replicas";
 const NO_TIERS: &str = "the bucket is the only tier: all data is there already";
 const ONE_BUCKET: &str = "records live in the bucket and the WAL: see aquifer.bucket, aquifer.wal and \
@@ -73,15 +72,11 @@ pub(super) const CONFIGS: &[Definition] = &[
         "Default of the topic config segment.bytes, in bytes.",
     )
     .rule(Rule::AtLeast(1024 * 1024))
-    .dynamic()
-    .no_effect("runs end when the tail is flushed: see aquifer.flush.bytes"),
+    .dynamic(),
     unset("log.roll.ms", Kind::Long, "Default of segment.ms, in milliseconds. Wins over hours.")
         .rule(Rule::AtLeast(1))
-        .dynamic()
-        .no_effect(NO_LOG_FILES),
-    int("log.roll.hours", "168", "Default of segment.ms, in hours.")
-        .rule(Rule::AtLeast(1))
-        .no_effect(NO_LOG_FILES),
+        .dynamic(),
+    int("log.roll.hours", "168", "Default of segment.ms, in hours.").rule(Rule::AtLeast(1)),
     unset("log.roll.jitter.ms", Kind::Long, "Default of segment.jitter.ms, in milliseconds.")
         .rule(Rule::AtLeast(0))
         .dynamic()
@@ -193,49 +188,42 @@ pub(super) const CONFIGS: &[Definition] = &[
     .rule(Rule::AtLeast(1))
     .no_effect("expired producers are dropped when their partition is looked at"),
     // Compaction.
-    boolean("log.cleaner.enable", "true", "Whether compaction runs.").no_effect(NO_COMPACTION),
+    boolean("log.cleaner.enable", "true", "Whether compaction runs."),
     int("log.cleaner.threads", "1", "Threads for compaction.")
         .rule(Rule::AtLeast(0))
         .dynamic()
-        .no_effect(NO_COMPACTION),
+        .no_effect("one partition at a time is compacted"),
     double("log.cleaner.io.max.bytes.per.second", "1.7976931348623157E308", "Compaction IO limit.")
         .dynamic()
-        .no_effect(NO_COMPACTION),
+        .no_effect("compaction keeps the pace of merging: aquifer.merge.bytes.per.second.max"),
     long("log.cleaner.dedupe.buffer.size", "134217728", "Memory to tell keys apart, in bytes.")
         .rule(Rule::AtLeast(1))
-        .dynamic()
-        .no_effect(NO_COMPACTION),
+        .dynamic(),
     int("log.cleaner.io.buffer.size", "524288", "Memory for compaction IO, in bytes.")
         .rule(Rule::AtLeast(0))
         .dynamic()
-        .no_effect(NO_COMPACTION),
+        .no_effect("what is read at once has a fixed size: two times 4 MiB"),
     double("log.cleaner.io.buffer.load.factor", "0.9", "How full the key buffer may get.")
-        .dynamic()
-        .no_effect(NO_COMPACTION),
+        .dynamic(),
     long("log.cleaner.backoff.ms", "15000", "Rest when nothing needs compaction, in milliseconds.")
         .rule(Rule::AtLeast(0))
-        .dynamic()
-        .no_effect(NO_COMPACTION),
+        .dynamic(),
     double("log.cleaner.min.cleanable.ratio", "0.5", "Default of min.cleanable.dirty.ratio.")
         .rule(Rule::DecimalBetween(0.0, 1.0))
-        .dynamic()
-        .no_effect(NO_COMPACTION),
+        .dynamic(),
     long("log.cleaner.delete.retention.ms", "86400000", "Default of delete.retention.ms.")
         .rule(Rule::AtLeast(0))
-        .dynamic()
-        .no_effect(NO_COMPACTION),
+        .dynamic(),
     long("log.cleaner.min.compaction.lag.ms", "0", "Default of min.compaction.lag.ms.")
         .rule(Rule::AtLeast(0))
-        .dynamic()
-        .no_effect(NO_COMPACTION),
+        .dynamic(),
     long(
         "log.cleaner.max.compaction.lag.ms",
         "9223372036854775807",
         "Default of max.compaction.lag.ms.",
     )
     .rule(Rule::AtLeast(1))
-    .dynamic()
-        .no_effect(NO_COMPACTION),
+    .dynamic(),
     // Where Kafka would keep logs.
     list("log.dir", "/tmp/kafka-logs", "Kafka's log directory.").no_effect(ONE_BUCKET),
     unset("log.dirs", Kind::List, "Kafka's log directories.").no_effect(ONE_BUCKET),

@@ -18,7 +18,6 @@ const BUCKET_HOLDS: &str = "acknowledged data is durable in the WAL or the bucke
                             owns: there are no replicas to place, throttle or elect";
 const NO_TIERS: &str = "the bucket is the only tier: all data is there already";
 const SYNCS_EVERY_WRITE: &str = "every acknowledgement already waits for durable storage";
-const NO_COMPACTION: &str = "key compaction does not run yet: a compacted topic keeps every record";
 const NO_LOG_FILES: &str = "data segments hold many partitions and are immutable objects with their \
                             own index; there are no log files to roll, index or preallocate";
 
@@ -106,8 +105,7 @@ pub(crate) const TOPIC_CONFIGS: &[TopicDefinition] = &[
             "How long a compacted topic keeps a tombstone (a key without value) so that readers see \
              the deletion, in milliseconds.",
         )
-        .rule(Rule::AtLeast(0))
-        .no_effect(NO_COMPACTION),
+        .rule(Rule::AtLeast(0)),
         &[("log.cleaner.delete.retention.ms", Same)],
     ),
     topic(
@@ -216,8 +214,7 @@ pub(crate) const TOPIC_CONFIGS: &[TopicDefinition] = &[
             "9223372036854775807",
             "Longest time a record may stay uncompacted in a compacted topic, in milliseconds.",
         )
-        .rule(Rule::AtLeast(1))
-        .no_effect(NO_COMPACTION),
+        .rule(Rule::AtLeast(1)),
         &[("log.cleaner.max.compaction.lag.ms", Same)],
     ),
     topic(
@@ -271,8 +268,7 @@ pub(crate) const TOPIC_CONFIGS: &[TopicDefinition] = &[
             "0.5",
             "Share of a compacted log that must be uncompacted before it is compacted again, 0 to 1.",
         )
-        .rule(Rule::DecimalBetween(0.0, 1.0))
-        .no_effect(NO_COMPACTION),
+        .rule(Rule::DecimalBetween(0.0, 1.0)),
         &[("log.cleaner.min.cleanable.ratio", Same)],
     ),
     topic(
@@ -282,8 +278,7 @@ pub(crate) const TOPIC_CONFIGS: &[TopicDefinition] = &[
             "0",
             "Shortest time a record stays uncompacted in a compacted topic, in milliseconds.",
         )
-        .rule(Rule::AtLeast(0))
-        .no_effect(NO_COMPACTION),
+        .rule(Rule::AtLeast(0)),
         &[("log.cleaner.min.compaction.lag.ms", Same)],
     ),
     topic(
@@ -389,10 +384,10 @@ pub(crate) const TOPIC_CONFIGS: &[TopicDefinition] = &[
             "segment.bytes",
             Kind::Int,
             "1073741824",
-            "Size of a log file before the next one starts, in bytes.",
+            "Of a compacted topic, how much of the newest data stays uncompacted at most, in bytes, unless \
+             it is older than segment.ms. There are no log files to roll.",
         )
-        .rule(Rule::AtLeast(1024 * 1024))
-        .no_effect("runs end when the tail is flushed: see aquifer.flush.bytes"),
+        .rule(Rule::AtLeast(1024 * 1024)),
         &[("log.segment.bytes", Same)],
     ),
     topic(
@@ -422,10 +417,10 @@ pub(crate) const TOPIC_CONFIGS: &[TopicDefinition] = &[
             "segment.ms",
             Kind::Long,
             "604800000",
-            "Time after which a log file is closed even if it is not full, in milliseconds.",
+            "Of a compacted topic, how long data that segment.bytes hold stays uncompacted, in \
+             milliseconds. There are no log files to roll.",
         )
-        .rule(Rule::AtLeast(1))
-        .no_effect(NO_LOG_FILES),
+        .rule(Rule::AtLeast(1)),
         &[("log.roll.ms", Milliseconds), ("log.roll.hours", Hours)],
     ),
     topic(

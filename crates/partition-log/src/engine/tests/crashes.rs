@@ -29,11 +29,11 @@ const SEEDS: u64 = 20;
 /// Metadata whose calls take time before and after they take effect, so that a crash finds every
 /// point in between; sometimes the answer gets lost.
 #[derive(Debug)]
-struct Dawdling {
-    inner: Arc<MemoryRunIndex>,
-    clock: Arc<dyn Clock>,
-    entropy: SeededEntropy,
-    lost_per_mille: u64,
+pub(super) struct Dawdling {
+    pub(super) inner: Arc<MemoryRunIndex>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) entropy: SeededEntropy,
+    pub(super) lost_per_mille: u64,
 }
 
 impl Dawdling {

@@ -10,9 +10,7 @@
 use super::base::{Standing, Wanted};
 use super::{AdoptError, OneLog, Ports};
 use crate::log::{ProducedBatch, ProducerTable};
-use crate::run_index::{
-    Adoption, KeptProducers, RefusalReason, RunCommit, RunDescription, RunRefusal,
-};
+use crate::run_index::{Adoption, KeptProducers, RefusalReason, RunCommit, RunRefusal};
 use crate::segment::{RunEntry, SegmentIndex, segment_key};
 use crate::wal::patience::Patience;
 use bucket::{BucketError, Purpose};
@@ -175,7 +173,7 @@ impl<'a> Adopter<'a> {
             planned.end = run.end;
             planned.runs += 1;
             planned.bytes += run.length;
-            let description = describe(found.segment, &run);
+            let description = run.described(found.segment);
             match plan.segments.last_mut().filter(|it| it.segment == found.segment) {
                 Some(segment) => segment.runs.push(description),
                 None => plan.segments.push(RunCommit {
@@ -232,20 +230,6 @@ fn part_from(run: &RunEntry, end: Offset) -> Result<Option<RunEntry>, String> {
     }
     let cut = || format!("the committed end {end} is inside of one of its batches");
     run.part(end, run.end).ok_or_else(cut).map(Some)
-}
-
-fn describe(segment: SegmentName, run: &RunEntry) -> RunDescription {
-    RunDescription {
-        partition: run.partition,
-        leader_epoch: run.leader_epoch,
-        base: run.base,
-        end: run.end,
-        max_timestamp: run.max_timestamp,
-        segment,
-        position: run.position,
-        length: run.length,
-        crc: run.crc,
-    }
 }
 
 impl Plan {

@@ -1,0 +1,82 @@
+//! Where each key of the dirty part comes last.
+//!
+//! Owns: reading that part, how far memory reaches. Does not own: the table (`keys`).
+
+use super::clean::RECORDS_BYTES_MAX;
+use super::keys::{Full, KeyMap};
+use super::rewrite::{damaged, each_batch, entry};
+use super::{CompactionError, PAGE_RUNS};
+use crate::engine::Shared;
+use crate::log::PartitionLog;
+use crate::segment::BatchEntry;
+use protocol::records::OpenedBatch;
+use std::sync::Arc;
+use vocabulary::Offset;
+
+/// The keys of `[from, end)` of a partition.
+#[derive(Debug)]
+pub(super) struct Mapped {
+    pub(super) keys: KeyMap,
+    /// Where a batch ends; `from` if nothing can be decided yet.
+    pub(super) end: Offset,
+}
+
+/// As much of `[from, to)` as memory has room for. Batches of transactions end it: which of them count is
+/// known only to whoever knows how they ended.
+pub(super) async fn map_keys(
+    shared: &Arc<Shared>,
+    log: &PartitionLog,
+    from: Offset,
+    to: Offset,
+) -> Result<Mapped, CompactionError> {
+    let options = shared.compaction.options();
+    let entropy = &shared.environment.entropy;
+    let prefixes = [entropy.next_u64(), entropy.next_u64()];
+    // No more records than offsets.
+    let records = (to.0 - from.0).unsigned_abs();
+    let keys = KeyMap::new(records, options.dedupe_bytes.0, options.load_factor, prefixes);
+    let mut mapped = Mapped { keys, end: from };
+    while mapped.end < to {
+        let page = shared.runs.runs_from(log.partition(), mapped.end, PAGE_RUNS).await?;
+        let before = mapped.end;
+        for run in page.iter().take_while(|it| it.base < to) {
+            let entry = entry(shared, run).await?;
+            let wanted = |it: &BatchEntry| from <= it.base_offset && it.base_offset < to;
+            let is_decided =
+                |it: &BatchEntry| !it.attributes.is_transactional() && !it.attributes.is_control();
+            if entry.batches.iter().any(|it| wanted(it) && !is_decided(it)) {
+                return Ok(mapped);
+            }
+            let mut full_at = None;
+            each_batch(shared, run, &entry, |batch, bytes| {
+                if !wanted(batch) || full_at.is_some() {
+                    return Ok(());
+                }
+                let opened = OpenedBatch::open(bytes, RECORDS_BYTES_MAX);
+                let opened = opened.map_err(|error| damaged(run, batch, &error))?;
+                for record in opened.records() {
+                    let record = record.map_err(|error| damaged(run, batch, &error))?;
+                    let Some(key) = record.key else { continue };
+                    if let Err(Full) = mapped.keys.put(key, record.offset) {
+                        full_at = Some(batch.base_offset);
+                        break;
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+            if let Some(at) = full_at {
+                mapped.end = at;
+                return match from < at {
+                    true => Ok(mapped),
+                    false => Err(CompactionError::TooManyKeys { at }),
+                };
+            }
+            mapped.end = run.end.min(to);
+        }
+        if mapped.end == before {
+            break; // Deleted meanwhile.
+        }
+    }
+    Ok(mapped)
+}

@@ -1,0 +1,326 @@
+//! Runs in, cleaned runs in their place.
+//!
+//! Owns: which neighbours become one run, reading and checking their batches, the new segment, its commit.
+//! Does not own: what is left of a batch (`clean`), retries of the bucket and the metadata (`merge`).
+//!
+//! Neighbours of one leader epoch are joined as long as they are no more than merging's target together,
+//! so that a log that shrinks does not end as a thousand little runs. A run that is clean already and
+//! loses nothing stays where it is: it costs a read, no upload.
+//!
+//! Every run is checked against its checksum before anything refers to a copy of its bytes (A6).
+
+use super::clean::{Cleaned, Counts, Rules};
+use super::mapping::Mapped;
+use super::{CompactionError, PAGE_RUNS};
+use crate::engine::Shared;
+use crate::flush::insist_until;
+use crate::log::{PartitionLog, Seal};
+use crate::merge::{
+    COMPACTED_LEVEL, Keep, LEVEL_MAX, MergeError, Producers, entry_of, fresh_name, is_compacted,
+    load_index, producers, put_segment, read_bytes, replace,
+};
+use crate::run_index::{Replacement, RunCommit, RunDescription};
+use crate::segment::{Assembly, BatchEntry, RunCrc, RunEntry};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use protocol::records::BatchError;
+use std::ops::Range;
+use std::sync::Arc;
+use vocabulary::Offset;
+
+/// Larger: a faster pass, more memory and more of the bucket's attention.
+pub(super) const READS_AT_ONCE: usize = 2;
+
+/// Of one read, unless a batch is larger. Larger: fewer requests, more memory.
+pub(super) const READ_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// What is kept is copied into pieces of about this size.
+const PIECE_BYTES: usize = 1024 * 1024;
+
+/// After so much looked at without a wait, others get their turn.
+const YIELD_BYTES: u64 = 256 * 1024;
+
+/// Runs may change so often under the hands of a pass before it gives up for now.
+const CHANGES_MAX: usize = 4;
+
+/// Cleans everything below the end of what was mapped, from the log start on.
+pub(super) async fn rewrite(
+    shared: &Arc<Shared>,
+    log: &PartitionLog,
+    mapped: &Mapped,
+) -> Result<(), CompactionError> {
+    let mut next = log.offsets().log_start;
+    let mut changes = 0;
+    while next < mapped.end && log.seal() < Seal::Fenced {
+        let Some(group) = group(shared, log, next, mapped.end).await? else { break };
+        match clean(shared, log, mapped, &group).await? {
+            Outcome::Done => {
+                next = group.end();
+                changes = 0;
+            }
+            // Merged or deleted since: what is there now is looked at.
+            Outcome::Changed => {
+                changes += 1;
+                next = next.max(log.offsets().log_start);
+            }
+            // C2: nothing behind it may count as clean before it is.
+            Outcome::NotNow => return Err(CompactionError::Overtaken { from: next }),
+        }
+        if changes == CHANGES_MAX {
+            return Err(CompactionError::Overtaken { from: next });
+        }
+    }
+    Ok(())
+}
+
+/// Neighbours that become one run. Never empty.
+struct Group {
+    runs: Vec<RunDescription>,
+    entries: Vec<RunEntry>,
+}
+
+impl Group {
+    fn end(&self) -> Offset {
+        self.runs[self.runs.len() - 1].end
+    }
+}
+
+async fn group(
+    shared: &Arc<Shared>,
+    log: &PartitionLog,
+    from: Offset,
+    mapped_end: Offset,
+) -> Result<Option<Group>, CompactionError> {
+    let mut page = shared.runs.runs_from(log.partition(), from, PAGE_RUNS).await?.into_iter();
+    let Some(first) = page.next().filter(|it| it.base < mapped_end) else { return Ok(None) };
+    let now = shared.environment.clock.wall();
+    let keep = Keep::of(&log.settings(), Offset::ZERO, now);
+    let limit = shared.options.merge.target_bytes.0.min(keep.bytes_max);
+    let mut bytes = first.length;
+    let first_entry = entry(shared, &first).await?;
+    let mut batches = first_entry.batches.len();
+    let mut group = Group { runs: vec![first], entries: vec![first_entry] };
+    for run in page {
+        bytes += run.length;
+        let span_ms = run.max_timestamp.0.saturating_sub(first.max_timestamp.0);
+        let is_next = run.base == group.end() && run.leader_epoch == first.leader_epoch;
+        if !is_next || mapped_end < run.end || limit < bytes || keep.span_ms_max < span_ms {
+            break;
+        }
+        let entry = entry(shared, &run).await?;
+        batches += entry.batches.len();
+        if shared.options.segment_batches_max < batches {
+            break;
+        }
+        group.runs.push(run);
+        group.entries.push(entry);
+    }
+    Ok(Some(group))
+}
+
+enum Outcome {
+    Done,
+    Changed,
+    NotNow,
+}
+
+async fn clean(
+    shared: &Arc<Shared>,
+    log: &PartitionLog,
+    mapped: &Mapped,
+    group: &Group,
+) -> Result<Outcome, CompactionError> {
+    let settings = log.settings();
+    let rules = Rules {
+        keys: &mapped.keys,
+        below: mapped.end,
+        now: shared.environment.clock.wall(),
+        delete_retention_ms: settings.delete_retention_ms,
+        levels: settings.compression,
+    };
+    let mut draft = Draft::default();
+    let mut counts = Counts::default();
+    let last = group.entries.last().and_then(|it| it.batches.last()).map(|it| it.base_offset);
+    for (run, entry) in group.runs.iter().zip(&group.entries) {
+        each_batch(shared, run, entry, |batch, bytes| {
+            let is_last = last == Some(batch.base_offset);
+            let cleaned = rules.clean(bytes, is_last, &mut counts);
+            draft.add(batch, bytes, cleaned.map_err(|error| damaged(run, batch, &error))?);
+            Ok(())
+        })
+        .await?;
+    }
+    let metrics = &shared.metrics;
+    metrics.compaction_records_kept.inc_by(counts.kept);
+    metrics.compaction_records_dropped.inc_by(counts.dropped);
+    // Of a run that reaches beyond the mapped part, the rest is still dirty.
+    let is_whole = group.end() <= mapped.end;
+    let is_marked = group.runs.len() == 1 && (is_compacted(group.runs[0].segment) || !is_whole);
+    if is_marked && !draft.is_changed {
+        return Ok(Outcome::Done);
+    }
+    let level = if is_whole { COMPACTED_LEVEL } else { LEVEL_MAX };
+    match producers(shared, &group.runs, &group.entries).await? {
+        Producers::Known(producers) => commit(shared, log, group, draft, (producers, level)).await,
+        Producers::Unknown => Ok(Outcome::NotNow),
+    }
+}
+
+/// A cleaned run on its way.
+#[derive(Default)]
+struct Draft {
+    batches: Vec<BatchEntry>,
+    pieces: Vec<Bytes>,
+    open: BytesMut,
+    length: u64,
+    is_changed: bool,
+}
+
+impl Draft {
+    fn add(&mut self, batch: &BatchEntry, bytes: &Bytes, cleaned: Cleaned) {
+        let position = self.length;
+        let (entry, bytes) = match &cleaned {
+            Cleaned::AsIs => (BatchEntry { position, ..*batch }, bytes),
+            Cleaned::Thinned(header, thinned) => {
+                self.is_changed = true;
+                let length = u32::try_from(thinned.len()).expect("a batch's length has 31 bits");
+                (BatchEntry::of(header, None, position, length), thinned)
+            }
+            Cleaned::Gone => return self.is_changed = true,
+        };
+        self.length += bytes.len() as u64;
+        self.batches.push(entry);
+        self.open.extend_from_slice(bytes);
+        if PIECE_BYTES <= self.open.len() {
+            self.pieces.push(self.open.split().freeze());
+        }
+    }
+
+    fn finish(&mut self) -> u32 {
+        self.pieces.push(self.open.split().freeze());
+        let mut crc = RunCrc::new();
+        self.pieces.iter().for_each(|it| crc.update(it));
+        crc.finish()
+    }
+}
+
+async fn commit(
+    shared: &Arc<Shared>,
+    log: &PartitionLog,
+    group: &Group,
+    mut draft: Draft,
+    (producers, level): (Option<Bytes>, u8),
+) -> Result<Outcome, CompactionError> {
+    let crc = draft.finish();
+    let first = &group.runs[0];
+    let run = RunEntry {
+        producers,
+        ..RunEntry::of_batches(
+            (first.partition, first.leader_epoch),
+            (first.base, group.end()),
+            draft.batches,
+        )
+    };
+    let assembly = Assembly::new(fresh_name(&*shared.environment.entropy, level), vec![run]);
+    let put = put_segment(shared, assembly, &[crc], &draft.pieces, level).await;
+    let (index, _uploading) = put?;
+    let uploaded_at = shared.environment.clock.now();
+    shared.metrics.compaction_written_bytes.inc_by(index.length);
+    let merged = RunCommit {
+        segment: index.name,
+        segment_bytes: index.length,
+        created: shared.environment.clock.wall(),
+        runs: index.runs.iter().map(|it| it.described(index.name)).collect(),
+    };
+    let replacement = Replacement { merged, replaced: group.runs.clone() };
+    let refusals =
+        replace(shared, &replacement, insist_until(&shared.options, uploaded_at)).await?;
+    shared.reader.learn_compacted(first.partition, index);
+    for refusal in &refusals {
+        let (partition, base, reason) = (refusal.partition, refusal.base, refusal.reason);
+        tracing::debug!(%partition, %base, %reason, "a compacted run is not wanted");
+    }
+    if !refusals.is_empty() {
+        return Ok(Outcome::Changed);
+    }
+    log.compacted(group.end());
+    Ok(Outcome::Done)
+}
+
+/// What the segment's own index says of a run.
+pub(super) async fn entry(
+    shared: &Arc<Shared>,
+    run: &RunDescription,
+) -> Result<RunEntry, CompactionError> {
+    let index = load_index(shared, run.segment).await?;
+    let entry = entry_of(run, &index).ok_or_else(|| MergeError::Corrupt {
+        segment: run.segment,
+        reason: format!("its index does not have {} from {} on", run.partition, run.base),
+    })?;
+    Ok(entry)
+}
+
+/// Shows every batch of a run, in order. Whether the run is what was written is known at its end: what was
+/// made of it must not be used before this returns.
+pub(super) async fn each_batch(
+    shared: &Arc<Shared>,
+    run: &RunDescription,
+    entry: &RunEntry,
+    mut each: impl FnMut(&BatchEntry, &Bytes) -> Result<(), CompactionError>,
+) -> Result<(), CompactionError> {
+    let mut crc = RunCrc::new();
+    let mut unwaited = 0;
+    let reads = stretches(&entry.batches).into_iter().map(|stretch| async move {
+        let (first, last) = (&entry.batches[stretch.start], &entry.batches[stretch.end - 1]);
+        let end = last.position + u64::from(last.length);
+        let range = entry.position + first.position..entry.position + end;
+        read_bytes(shared, run.segment, range).await.map(|bytes| (stretch, bytes))
+    });
+    let mut reads = std::pin::pin!(futures::stream::iter(reads).buffered(READS_AT_ONCE));
+    while let Some(read) = reads.next().await {
+        let (stretch, bytes) = read?;
+        crc.update(&bytes);
+        shared.metrics.compaction_read_bytes.inc_by(bytes.len() as u64);
+        let start = entry.batches[stretch.start].position;
+        for batch in &entry.batches[stretch] {
+            let at = (batch.position - start) as usize; // Within a read in memory.
+            each(batch, &bytes.slice(at..at + batch.length as usize))?;
+            unwaited += u64::from(batch.length);
+            if YIELD_BYTES <= unwaited {
+                unwaited = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    match crc.finish() == run.crc {
+        true => Ok(()),
+        false => {
+            let (partition, base, end) = (run.partition, run.base, run.end);
+            let reason = format!("{partition} from {base} to {end} has another checksum");
+            Err(MergeError::Corrupt { segment: run.segment, reason }.into())
+        }
+    }
+}
+
+/// Batches that one read brings.
+fn stretches(batches: &[BatchEntry]) -> Vec<Range<usize>> {
+    let mut stretches: Vec<Range<usize>> = Vec::new();
+    for (at, batch) in batches.iter().enumerate() {
+        let end = batch.position + u64::from(batch.length);
+        match stretches.last_mut() {
+            Some(it) if end - batches[it.start].position <= READ_BYTES_MAX => it.end = at + 1,
+            _ => stretches.push(at..at + 1),
+        }
+    }
+    stretches
+}
+
+/// A batch that cannot be opened: nothing of its run is rewritten, nor of those behind it.
+pub(super) fn damaged(
+    run: &RunDescription,
+    batch: &BatchEntry,
+    error: &BatchError,
+) -> CompactionError {
+    let reason = format!("the batch at {}: {error}", batch.base_offset);
+    MergeError::Corrupt { segment: run.segment, reason }.into()
+}

@@ -10,7 +10,7 @@ use crate::row::Row;
 /// Findings and notes that a report keeps of each; more are only counted.
 const LINES_MAX: usize = 1000;
 
-/// The promise that a check is about. A8 is not listed: there are no transactions yet.
+/// The promise that a check is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Invariant {
     /// Acknowledged means durable.
@@ -27,6 +27,8 @@ pub enum Invariant {
     A6,
     /// What is not referenced gets swept.
     A7,
+    /// read_committed means it.
+    A8,
     /// Not an invariant of its own: every entry of the metadata can be decoded.
     Metadata,
 }
@@ -41,6 +43,7 @@ impl Invariant {
             Invariant::A5 => "A5",
             Invariant::A6 => "A6",
             Invariant::A7 => "A7",
+            Invariant::A8 => "A8",
             Invariant::Metadata => "metadata",
         }
     }

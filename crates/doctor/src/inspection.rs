@@ -493,6 +493,7 @@ fn run_rows(
             .with("bytes", run.length)
             .with("crc", format!("{:08x}", run.crc))
             .with("batches", run.batches.len() as u64)
+            .with("aborted_transactions", aborted_count(run))
             .with(
                 "producers",
                 producers.map(|it| match it {
@@ -509,6 +510,12 @@ fn run_rows(
     Ok(())
 }
 
+/// Markers that end a transaction with records in the partition, and not to keep them.
+fn aborted_count(run: &RunEntry) -> u64 {
+    let markers = run.batches.iter().filter_map(|it| it.marker);
+    markers.filter(|it| it.is_abort() && it.first_offset.is_some()).count() as u64
+}
+
 fn batch_row(batch: &BatchEntry, run_at: u64) -> Row {
     Row::new("batch")
         .with("base", batch.base_offset.0)
@@ -521,6 +528,8 @@ fn batch_row(batch: &BatchEntry, run_at: u64) -> Row {
         .with("producer_epoch", i64::from(batch.producer_epoch))
         .with("base_sequence", i64::from(batch.base_sequence))
         .with("attributes", i64::from(batch.attributes.0))
+        .with("marker", batch.marker.map(|it| if it.is_abort() { "abort" } else { "commit" }))
+        .with("transaction_start", batch.marker.and_then(|it| it.first_offset).map(|it| it.0))
 }
 
 fn entry_row(entry: &MetadataEntry, value: &MetadataValue) -> Row {

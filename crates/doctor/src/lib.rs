@@ -9,7 +9,7 @@
 //!
 //! - `examination`: [`examine`], the order of the checks and what they share;
 //! - `partitions`: A3 and A5 by the metadata alone; `holdings`: which runs lie in which segment;
-//! - `segments`: A6, A5 and A4 by what the objects say; `leftovers`: A7 by what is listed;
+//! - `segments`: A6, A5 and A4 by what the objects say, with `transactions`: A8; `leftovers`: A7 by what is listed;
 //! - `logs`: A1, A2 and A4 of write-ahead logs in the bucket; `volume`: A1 of one on a volume;
 //! - `finding`: what is reported; `row`: how it is printed;
 //! - `inspection`: segments, logs and metadata as rows.
@@ -32,6 +32,7 @@ mod object;
 mod partitions;
 mod row;
 mod segments;
+mod transactions;
 mod volume;
 
 pub use examination::{DoctorError, DoctorOptions, Place, examine};

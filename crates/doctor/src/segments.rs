@@ -1,4 +1,4 @@
-//! A segment as metadata refers to it, against the object that is there: A6, with A5 and A4 where the
+//! A segment as metadata refers to it, against the object that is there: A6, with A5, A8 and A4 where the
 //! object says more.
 //!
 //! Owns: comparing runs with index entries, checking bytes. Does not own: which segments there are, and
@@ -15,6 +15,7 @@ use vocabulary::{BrokerEpoch, BrokerId, SegmentName};
 
 use crate::finding::{Finding, Invariant};
 use crate::object::{Seen, look_at};
+use crate::transactions;
 
 /// Payload read at a time.
 pub(crate) const PIECE_BYTES: u64 = 4 * 1024 * 1024;
@@ -155,6 +156,10 @@ impl Look {
                 self.find(Some(range), what, REPORT);
             }
             self.check_producers(run, entry);
+            for problem in transactions::problems(entry) {
+                let what = format!("{problem}, in {}", place(run));
+                self.push(Invariant::A8, None, what, REPORT);
+            }
         }
     }
 

@@ -12,7 +12,6 @@ use super::spans::Class;
 use super::{LOOKS_MAX, ReadError};
 use crate::log::{LogOffsets, PartitionLog};
 use crate::segment::BatchEntry;
-use protocol::records::TransactionResult;
 use std::collections::HashSet;
 use vocabulary::{Offset, ProducerId};
 
@@ -68,9 +67,7 @@ impl Search {
                 Some(marker) => {
                     self.undecided.remove(&batch.producer_id);
                     let first = marker.first_offset.filter(|it| *it < self.to);
-                    if let (TransactionResult::Abort, Some(first_offset)) =
-                        (marker.marker.result, first)
-                    {
+                    if let (true, Some(first_offset)) = (marker.is_abort(), first) {
                         let producer = ProducerId(batch.producer_id);
                         let last_offset = batch.base_offset;
                         let found = AbortedTransaction { producer, first_offset, last_offset };

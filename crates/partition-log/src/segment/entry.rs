@@ -13,7 +13,7 @@
 use super::SegmentError;
 use crate::run_index::RunDescription;
 use bytes::Bytes;
-use protocol::records::{Attributes, BatchHeader, EndTxnMarker};
+use protocol::records::{Attributes, BatchHeader, EndTxnMarker, TransactionResult};
 use vocabulary::{LeaderEpoch, Offset, Partition, SegmentName, Timestamp};
 
 /// The header of one record batch, without the parts that only its reader needs.
@@ -45,6 +45,13 @@ pub struct MarkerEntry {
     pub marker: EndTxnMarker,
     /// Where the transaction started, below the marker; `None` if none was open here.
     pub first_offset: Option<Offset>,
+}
+
+impl MarkerEntry {
+    /// Otherwise it commits.
+    pub fn is_abort(&self) -> bool {
+        self.marker.result == TransactionResult::Abort
+    }
 }
 
 impl BatchEntry {

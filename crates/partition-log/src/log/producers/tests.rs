@@ -155,6 +155,32 @@ fn hex(text: &str) -> Vec<u8> {
         .collect()
 }
 
+#[test]
+fn an_open_transaction_keeps_its_producer() {
+    let mut table = ProducerTable::default();
+    table.replay(&transactional(batch(-7, 0, 0, 1, 0)), Timestamp(0));
+    for producer in 0..=PRODUCERS_MAX as i64 {
+        table.replay(&batch(producer, 0, 0, 1, producer + 1), Timestamp(producer + 1));
+    }
+    table.expire(Timestamp(i64::MAX), 1);
+    let left = table.states();
+    assert_eq!(left.iter().map(|it| it.producer.0).collect::<Vec<_>>(), [-7], "P4");
+    assert_eq!(table.first_open(), Some(Offset(0)));
+}
+
+#[test]
+fn as_many_transactions_are_open_as_are_remembered() {
+    let mut table = ProducerTable::default();
+    for producer in 0..PRODUCERS_MAX as i64 {
+        table.replay(&transactional(batch(producer, 0, 0, 1, producer)), NOW);
+    }
+    let next = transactional(batch(PRODUCERS_MAX as i64, 0, 0, 1, 0));
+    assert_eq!(judge(&table, &next), Verdict::TooManyOpen);
+    assert_eq!(judge(&table, &transactional(batch(3, 0, 1, 1, 0))), Verdict::Append);
+    table.replay(&ending(3, 0, 99_999, TransactionResult::Commit), NOW);
+    assert_eq!(judge(&table, &next), Verdict::Append);
+}
+
 /// One step of an adversarial client population: sometimes in order, sometimes not.
 fn step() -> impl Strategy<Value = (i64, i16, i32, i32)> {
     (0i64..4, 0i16..3, -2i32..4, 1i32..4)
@@ -209,6 +235,39 @@ proptest! {
         let mut resumed = ProducerTable::decode(&part.encode()).unwrap();
         prop_assert_eq!(&resumed, &part);
         log[cut..].iter().for_each(|it| resumed.replay(it, NOW));
+        prop_assert_eq!(&resumed, &whole);
+    }
+
+    /// P2 and P4 with transactions: wherever the snapshot is taken, the same ones are open behind it.
+    #[test]
+    fn transactions_survive_a_snapshot_anywhere(
+        steps in prop::collection::vec((0i64..4, 0u8..4), 0..80),
+        cut in 0usize..80,
+    ) {
+        let mut sequences = [0; 4];
+        let log: Vec<_> = (0i64..).zip(&steps).map(|(offset, (producer, kind))| match kind {
+            0 => ending(*producer, 0, offset, TransactionResult::Commit),
+            _ => {
+                let sequence = &mut sequences[*producer as usize];
+                *sequence += 1;
+                transactional(batch(*producer, 0, *sequence - 1, 1, offset))
+            }
+        }).collect();
+        let mut whole = ProducerTable::default();
+        let mut open = BTreeMap::new();
+        for it in &log {
+            match it.is_control {
+                true => drop(open.remove(&it.producer)),
+                false => drop(open.entry(it.producer).or_insert(it.base_offset)),
+            }
+            whole.replay(it, NOW);
+            prop_assert_eq!(whole.first_open(), open.values().min().copied());
+        }
+        let (before, behind) = log.split_at(cut.min(log.len()));
+        let mut part = ProducerTable::default();
+        before.iter().for_each(|it| part.replay(it, NOW));
+        let mut resumed = ProducerTable::decode(&part.encode()).unwrap();
+        behind.iter().for_each(|it| resumed.replay(it, NOW));
         prop_assert_eq!(&resumed, &whole);
     }
 

@@ -20,8 +20,8 @@ use std::sync::Arc;
 use protocol::ErrorCode;
 use vocabulary::{Tick, Timestamp};
 
-use crate::classic::member::Member;
-pub(crate) use crate::classic::member::{millis, refused_join, refused_sync};
+pub(crate) use crate::classic::join::fresh_member_id;
+pub(crate) use crate::classic::member::{Member, millis, refused_join, refused_sync};
 use crate::classic::rebalance::JoinDeadline;
 use crate::command::{
     CommitOffsets, DescribedGroup, DescribedMember, GroupKind, GroupState, ListedGroup,
@@ -127,7 +127,7 @@ impl ClassicGroup {
     }
 
     /// The group as it is to be stored.
-    fn to_image(&self) -> GroupImage {
+    pub(crate) fn to_image(&self) -> GroupImage {
         let protocol = self.protocol.as_deref().unwrap_or_default();
         GroupImage {
             protocol_type: self.protocol_type.clone().unwrap_or_default(),
@@ -145,6 +145,39 @@ impl ClassicGroup {
 
     pub(crate) fn image(&self) -> Option<&GroupImage> {
         self.image.as_ref()
+    }
+
+    /// A stable group of members that were in a consumer group. Their sessions begin with
+    /// [`ClassicGroup::rebalance_reborn`].
+    pub(crate) fn of_members(
+        id: Arc<str>,
+        now: Timestamp,
+        generation: i32,
+        members: Vec<Member>,
+    ) -> ClassicGroup {
+        let mut group = ClassicGroup::new(id, now);
+        group.state = GroupState::Stable;
+        group.generation = generation;
+        group.protocol_type = Some(CONSUMER.to_owned());
+        members.into_iter().for_each(|it| group.insert(it));
+        group.protocol = group.select_protocol();
+        group.subscribed = group.subscribed_topics();
+        group
+    }
+
+    /// The members of a group that was a consumer group agree anew, among themselves.
+    pub(crate) fn rebalance_reborn(&mut self, turn: &mut Turn<'_>) {
+        let ids: Vec<Arc<str>> = self.members.keys().cloned().collect();
+        ids.iter().for_each(|id| self.arm_session(turn, id));
+        self.prepare_rebalance(turn);
+    }
+
+    pub(crate) fn generation(&self) -> i32 {
+        self.generation
+    }
+
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.values()
     }
 
     /// Nothing is left that anybody could ask for.
@@ -229,7 +262,7 @@ impl ClassicGroup {
         if self.is_empty() || self.is_consumer() { Ok(()) } else { Err(ErrorCode::NonEmptyGroup) }
     }
 
-    fn is_consumer(&self) -> bool {
+    pub(crate) fn is_consumer(&self) -> bool {
         self.protocol_type.as_deref() == Some(CONSUMER)
     }
 

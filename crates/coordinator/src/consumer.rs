@@ -19,8 +19,12 @@
 //! | `reconcile` | one member's next step towards its target |
 //! | `departure` | leaving, and members that are taken for gone |
 //! | `request` | what a heartbeat must say |
+//! | `classic_member` | members that still speak the classic protocol |
+//! | `conversion` | from a classic group and back |
 //! | `show` | describing |
 
+mod classic_member;
+mod conversion;
 mod departure;
 mod facts;
 mod heartbeat;
@@ -35,6 +39,7 @@ use std::sync::Arc;
 use protocol::ErrorCode;
 use vocabulary::{Tick, TopicId};
 
+pub(crate) use self::conversion::upgraded;
 use self::request::is_leaving;
 pub(crate) use self::request::validate;
 use crate::catalogue::Catalogue;
@@ -148,6 +153,11 @@ impl ConsumerGroup {
 
     pub(crate) fn member_count(&self) -> usize {
         self.members.len()
+    }
+
+    /// Whether only members of the classic protocol are left.
+    pub(crate) fn is_all_classic(&self) -> bool {
+        self.modern == 0 && !self.members.is_empty()
     }
 
     pub(crate) fn state(&self) -> GroupState {

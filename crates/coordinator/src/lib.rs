@@ -67,6 +67,6 @@ pub use event::{
     MemberImage, MemberState, OffsetKey, OwnedPartitions, Partitions, ResolvedPattern,
     Subscription, TargetEpoch,
 };
-pub use options::GroupOptions;
+pub use options::{GroupOptions, MigrationPolicy};
 pub use partitioning::shard_of;
 pub use shard::{After, Census, Input, Now, Outputs, Shard, Tally};

@@ -38,12 +38,45 @@ pub struct GroupOptions {
     pub consumer_group_members_max: usize,
     /// `group.consumer.assignors`, the default first. Never empty.
     pub consumer_assignors: Vec<Assignor>,
+    /// `group.consumer.migration.policy`.
+    pub migration_policy: MigrationPolicy,
     /// The texts of one member of a consumer group, in bytes: its id and the topics it names.
     pub subscription_bytes_max: usize,
     /// Encoded records of one atomic step, in bytes. A larger offset commit is refused with
     /// INVALID_COMMIT_OFFSET_SIZE, a larger assignment with UNKNOWN_SERVER_ERROR, as Kafka does
     /// when a record passes the topic's `max.message.bytes`.
     pub step_bytes_max: usize,
+}
+
+/// How a group may change its protocol while members are in it (KIP-848).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MigrationPolicy {
+    Bidirectional,
+    /// From the classic to the consumer protocol.
+    Upgrade,
+    /// From the consumer to the classic protocol.
+    Downgrade,
+    Disabled,
+}
+
+impl MigrationPolicy {
+    pub fn from_name(name: &str) -> Option<MigrationPolicy> {
+        match name {
+            "bidirectional" => Some(MigrationPolicy::Bidirectional),
+            "upgrade" => Some(MigrationPolicy::Upgrade),
+            "downgrade" => Some(MigrationPolicy::Downgrade),
+            "disabled" => Some(MigrationPolicy::Disabled),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn upgrades(self) -> bool {
+        matches!(self, MigrationPolicy::Bidirectional | MigrationPolicy::Upgrade)
+    }
+
+    pub(crate) fn downgrades(self) -> bool {
+        matches!(self, MigrationPolicy::Bidirectional | MigrationPolicy::Downgrade)
+    }
 }
 
 const MIB: usize = 1024 * 1024;
@@ -64,6 +97,7 @@ impl Default for GroupOptions {
             group_metadata_bytes_max: 32 * MIB,
             consumer_group_members_max: i32::MAX as usize,
             consumer_assignors: vec![Assignor::Uniform, Assignor::Range],
+            migration_policy: MigrationPolicy::Bidirectional,
             subscription_bytes_max: MIB,
             step_bytes_max: 8 * MIB,
         }

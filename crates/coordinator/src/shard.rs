@@ -11,6 +11,7 @@ mod census;
 mod consumers;
 mod expiry;
 mod membership;
+mod migration;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -250,7 +251,11 @@ impl Shard {
     fn finish(&mut self, outputs: &mut Outputs, first: usize) {
         for unit in &outputs.units[first..] {
             for event in unit {
-                self.apply(event.clone());
+                // What a consumer group decides it has applied at once; its end is left to the shard.
+                let is_applied = matches!(event, Event::Consumer { fact, .. } if *fact != ConsumerFact::Epoch(None));
+                if !is_applied {
+                    self.apply(event.clone());
+                }
             }
         }
     }
@@ -324,7 +329,8 @@ impl Shard {
             Command::Join(join) => return self.join(now, ticket, *join, outputs),
             Command::Sync(sync) => return self.sync(now, ticket, sync, outputs),
             Command::Heartbeat(heartbeat) => {
-                (Reply::Heartbeat(self.heartbeat(now, &heartbeat, outputs)), After::Now)
+                let (code, after) = self.heartbeat(now, &heartbeat, outputs);
+                (Reply::Heartbeat(code), after)
             }
             Command::ConsumerHeartbeat(request) => {
                 return self.consumer_heartbeat(now, ticket, &request, outputs);
@@ -444,6 +450,7 @@ impl Shard {
                 (Group::Classic(_), Alarm::Patience(..))
                 | (Group::Consumer(_), Alarm::Join(_) | Alarm::Sync(_)) => (),
             });
+            self.downgrade_if_classic(now, &id, outputs);
             touched.push(id);
         }
         self.sweep_expired(now, outputs);

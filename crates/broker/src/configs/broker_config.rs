@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bucket::BucketLocation;
-use coordinator::Assignor;
+use coordinator::{Assignor, MigrationPolicy};
 use partition_log::wal::WalOptions;
 use partition_log::{LogOptions, MergeOptions};
 use vocabulary::{BrokerEpoch, BrokerId, ByteCount, VolumeId};
@@ -96,6 +96,7 @@ pub struct GroupConfig {
     pub consumer_members_max: usize,
     /// The default first.
     pub consumer_assignors: Vec<Assignor>,
+    pub consumer_migration_policy: MigrationPolicy,
     pub consumer_session_timeout: Duration,
     pub consumer_heartbeat_interval: Duration,
     pub consumer_assignment_interval: Duration,
@@ -459,6 +460,10 @@ impl Resolver {
             offsets_topic_partitions: self.int("offsets.topic.num.partitions"),
             consumer_members_max: self.size("group.consumer.max.size"),
             consumer_assignors: self.consumer_assignors(),
+            consumer_migration_policy: self
+                .text("group.consumer.migration.policy")
+                .and_then(|it| MigrationPolicy::from_name(&it))
+                .unwrap_or(MigrationPolicy::Bidirectional),
             consumer_session_timeout: self.milliseconds("group.consumer.session.timeout.ms"),
             consumer_heartbeat_interval: self.milliseconds("group.consumer.heartbeat.interval.ms"),
             consumer_assignment_interval: self

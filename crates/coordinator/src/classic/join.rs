@@ -84,8 +84,7 @@ impl ClassicGroup {
     }
 
     fn join_new(&mut self, turn: &mut Turn<'_>, ticket: Ticket, join: &JoinGroup) {
-        let prefix = join.instance.as_deref().unwrap_or(&join.client_id);
-        let id: Arc<str> = format!("{prefix}-{}", uuid(join.fresh_id)).into();
+        let id: Arc<str> = fresh_member_id(join).into();
         let holder = join.instance.as_ref().and_then(|it| self.statics.get(it)).cloned();
         match (holder, join.instance.is_some()) {
             (Some(holder), _) => self.rejoin_static(turn, ticket, join, &holder, &id),
@@ -203,6 +202,12 @@ impl ClassicGroup {
             members,
         })
     }
+}
+
+/// The id of a member that has none yet.
+pub(crate) fn fresh_member_id(join: &JoinGroup) -> String {
+    let prefix = join.instance.as_deref().unwrap_or(&join.client_id);
+    format!("{prefix}-{}", uuid(join.fresh_id))
 }
 
 /// 128 random bits in the form of a random UUID (RFC 9562, version 4).

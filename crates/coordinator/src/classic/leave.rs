@@ -53,6 +53,20 @@ impl ClassicGroup {
         Ok(())
     }
 
+    /// Everybody goes at once, to a consumer group; whoever waits is to ask again.
+    pub(crate) fn dissolve(&mut self, turn: &mut Turn<'_>) {
+        let ids: Vec<Arc<str>> = self.members.keys().cloned().collect();
+        for id in &ids {
+            self.remove(turn, id, ErrorCode::RebalanceInProgress);
+        }
+        let pending: Vec<Arc<str>> = self.pending.keys().cloned().collect();
+        for id in &pending {
+            self.forget_pending(turn, id);
+        }
+        self.cancel_join_deadline(turn);
+        self.cancel_sync_deadline(turn);
+    }
+
     fn after_departure(&mut self, turn: &mut Turn<'_>) {
         match self.state {
             GroupState::Stable | GroupState::CompletingRebalance => self.prepare_rebalance(turn),

@@ -235,7 +235,7 @@ impl ClassicGroup {
         turn.timers.set(at, Alarm::Join(Arc::clone(&self.id)));
     }
 
-    fn cancel_join_deadline(&mut self, turn: &mut Turn<'_>) {
+    pub(crate) fn cancel_join_deadline(&mut self, turn: &mut Turn<'_>) {
         if let Some(deadline) = self.join_deadline.take() {
             turn.timers.cancel(deadline.at, Alarm::Join(Arc::clone(&self.id)));
         }

@@ -7,7 +7,7 @@ use crate::event::{ConsumerFact, Current, Event, TargetEpoch};
 
 impl ConsumerGroup {
     /// Applies a fact and takes it down for the log.
-    pub(super) fn decide(&mut self, unit: &mut Vec<Event>, fact: ConsumerFact) {
+    pub(crate) fn decide(&mut self, unit: &mut Vec<Event>, fact: ConsumerFact) {
         self.apply(fact.clone());
         unit.push(Event::Consumer { group: self.id.to_string(), fact });
     }

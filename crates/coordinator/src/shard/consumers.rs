@@ -35,6 +35,7 @@ impl Shard {
         outputs: &mut Outputs,
     ) -> Option<Arc<str>> {
         let reply = self.consumer_heartbeat_reply(now, request, outputs);
+        self.downgrade_if_classic(now, &request.group, outputs);
         let reply = Reply::ConsumerHeartbeat(reply);
         outputs.answers.push(Answer { ticket, reply, after: After::Commit });
         Some(request.group.as_str().into())
@@ -47,7 +48,7 @@ impl Shard {
         outputs: &mut Outputs,
     ) -> Result<ConsumerHeartbeatReply, Refused> {
         validate(&self.options, request)?;
-        self.find_or_found(request, outputs)?;
+        self.find_or_found(now, request, outputs)?;
         let beat = |group: &mut ConsumerGroup, turn: &mut Turn<'_>| group.heartbeat(turn, request);
         let reply = self.with_consumer(now, &request.group, outputs, beat);
         reply.unwrap_or_else(|| Err(not_a_consumer_group(&request.group)))
@@ -56,6 +57,7 @@ impl Shard {
     /// Makes sure that there is a consumer group: one that joins may be the first of it.
     fn find_or_found(
         &mut self,
+        now: Now,
         request: &ConsumerHeartbeat,
         outputs: &mut Outputs,
     ) -> Result<(), Refused> {
@@ -67,7 +69,7 @@ impl Shard {
                 let stored = group.image().map(|_| Event::GroupForgotten { group: id.to_owned() });
                 outputs.units.extend(stored.map(|it| vec![it]));
             }
-            Some(Group::Classic(_)) => return Err(not_a_consumer_group(id)),
+            Some(Group::Classic(_)) => return self.upgrade(now, request, outputs),
             None if request.epoch != JOIN_EPOCH => {
                 let message = format!("Group {id} not found.");
                 return Err(Refused::new(ErrorCode::GroupIdNotFound, message));

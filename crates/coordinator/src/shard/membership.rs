@@ -43,14 +43,20 @@ impl Shard {
             outputs.answers.push(refuse(ErrorCode::InvalidRequest));
             return None;
         }
-        if let Some(Group::Consumer(group)) = self.groups.get(join.group.as_str()) {
-            if !group.is_empty() {
-                outputs.answers.push(refuse(ErrorCode::InconsistentGroupProtocol));
+        match self.groups.get(join.group.as_str()) {
+            Some(Group::Consumer(group)) if group.is_empty() => {
+                // Nobody is in it: it makes room. Its committed offsets stay.
+                outputs.units.push(group.tombstones());
+                self.groups.remove(join.group.as_str());
+            }
+            Some(Group::Consumer(_)) => {
+                self.with_consumer(now, &join.group, outputs, |group, turn| {
+                    group.classic_join(turn, ticket, &join);
+                });
+                self.downgrade_if_classic(now, &join.group, outputs);
                 return None;
             }
-            // Nobody is in it: it makes room. Its committed offsets stay.
-            outputs.units.push(group.tombstones());
-            self.groups.remove(join.group.as_str());
+            Some(Group::Classic(_)) | None => (),
         }
         if !self.groups.contains_key(join.group.as_str()) {
             if !join.member.is_empty() {
@@ -93,6 +99,7 @@ impl Shard {
             }
         };
         outputs.answers.push(Answer { ticket, reply: Reply::Leave(reply), after });
+        self.downgrade_if_classic(now, &group, outputs);
         Some(group.into())
     }
 
@@ -104,8 +111,9 @@ impl Shard {
         outputs: &mut Outputs,
     ) -> Option<Arc<str>> {
         let id = sync.group.clone();
-        let found = self.with_classic(now, &id, outputs, |group, turn| {
-            group.sync(turn, ticket, sync);
+        let found = self.with_group(now, &id, outputs, |group, turn| match group {
+            Group::Classic(group) => group.sync(turn, ticket, sync),
+            Group::Consumer(group) => group.classic_sync(turn, ticket, &sync),
         });
         if found.is_none() {
             let reply = refused_sync(ErrorCode::UnknownMemberId);
@@ -119,11 +127,12 @@ impl Shard {
         now: Now,
         heartbeat: &Heartbeat,
         outputs: &mut Outputs,
-    ) -> ErrorCode {
-        let code = self.with_classic(now, &heartbeat.group, outputs, |group, turn| {
-            group.heartbeat(turn, heartbeat)
+    ) -> (ErrorCode, After) {
+        let answer = self.with_group(now, &heartbeat.group, outputs, |group, turn| match group {
+            Group::Classic(group) => (group.heartbeat(turn, heartbeat), After::Now),
+            Group::Consumer(group) => (group.classic_heartbeat(turn, heartbeat), After::Commit),
         });
-        code.unwrap_or(ErrorCode::UnknownMemberId)
+        answer.unwrap_or((ErrorCode::UnknownMemberId, After::Now))
     }
 }
 

@@ -3,6 +3,7 @@
 mod administration;
 mod consumer_simulation;
 mod consumers;
+mod migration;
 mod offsets;
 mod properties;
 mod rebalance;

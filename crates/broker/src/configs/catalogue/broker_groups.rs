@@ -128,8 +128,7 @@ pub(super) const CONFIGS: &[Definition] = &[
         "bidirectional",
         "Which group kinds may turn into another.",
     )
-    .rule(Rule::OneOf(&["bidirectional", "downgrade", "upgrade", "disabled"]))
-    .no_effect("a group changes its protocol when nobody is in it"),
+    .rule(Rule::OneOf(&["bidirectional", "downgrade", "upgrade", "disabled"])),
     int("group.consumer.regex.refresh.interval.ms", "600000", "Time between regex evaluations.")
         .rule(Rule::AtLeast(10_000))
         .no_effect("expressions are evaluated whenever topics come or go"),

@@ -304,7 +304,7 @@ fn topics_that_come_grow_and_go_move_the_epoch() {
 }
 
 #[test]
-fn the_kind_of_a_group_changes_only_while_nobody_is_in_it() {
+fn an_empty_group_makes_room_for_the_other_kind() {
     let mut bench = Bench::new();
     bench.topic("topic", 1);
     let (ids, _) = bench.stable(1);
@@ -313,7 +313,8 @@ fn the_kind_of_a_group_changes_only_while_nobody_is_in_it() {
     assert_eq!(bench.told(joining("a", &["topic"])), (1, owns("topic", &[0])));
     bench.restart();
     assert_eq!(bench.describe("g").state, GroupState::Dead, "it is no classic group");
-    let ticket = bench.join(member("c"));
+    let opaque = JoinGroup { protocol_type: "connect".to_owned(), ..member("c") };
+    let ticket = bench.join(opaque);
     assert_eq!(bench.joined(ticket).error, ErrorCode::InconsistentGroupProtocol);
     bench.told(silent("a", -1));
     let (ids, generation) = bench.stable(1);

@@ -9,7 +9,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -32,14 +32,14 @@ impl Shared {
     }
 }
 
-/// Serves commands in the background until the process ends; returns where.
-pub(crate) fn serve(broker: Shared, store: Option<Arc<FakeStore>>) -> Result<SocketAddr> {
+/// Serves commands in the background until the process ends; returns where. The store stays its owner's to end.
+pub(crate) fn serve(broker: Shared, store: Weak<FakeStore>) -> Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let address = listener.local_addr()?;
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             // One client at a time: a scenario is one program.
-            let _ = converse(&stream, &broker, store.as_deref());
+            let _ = converse(&stream, &broker, store.upgrade().as_deref());
         }
     });
     Ok(address)

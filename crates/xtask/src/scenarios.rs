@@ -10,7 +10,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -221,7 +221,8 @@ fn try_run(scenario: &Scenario, setting: &Setting, row: &mut Row) -> Result<()> 
         Body::Frames => frames::attack(&shared, row)?,
         Body::Programs(programs) => {
             let log = setting.workspace.logs().join(format!("{slug}.out"));
-            let control = control::serve(shared.clone(), store.clone())?;
+            let weak = store.as_ref().map_or_else(Weak::new, Arc::downgrade);
+            let control = control::serve(shared.clone(), weak)?;
             let address = shared.lock().address;
             for mut command in programs(setting) {
                 command.env("BOOTSTRAP", address.to_string());

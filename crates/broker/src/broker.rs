@@ -24,6 +24,7 @@ use crate::hosting;
 use crate::listener::{self, BoundListener, ListenError};
 use crate::metrics::BrokerMetrics;
 use crate::producer_ids::ProducerIds;
+use crate::transactions::TransactionHost;
 
 /// How long stopping waits for requests in flight.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -47,6 +48,7 @@ pub struct Broker {
     pub(crate) view: View,
     pub(crate) engine: Arc<LogEngine>,
     pub(crate) groups: GroupHost,
+    pub(crate) transactions: TransactionHost,
     pub(crate) environment: Environment,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) metrics: BrokerMetrics,
@@ -84,6 +86,7 @@ impl Broker {
         engine.set_compaction(crate::configs::compaction_options(&config));
         let view = controller.view();
         let groups = GroupHost::new(&config, registry);
+        let transactions = TransactionHost::new(&config, registry);
         let metrics = BrokerMetrics::register(registry);
         let limits = listener::limits(&config).await?;
         let broker = Arc::new(Broker {
@@ -92,6 +95,7 @@ impl Broker {
             controller,
             engine,
             groups,
+            transactions,
             producer_ids: ProducerIds::default(),
             connections: ConnectionLimits::new(limits, metrics.connections.clone()),
             metrics,
@@ -106,6 +110,7 @@ impl Broker {
         });
         hosting::start(&broker);
         broker.groups.start(&broker);
+        broker.transactions.start(&broker);
         let addresses = listener::start(&broker).await?;
         Ok(BrokerHandle { broker, addresses })
     }

@@ -31,14 +31,17 @@ mod gather;
 mod groups;
 mod handlers;
 mod hosting;
+mod journal;
 mod listener;
 mod metrics;
 mod operations;
+mod owners;
 mod peer;
 mod producer_ids;
 mod refusal;
 mod run_index;
 mod topic_admin;
+mod transactions;
 
 pub use broker::{Broker, BrokerHandle, BrokerParts, StartError};
 pub use configs::{

@@ -232,14 +232,19 @@ impl ClassicGroup {
         if commit.generation < 0 && self.is_empty() {
             return Ok(()); // An admin client, or a consumer that assigns its partitions itself.
         }
-        if commit.generation < 0 && commit.member.is_empty() && commit.instance.is_none() {
+        let is_anonymous =
+            commit.generation < 0 && commit.member.is_empty() && commit.instance.is_none();
+        if is_anonymous && commit.transaction.is_some() {
+            return Ok(()); // TxnOffsetCommit before version 3 does not say who commits (KIP-447).
+        }
+        if is_anonymous {
             return Err(ErrorCode::UnknownMemberId); // Not a member, and there are members.
         }
         self.validate_member(&commit.member, commit.instance.as_deref())?;
         if commit.generation != self.generation {
             return Err(ErrorCode::IllegalGeneration);
         }
-        if self.state == GroupState::CompletingRebalance {
+        if self.state == GroupState::CompletingRebalance && commit.transaction.is_none() {
             // The member knows the newest generation but has no assignment yet: it tries again
             // after it has synchronised.
             return Err(ErrorCode::RebalanceInProgress);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use protocol::ErrorCode;
-use vocabulary::{Offset, TopicId};
+use vocabulary::{Offset, ProducerId, TopicId};
 
 use crate::event::Partitions;
 
@@ -30,6 +30,8 @@ pub enum Command {
     List(ListFilter),
     /// Delete these groups with all their offsets.
     DeleteGroups(Vec<String>),
+    /// A transaction is over; the offsets in it take effect, or none of them does.
+    EndTransaction(crate::TransactionEnd),
 }
 
 /// One candidate protocol of a member; the metadata is opaque (Connect, Schema Registry, …).
@@ -106,6 +108,8 @@ pub struct CommitOffsets {
     pub group_not_found_known: bool,
     /// Whether the client speaks of member epochs (OffsetCommit v9 and later).
     pub member_epochs_known: bool,
+    /// The offsets count once the transaction of this producer and epoch is committed (TxnOffsetCommit).
+    pub transaction: Option<(ProducerId, i16)>,
     pub offsets: Vec<OffsetToCommit>,
 }
 
@@ -126,6 +130,8 @@ pub struct FetchOffsets {
     /// Negative when there is no member.
     pub member_epoch: i32,
     pub topics: FetchTopics,
+    /// Offsets that an open transaction may change are not told (KIP-447).
+    pub require_stable: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,6 +176,7 @@ pub enum Reply {
     DescribeConsumers(Vec<Result<DescribedConsumerGroup, Refused>>),
     List(Vec<ListedGroup>),
     DeleteGroups(DeleteGroupsReply),
+    EndTransaction,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -225,6 +232,8 @@ pub struct FetchedOffset {
     pub offset: Offset,
     pub leader_epoch: i32,
     pub metadata: String,
+    /// It was asked for stable offsets, and an open transaction may change this one.
+    pub is_unstable: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]

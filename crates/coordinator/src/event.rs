@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use vocabulary::{Offset, TopicId};
+use protocol::records::EndTxnMarker;
+use vocabulary::{Offset, ProducerId, TopicId};
+
+use crate::transactions::TransactionVersion;
 
 /// Which committed offset: compaction keeps the newest per key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +57,15 @@ pub struct GroupImage {
     pub members: BTreeMap<String, MemberImage>,
 }
 
+/// The end of a producer's transaction, as far as its offsets are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransactionEnd {
+    pub producer: ProducerId,
+    pub epoch: i16,
+    pub marker: EndTxnMarker,
+    pub version: TransactionVersion,
+}
+
 /// One fact. Applying the same fact twice is harmless.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -64,6 +76,16 @@ pub enum Event {
     OffsetForgotten {
         key: OffsetKey,
     },
+    /// Counts once the transaction of its producer is committed. The record of a committed offset, in a transactional
+    /// batch of the producer.
+    OffsetPending {
+        producer: ProducerId,
+        epoch: i16,
+        key: OffsetKey,
+        value: CommittedOffset,
+    },
+    /// A control batch, and no record of its own.
+    TransactionEnded(TransactionEnd),
     GroupStored {
         group: String,
         image: GroupImage,

@@ -13,9 +13,9 @@ mod consumer;
 use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use vocabulary::Offset;
+use vocabulary::{Offset, ProducerId};
 
-use crate::event::{CommittedOffset, Event, GroupImage, MemberImage, OffsetKey};
+use crate::event::{CommittedOffset, Event, GroupImage, MemberImage, OffsetKey, TransactionEnd};
 
 const OFFSET_COMMIT_KEY_OLD: i16 = 0;
 const OFFSET_COMMIT_KEY: i16 = 1;
@@ -46,10 +46,34 @@ pub enum FormatError {
     NoKey,
 }
 
-/// Encodes one event. Texts are at most [`TEXT_BYTES_MAX`] long: the shard refuses longer ones.
-pub fn encode(event: &Event) -> Record {
+/// How a unit of events goes into the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stored {
+    /// May share its batch with others.
+    Records(Vec<Record>),
+    /// In a transactional batch of the producer's, without sequence.
+    InTransaction { producer: ProducerId, epoch: i16, records: Vec<Record> },
+    /// As a control batch.
+    End(TransactionEnd),
+}
+
+/// Encodes a unit: all of it belongs to one transaction, or none.
+pub fn store(unit: &[Event]) -> Stored {
+    let records = || unit.iter().map(encode).collect();
+    match unit.first() {
+        Some(Event::OffsetPending { producer, epoch, .. }) => {
+            Stored::InTransaction { producer: *producer, epoch: *epoch, records: records() }
+        }
+        Some(Event::TransactionEnded(end)) => Stored::End(*end),
+        Some(_) | None => Stored::Records(records()),
+    }
+}
+
+/// Encodes one event, but for the end of a transaction, which is a control batch. Texts are at most
+/// [`TEXT_BYTES_MAX`] long: the shard refuses longer ones.
+pub(crate) fn encode(event: &Event) -> Record {
     match event {
-        Event::OffsetCommitted { key, value } => {
+        Event::OffsetCommitted { key, value } | Event::OffsetPending { key, value, .. } => {
             Record { key: offset_key(key), value: Some(offset_value(value)) }
         }
         Event::OffsetForgotten { key } => Record { key: offset_key(key), value: None },
@@ -58,6 +82,7 @@ pub fn encode(event: &Event) -> Record {
         }
         Event::GroupForgotten { group } => Record { key: group_key(group), value: None },
         Event::Consumer { group, fact } => consumer::encode(group, fact),
+        Event::TransactionEnded(_) => unreachable!("the end of a transaction is a control batch"),
     }
 }
 
@@ -67,7 +92,9 @@ pub fn encoded_len(event: &Event) -> usize {
     const FIXED: usize = 40; // The fields of fixed size of one value or one member.
     let key = |it: &OffsetKey| RECORD + 10 + it.group.len() + it.topic.len();
     match event {
-        Event::OffsetCommitted { key: it, value } => key(it) + FIXED + value.metadata.len(),
+        Event::OffsetCommitted { key: it, value } | Event::OffsetPending { key: it, value, .. } => {
+            key(it) + FIXED + value.metadata.len()
+        }
         Event::OffsetForgotten { key: it } => key(it),
         Event::GroupStored { group, image } => {
             let texts = image.protocol_type.len()
@@ -86,6 +113,7 @@ pub fn encoded_len(event: &Event) -> usize {
             let Record { key, value } = consumer::encode(group, fact);
             RECORD + key.len() + value.map_or(0, |it| it.len())
         }
+        Event::TransactionEnded(_) => RECORD + FIXED,
     }
 }
 
@@ -188,6 +216,20 @@ pub fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Option<Event>,
         }
         _ => consumer::decode(kind, &mut source, value),
     }
+}
+
+/// Decodes a record of a transactional batch: only offsets are stored so.
+pub fn decode_in_transaction(
+    (producer, epoch): (ProducerId, i16),
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+) -> Result<Option<Event>, FormatError> {
+    Ok(match decode(key, value)? {
+        Some(Event::OffsetCommitted { key, value }) => {
+            Some(Event::OffsetPending { producer, epoch, key, value })
+        }
+        Some(_) | None => None,
+    })
 }
 
 fn read_offset(kind: i16, value: &[u8]) -> Result<CommittedOffset, FormatError> {

@@ -7,7 +7,7 @@
 //! - `group`: a group of either protocol; `classic`: members, generations, rebalances, timers;
 //!   `consumer`: members, epochs, assignments (KIP-848), and its `assignor`s.
 //! - [`Catalogue`]: the port through which it knows topics and settings.
-//! - `offsets`: committed offsets of the groups.
+//! - `offsets`: committed offsets of the groups; `pending`: those of open transactions.
 //! - [`transactions`]: all transactional ids of one `__transaction_state` partition, in the same manner.
 //! - [`Event`]: what a record of the log says; [`format`](mod@format) is its encoding, Kafka's own.
 //! - [`shard_of`]: which partition a group belongs to.
@@ -47,6 +47,7 @@ mod offsets;
 mod options;
 mod partitioning;
 mod pattern;
+mod pending;
 mod shard;
 mod subscription;
 mod timers;
@@ -65,8 +66,9 @@ pub use command::{
 pub use event::{
     ClassicFace, CommittedOffset, ConsumerFact, Current, Event, GroupEpoch, GroupImage,
     MemberImage, MemberState, OffsetKey, OwnedPartitions, Partitions, ResolvedPattern,
-    Subscription, TargetEpoch,
+    Subscription, TargetEpoch, TransactionEnd,
 };
 pub use options::{GroupOptions, MigrationPolicy};
 pub use partitioning::shard_of;
+pub use pattern::Pattern;
 pub use shard::{After, Census, Input, Now, Outputs, Shard, Tally};

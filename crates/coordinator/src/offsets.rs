@@ -141,12 +141,14 @@ fn fetched(partition: i32, committed: Option<&CommittedOffset>) -> FetchedOffset
             offset: it.offset,
             leader_epoch: it.leader_epoch,
             metadata: it.metadata.clone(),
+            is_unstable: false,
         },
         None => FetchedOffset {
             partition,
             offset: Offset(-1),
             leader_epoch: -1,
             metadata: String::new(),
+            is_unstable: false,
         },
     }
 }

@@ -1,4 +1,5 @@
-//! Regular expressions over topic names, as members of consumer groups subscribe by them.
+//! Regular expressions over names, as members of consumer groups subscribe by them and operators list
+//! transactional ids by them.
 //!
 //! Kafka's broker takes RE2J, we take the crate `regex`: both run in time linear in the text, and
 //! for what topic names are made of they mean the same. ADR 2026-11-28-topic-patterns says where
@@ -16,12 +17,12 @@ const NESTED_GROUPS_MAX: u32 = 100;
 
 /// An expression that matches a topic if it matches the whole name.
 #[derive(Debug)]
-pub(crate) struct Pattern(Regex);
+pub struct Pattern(Regex);
 
 impl Pattern {
     /// # Errors
     /// Says in words what is wrong with the expression.
-    pub(crate) fn new(expression: &str) -> Result<Pattern, String> {
+    pub fn new(expression: &str) -> Result<Pattern, String> {
         let expression = unquoted(expression);
         let compile = |text: &str| {
             RegexBuilder::new(text)
@@ -35,7 +36,7 @@ impl Pattern {
         compile(&format!(r"\A(?:{expression})\z")).map(Pattern)
     }
 
-    pub(crate) fn matches(&self, topic: &str) -> bool {
+    pub fn matches(&self, topic: &str) -> bool {
         self.0.is_match(topic)
     }
 }

@@ -18,6 +18,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use protocol::ErrorCode;
+use protocol::records::TransactionResult;
 use vocabulary::{Tick, Timestamp};
 
 use crate::catalogue::Catalogue;
@@ -27,11 +28,12 @@ use crate::command::{
     Ticket,
 };
 use crate::consumer::ConsumerGroup;
-use crate::event::{CommittedOffset, ConsumerFact, Event, GroupImage, OffsetKey};
+use crate::event::{CommittedOffset, ConsumerFact, Event, GroupImage, OffsetKey, TransactionEnd};
 use crate::format;
 use crate::group::Group;
 use crate::offsets::OffsetTable;
 use crate::options::GroupOptions;
+use crate::pending::PendingOffsets;
 pub use crate::shard::census::{Census, Tally};
 use crate::shard::expiry::Sweep;
 use crate::timers::{Alarm, Timers};
@@ -131,6 +133,7 @@ pub struct Shard {
     catalogue: Arc<dyn Catalogue>,
     groups: BTreeMap<Arc<str>, Group>,
     offsets: OffsetTable,
+    pending: PendingOffsets,
     timers: Timers,
     sweep: Sweep,
 }
@@ -143,6 +146,7 @@ impl Shard {
             catalogue,
             groups: BTreeMap::new(),
             offsets: OffsetTable::default(),
+            pending: PendingOffsets::default(),
             timers: Timers::default(),
             sweep: Sweep::default(),
         }
@@ -151,8 +155,18 @@ impl Shard {
     /// The one way durable state changes, live and at replay.
     pub fn apply(&mut self, event: Event) {
         match event {
-            Event::OffsetCommitted { key, value } => self.offsets.insert(key, value),
-            Event::OffsetForgotten { key } => self.offsets.remove(&key),
+            Event::OffsetCommitted { key, value } => {
+                self.pending.supersede(&key, None);
+                self.offsets.insert(key, value);
+            }
+            Event::OffsetForgotten { key } => {
+                self.pending.supersede(&key, None);
+                self.offsets.remove(&key);
+            }
+            Event::OffsetPending { producer, key, value, .. } => {
+                self.pending.insert(producer, key, value);
+            }
+            Event::TransactionEnded(end) => self.settle(end),
             Event::GroupStored { group, image } => {
                 let since = Timestamp(image.state_timestamp);
                 self.classic_or_new(&group, since).store(image);
@@ -246,6 +260,16 @@ impl Shard {
     pub fn check(&self) {
         let alarms: usize = self.groups.values().map(|it| it.check(&self.timers)).sum();
         assert_eq!(alarms, self.timers.len(), "G6");
+    }
+
+    fn settle(&mut self, end: TransactionEnd) {
+        let pending = self.pending.take(end.producer);
+        if end.marker.result == TransactionResult::Commit {
+            for (key, (place, value)) in pending {
+                self.pending.supersede(&key, Some(place));
+                self.offsets.insert(key, value);
+            }
+        }
     }
 
     fn finish(&mut self, outputs: &mut Outputs, first: usize) {
@@ -352,6 +376,10 @@ impl Shard {
             Command::DeleteGroups(groups) => {
                 (Reply::DeleteGroups(self.delete_groups(groups, outputs)), After::Commit)
             }
+            Command::EndTransaction(end) => {
+                outputs.units.push(vec![Event::TransactionEnded(end)]);
+                (Reply::EndTransaction, After::Commit)
+            }
         };
         outputs.answers.push(Answer { ticket, reply, after });
         None
@@ -361,7 +389,13 @@ impl Shard {
         let validated = self.groups.get(fetch.group.as_str()).map(|it| it.validate_fetch(fetch));
         match validated {
             Some(Err(error)) => FetchReply { error, topics: Vec::new() },
-            Some(Ok(())) | None => self.offsets.fetch(&fetch.group, &fetch.topics),
+            Some(Ok(())) | None => {
+                let mut reply = self.offsets.fetch(&fetch.group, &fetch.topics);
+                if fetch.require_stable {
+                    self.pending.hide_unstable(&fetch.group, &mut reply);
+                }
+                reply
+            }
         }
     }
 
@@ -386,15 +420,17 @@ impl Shard {
                 continue;
             }
             codes.push(ErrorCode::None);
-            events.push(Event::OffsetCommitted {
-                key: OffsetKey { group: commit.group.clone(), topic, partition },
-                value: CommittedOffset {
-                    offset,
-                    leader_epoch,
-                    metadata,
-                    commit_timestamp: now.wall.0,
-                    expire_timestamp,
-                },
+            let key = OffsetKey { group: commit.group.clone(), topic, partition };
+            let value = CommittedOffset {
+                offset,
+                leader_epoch,
+                metadata,
+                commit_timestamp: now.wall.0,
+                expire_timestamp,
+            };
+            events.push(match commit.transaction {
+                Some((producer, epoch)) => Event::OffsetPending { producer, epoch, key, value },
+                None => Event::OffsetCommitted { key, value },
             });
         }
         let bytes: usize = events.iter().map(format::encoded_len).sum();

@@ -81,6 +81,12 @@ pub(crate) fn all() -> Vec<Scenario> {
         programs("librdkafka, consumer protocol", &[Tool::Python], minutes(6), |it| {
             vec![it.python("consumer_groups.py", &["scenarios"])]
         }),
+        programs("librdkafka transactions", &[Tool::Python], minutes(4), |it| {
+            vec![it.python("transaction_client.py", &["scenarios"])]
+        }),
+        programs("java transactions", &[Tool::Java], minutes(4), |it| {
+            vec![it.java(&["transactions"])]
+        }),
         programs("kafka-python", &[Tool::Python], minutes(3), |it| {
             vec![it.python("kafka_python_client.py", &["scenarios"])]
         }),

@@ -63,6 +63,7 @@ pub struct BrokerConfig {
     pub describe_partitions_max: i32,
 
     pub groups: GroupConfig,
+    pub transactions: TransactionConfig,
     pub log: LogConfig,
     pub shutdown_timeout: Duration,
 
@@ -100,6 +101,17 @@ pub struct GroupConfig {
     pub consumer_session_timeout: Duration,
     pub consumer_heartbeat_interval: Duration,
     pub consumer_assignment_interval: Duration,
+}
+
+/// Transactions and transactional ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransactionConfig {
+    pub timeout_max: Duration,
+    pub abort_interval: Duration,
+    pub id_expiration: Duration,
+    pub id_expiration_interval: Duration,
+    pub topic_partitions: i32,
+    pub topic_segment_bytes: u64,
 }
 
 /// Memory and pace of the log engine and the WAL.
@@ -340,6 +352,7 @@ impl Resolver {
         }
         let connections_per_address_overrides = self.connection_overrides();
         let groups = self.groups();
+        let transactions = self.transactions();
         let log = self.log(wal == Some(WalLocation::Bucket));
         Some(BrokerConfig {
             node_id: BrokerId(self.int("node.id")),
@@ -368,6 +381,7 @@ impl Resolver {
             fetch_session_slots: self.size("max.incremental.fetch.session.cache.slots"),
             describe_partitions_max: self.int("max.request.partition.size.limit"),
             groups,
+            transactions,
             log,
             shutdown_timeout: self.milliseconds("aquifer.shutdown.timeout.ms"),
             remarks: std::mem::take(&mut self.remarks),
@@ -468,6 +482,19 @@ impl Resolver {
             consumer_heartbeat_interval: self.milliseconds("group.consumer.heartbeat.interval.ms"),
             consumer_assignment_interval: self
                 .milliseconds("group.consumer.assignment.interval.ms"),
+        }
+    }
+
+    fn transactions(&mut self) -> TransactionConfig {
+        TransactionConfig {
+            timeout_max: self.milliseconds("transaction.max.timeout.ms"),
+            abort_interval: self
+                .milliseconds("transaction.abort.timed.out.transaction.cleanup.interval.ms"),
+            id_expiration: self.milliseconds("transactional.id.expiration.ms"),
+            id_expiration_interval: self
+                .milliseconds("transaction.remove.expired.transaction.cleanup.interval.ms"),
+            topic_partitions: self.int("transaction.state.log.num.partitions"),
+            topic_segment_bytes: self.bytes("transaction.state.log.segment.bytes"),
         }
     }
 

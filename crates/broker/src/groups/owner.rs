@@ -1,44 +1,36 @@
 //! The task that owns one shard: it alone runs the shard's steps, appends what they decide and
 //! hands out their answers.
 //!
-//! Owns: the shard, its tickets, the appends in flight, when it is counted. Does not own: the rules (`coordinator`).
+//! Owns: the shard, its tickets, when it is counted. Does not own: the rules (`coordinator`), what is on its way into
+//! the log (`journal`).
 //!
-//! Many appends are in flight at once, and requests are served meanwhile: a step sees what earlier
-//! steps decided, but its answer waits until that is durable (A1, see `backlog`). When an append
-//! fails nothing decided since is to be trusted: everybody who waits is refused with a code that
+//! When an append fails nothing decided since is to be trusted: everybody who waits is refused with a code that
 //! clients retry on, and the shard is loaded again from the log.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coordinator::format::{self, FormatError};
+use coordinator::transactions::TransactionVersion;
 use coordinator::{
-    After, Answer, Catalogue, Command, GroupOptions, Input, Outputs, Reply, Shard, Ticket,
+    After, Answer, Catalogue, Command, Event, GroupOptions, Input, Outputs, Reply, Shard, Ticket,
+    TransactionEnd,
 };
-use futures::StreamExt;
-use futures::future::{BoxFuture, FutureExt};
-use futures::stream::FuturesOrdered;
-use partition_log::{AppendError, Appended, PartitionLog};
+use partition_log::AppendError;
 use protocol::ErrorCode;
 use tokio::sync::{mpsc, oneshot};
-use vocabulary::{LeaderEpoch, Partition, Tick};
+use vocabulary::{Partition, Tick};
 
 use crate::broker::Broker;
-use crate::groups::backlog::Backlog;
-use crate::groups::loading::{self, Loaded};
 use crate::groups::metrics::Counted;
-
-/// Appends handed to the log and not durable. Larger: more overlap, more to redo after a failure.
-const APPENDS_IN_FLIGHT_MAX: usize = 16;
+use crate::journal::{self, Entry, Journal, Loaded};
 
 /// Requests taken in one turn: what they decide shares batches.
 const REQUESTS_PER_TURN_MAX: usize = 256;
 
 /// After a step the groups are counted within this, however many steps there are: counting visits them all.
 const CENSUS_PAUSE: Duration = Duration::from_secs(5);
-
-/// How long stopping waits for what is decided to become durable.
-const DRAIN_MAX: Duration = Duration::from_secs(2);
 
 /// What an owner is told.
 #[derive(Debug)]
@@ -101,13 +93,13 @@ impl Owner {
     }
 
     /// Loads the shard while whoever asks is told so; with the topics deleted meanwhile.
-    async fn load(&mut self) -> Option<(Loaded, Vec<String>)> {
+    async fn load(&mut self) -> Option<(Loaded<Shard>, Vec<String>)> {
         let broker = Arc::clone(&self.broker);
         let clock = &broker.environment.clock;
         let started = clock.now();
         let (options, catalogue) = (self.options.clone(), Arc::clone(&self.catalogue));
         let empty = move || Shard::new(options.clone(), Arc::clone(&catalogue));
-        let loading = loading::load(&broker, self.partition, &empty);
+        let loading = journal::load(&broker, self.partition, &empty, apply);
         tokio::pin!(loading);
         let mut deleted = Vec::new();
         loop {
@@ -139,20 +131,13 @@ type Ready = (Asker, Reply);
 /// What happened.
 enum News {
     Stop,
-    Durable(u64, Result<(), AppendError>),
-    Appended(u64, Result<Appended, AppendError>),
+    Progress(Result<Vec<Ready>, AppendError>),
     Told(Option<ToOwner>),
     Time,
 }
 
-/// An append on its way into the log, with the last unit in it.
-type Appending = BoxFuture<'static, (u64, Result<Appended, AppendError>)>;
-type Durability = BoxFuture<'static, (u64, Result<(), AppendError>)>;
-
 struct Serving<'a> {
     broker: &'a Broker,
-    log: Arc<PartitionLog>,
-    leader_epoch: LeaderEpoch,
     shard: Shard,
     outputs: Outputs,
     counted: Counted,
@@ -160,29 +145,24 @@ struct Serving<'a> {
     census_at: Option<Tick>,
     asked: HashMap<Ticket, Asker>,
     tickets: u64,
-    backlog: Backlog<Ready>,
-    /// One at a time: the log gives offsets in the order of the calls.
-    appending: Option<Appending>,
-    in_flight: FuturesOrdered<Durability>,
+    journal: Journal<Ready>,
 }
 
 impl<'a> Serving<'a> {
-    fn new(broker: &'a Broker, loaded: Loaded) -> Serving<'a> {
-        let Loaded { shard, log, leader_epoch, outputs } = loaded;
+    fn new(broker: &'a Broker, loaded: Loaded<Shard>) -> Serving<'a> {
+        let Loaded { state: mut shard, log, leader_epoch } = loaded;
+        let mut outputs = Outputs::default();
+        shard.start(journal::now(broker), &mut outputs);
         let counted = Counted::new(broker.groups.metrics.clone(), shard.census());
         let mut serving = Serving {
             broker,
             counted,
             census_at: None,
-            log,
-            leader_epoch,
             shard,
             outputs,
             asked: HashMap::new(),
             tickets: 0,
-            backlog: Backlog::new(),
-            appending: None,
-            in_flight: FuturesOrdered::new(),
+            journal: Journal::new(log, leader_epoch),
         };
         serving.hand_out();
         serving
@@ -190,10 +170,12 @@ impl<'a> Serving<'a> {
 
     async fn run(mut self, queue: &mut mpsc::Receiver<ToOwner>) -> Ended {
         loop {
-            self.begin_append();
+            self.journal.begin_append(self.broker.environment.clock.wall());
             match self.next(queue).await {
                 News::Stop | News::Told(None) => {
-                    self.drain().await;
+                    // Requests in the queue are served, no new ones are taken; whoever waits for a
+                    // rebalance finds out from the closed connection.
+                    self.journal.drain(&*self.broker.environment.clock, send).await;
                     return Ended::Stopped;
                 }
                 News::Told(Some(first)) => {
@@ -206,9 +188,8 @@ impl<'a> Serving<'a> {
                     self.time_passed();
                 }
                 News::Time => self.time_passed(),
-                News::Appended(unit, Ok(appended)) => self.appended(unit, appended),
-                News::Durable(unit, Ok(())) => self.durable(unit),
-                News::Appended(_, Err(error)) | News::Durable(_, Err(error)) => {
+                News::Progress(Ok(ready)) => ready.into_iter().for_each(send),
+                News::Progress(Err(error)) => {
                     self.fail(&error);
                     return Ended::Failed;
                 }
@@ -219,7 +200,7 @@ impl<'a> Serving<'a> {
     /// Waits for the next thing to happen. Our order: what frees answers first, then requests, then
     /// time, so that a heartbeat in the queue is heard before its session is ended.
     async fn next(&mut self, queue: &mut mpsc::Receiver<ToOwner>) -> News {
-        let has_room = !self.backlog.is_full();
+        let has_room = !self.journal.is_full();
         let wake_at = self.shard.wake_at().filter(|_| has_room);
         let wake_at = wake_at.into_iter().chain(self.census_at).min();
         let clock = &self.broker.environment.clock;
@@ -232,10 +213,7 @@ impl<'a> Serving<'a> {
         tokio::select! {
             biased;
             () = self.broker.stop.stopped() => News::Stop,
-            Some((unit, durable)) = self.in_flight.next(), if !self.in_flight.is_empty() => {
-                News::Durable(unit, durable)
-            }
-            (unit, appended) = running(&mut self.appending) => News::Appended(unit, appended),
+            moved = self.journal.progress() => News::Progress(moved),
             told = queue.recv(), if has_room => News::Told(told),
             () = wake => News::Time,
         }
@@ -278,7 +256,7 @@ impl<'a> Serving<'a> {
     }
 
     fn step(&mut self, input: Input) {
-        let now = loading::now(self.broker);
+        let now = journal::now(self.broker);
         self.shard.step(now, input, &mut self.outputs);
         self.census_at.get_or_insert(now.tick.plus(CENSUS_PAUSE));
         self.hand_out();
@@ -287,68 +265,23 @@ impl<'a> Serving<'a> {
     fn hand_out(&mut self) {
         self.broker.groups.metrics.count(std::mem::take(&mut self.outputs.tally));
         for unit in self.outputs.units.drain(..) {
-            self.backlog.decide(&unit);
+            self.journal.decide(format::store(&unit));
         }
         for Answer { ticket, reply, after } in self.outputs.answers.drain(..) {
             let asker = self.asked.remove(&ticket).expect("a ticket is answered once");
             let ready = match after {
                 After::Now => Some((asker, reply)),
-                After::Commit => self.backlog.hold((asker, reply)),
+                After::Commit => self.journal.hold((asker, reply)),
             };
             ready.into_iter().for_each(send);
         }
     }
 
-    fn begin_append(&mut self) {
-        if self.appending.is_some() || APPENDS_IN_FLIGHT_MAX <= self.in_flight.len() {
-            return;
-        }
-        let wall = self.broker.environment.clock.wall();
-        let Some((batch, unit)) = self.backlog.next_batch(wall) else { return };
-        let (log, epoch) = (Arc::clone(&self.log), self.leader_epoch);
-        let append = async move { (unit, log.append(batch, Some(epoch)).await) };
-        self.appending = Some(append.boxed());
-    }
-
-    fn appended(&mut self, unit: u64, appended: Appended) {
-        self.appending = None;
-        let durable = appended.durable;
-        self.in_flight.push_back(async move { (unit, durable.await) }.boxed());
-    }
-
-    fn durable(&mut self, unit: u64) {
-        self.backlog.durable(unit).for_each(send);
-    }
-
-    /// Requests in the queue are served, no new ones are taken; whoever waits for a rebalance finds
-    /// out from the closed connection.
-    async fn drain(&mut self) {
-        let clock = Arc::clone(&self.broker.environment.clock);
-        let give_up = clock.sleep(DRAIN_MAX);
-        tokio::pin!(give_up);
-        while !self.backlog.is_durable() {
-            self.begin_append();
-            let outcome = tokio::select! {
-                biased;
-                Some((unit, durable)) = self.in_flight.next(), if !self.in_flight.is_empty() => {
-                    durable.map(|()| self.durable(unit))
-                }
-                (unit, appended) = running(&mut self.appending) => {
-                    appended.map(|appended| self.appended(unit, appended))
-                }
-                () = &mut give_up => return,
-            };
-            if outcome.is_err() {
-                return; // The log is stopping, too: a dropped answer reads as "not here any more".
-            }
-        }
-    }
-
     fn fail(self, error: &AppendError) {
-        let partition = self.log.partition();
+        let partition = self.journal.log().partition();
         tracing::warn!(%partition, %error, "group state not stored, loading it again");
-        let code = refusal(error);
-        let askers = self.backlog.abandon().map(|(asker, _)| asker);
+        let code = journal::refusal(error);
+        let askers = self.journal.abandon().map(|(asker, _)| asker);
         for asker in askers.chain(self.asked.into_values()) {
             let _ = asker.send(Err(code)); // Whoever has gone needs no answer.
         }
@@ -360,24 +293,19 @@ fn send((asker, reply): Ready) {
     let _ = asker.send(Ok(reply));
 }
 
-async fn running(appending: &mut Option<Appending>) -> (u64, Result<Appended, AppendError>) {
-    match appending {
-        Some(append) => append.await,
-        None => std::future::pending().await,
-    }
-}
-
-/// As Kafka maps errors of the log for group members.
-fn refusal(error: &AppendError) -> ErrorCode {
-    match error {
-        AppendError::Removed | AppendError::Stopping | AppendError::WrongLeaderEpoch { .. } => {
-            ErrorCode::NotCoordinator
+fn apply(shard: &mut Shard, entry: Entry) -> Result<(), FormatError> {
+    let event = match entry {
+        Entry::Record(None, it) => format::decode(it.key.as_deref(), it.value.as_deref())?,
+        Entry::Record(Some(producer), it) => {
+            format::decode_in_transaction(producer, it.key.as_deref(), it.value.as_deref())?
         }
-        AppendError::Unavailable
-        | AppendError::Unknown
-        | AppendError::OutOfOrderSequence { .. }
-        | AppendError::StaleProducerEpoch { .. }
-        | AppendError::InvalidTxnState { .. }
-        | AppendError::StaleCoordinatorEpoch { .. } => ErrorCode::CoordinatorNotAvailable,
-    }
+        Entry::Marker(producer, epoch, marker) => {
+            // How the end came about is of no interest any more.
+            let version = TransactionVersion::V1;
+            Some(Event::TransactionEnded(TransactionEnd { producer, epoch, marker, version }))
+        }
+    };
+    // `None` is of a kind of group that is not served here.
+    event.into_iter().for_each(|it| shard.apply(it));
+    Ok(())
 }

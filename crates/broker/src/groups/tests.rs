@@ -1,11 +1,15 @@
 //! The shell with everything real below it, on a simulated disk and bucket and simulated time: the
 //! handlers are called as the dispatcher calls them.
 
+mod in_transactions;
+
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use bucket::StoreBucket;
 use bytes::Bytes;
 use cluster::{Controller, RegisterBroker, WalKind};
+use coordinator::shard_of;
 use environment::Environment;
 use partition_log::LogEngine;
 use partition_log::volume::MemoryVolume;
@@ -15,7 +19,7 @@ use protocol::messages::{
     delete_groups, describe_groups, find_coordinator, heartbeat, join_group, leave_group,
     list_groups, offset_commit, offset_delete, offset_fetch, sync_group,
 };
-use vocabulary::BrokerId;
+use vocabulary::{BrokerId, TopicId};
 
 use super::*;
 use crate::broker::{BrokerHandle, BrokerParts};
@@ -292,17 +296,15 @@ async fn coordinators_are_found_one_by_one_and_in_batches() {
     assert_eq!((topic.partitions.len(), topic.is_internal), (4, true));
     assert_eq!(topic.configs.get("cleanup.policy").unwrap(), "compact");
 
-    let cases = [
-        (1, ErrorCode::TransactionalIdAuthorizationFailed),
-        (2, ErrorCode::InvalidRequest),
-        (9, ErrorCode::InvalidRequest),
-    ];
+    let cases = [(2, ErrorCode::InvalidRequest), (9, ErrorCode::InvalidRequest)];
     for (kind, code) in cases {
         let refused =
             handlers::find_coordinator::handle(&life.broker, &context(3), single(kind)).await;
         assert_eq!((refused.error_code, refused.node_id), (code.code(), -1), "{kind}");
         assert!(refused.error_message.is_some());
     }
+    let found = handlers::find_coordinator::handle(&life.broker, &context(3), single(1)).await;
+    assert_eq!((found.error_code, found.node_id), (0, 1), "of a transactional id");
     let request = find_coordinator::Request {
         coordinator_keys: vec!["a".to_owned(), "b".to_owned()],
         ..Default::default()

@@ -1,14 +1,15 @@
-//! FindCoordinator (key 10): which broker coordinates a group. One key, or many from version 4.
+//! FindCoordinator (key 10): which broker coordinates a group or a transactional id. One key, or many
+//! from version 4.
 //!
-//! Transactional ids are refused at once and for good, with the code InitProducerId uses:
-//! transactions are not built yet, and a retriable code would have clients ask for ever. Share
-//! groups and unknown kinds of key are an invalid request, as in Kafka without a share coordinator.
+//! Share groups and unknown kinds of key are an invalid request, as in Kafka without a share coordinator.
 
 use std::sync::Arc;
 
+use cluster::Topic;
 use protocol::ErrorCode;
 use protocol::messages::find_coordinator::response::Coordinator;
 use protocol::messages::find_coordinator::{Request, Response};
+use vocabulary::Partition;
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
@@ -52,11 +53,11 @@ async fn find(
     key: String,
 ) -> Coordinator {
     let found = match kind {
-        GROUP => of_group(broker, context, &key).await,
-        TRANSACTION => Err(Refusal::new(
-            ErrorCode::TransactionalIdAuthorizationFailed,
-            "Transactions are not served yet.",
-        )),
+        GROUP => leader(broker, context, broker.groups.home(broker, &key).await),
+        TRANSACTION if key.is_empty() => {
+            Err(Refusal::new(ErrorCode::InvalidRequest, "A transactional id is not empty."))
+        }
+        TRANSACTION => leader(broker, context, broker.transactions.home(broker, &key).await),
         _ => {
             Err(Refusal::new(ErrorCode::InvalidRequest, format!("No coordinators of kind {kind}.")))
         }
@@ -81,14 +82,15 @@ async fn find(
     }
 }
 
-async fn of_group(
-    broker: &Arc<Broker>,
+/// The broker that leads the coordinator's partition.
+fn leader(
+    broker: &Broker,
     context: &RequestContext,
-    group: &str,
+    home: Result<(Arc<Topic>, Partition), ErrorCode>,
 ) -> Result<cluster::Broker, Refusal> {
     let unavailable =
         || Refusal::new(ErrorCode::CoordinatorNotAvailable, "The coordinator is not available.");
-    let (topic, partition) = broker.groups.home(broker, group).await.map_err(|_| unavailable())?;
+    let (topic, partition) = home.map_err(|_| unavailable())?;
     let index = usize::try_from(partition.index).ok();
     let leader = index.and_then(|it| topic.partitions.get(it)).map(|it| it.leader);
     let mut nodes = broker.endpoints(&context.listener).into_iter();

@@ -1,32 +1,57 @@
-//! InitProducerId (key 22): an id for an idempotent producer (KIP-98, KIP-360).
-//!
-//! Transactional ids are refused at once and for good: transactions are not built yet, and a
-//! retriable code would leave `initTransactions` hanging until its timeout.
+//! InitProducerId (key 22): an id for an idempotent or a transactional producer (KIP-98, KIP-360).
 
 use std::sync::Arc;
 
+use coordinator::transactions::{InitProducer, TransactionCommand};
 use protocol::ErrorCode;
 use protocol::messages::init_producer_id::{Request, Response};
+use vocabulary::ProducerId;
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
+/// The first version whose clients know PRODUCER_FENCED.
+const FENCED_VERSION: i16 = 4;
+
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
-    match request.transactional_id.as_deref() {
-        Some("") => refused(ErrorCode::InvalidRequest),
-        Some(_) => refused(ErrorCode::TransactionalIdAuthorizationFailed),
-        // Kafka also gives a fresh id, at epoch 0, to an idempotent producer that names its old one.
-        None => match broker.producer_ids.next(&broker.controller).await {
-            Ok(id) => Response { producer_id: id.0, producer_epoch: 0, ..Default::default() },
-            Err(error) => {
-                tracing::warn!(%error, "no producer id to give; the client asks again");
-                refused(ErrorCode::CoordinatorLoadInProgress)
-            }
-        },
+    let Some(id) = request.transactional_id.as_deref() else {
+        return idempotent(broker).await;
+    };
+    let claimed = match (request.producer_id, request.producer_epoch) {
+        (-1, -1) => None,
+        (0.., 0..) => Some((ProducerId(request.producer_id), request.producer_epoch)),
+        _ => return refused(ErrorCode::InvalidRequest),
+    };
+    if id.is_empty() {
+        return refused(ErrorCode::InvalidRequest);
+    }
+    let command = |fresh| {
+        let (id, timeout_ms) = (id.to_owned(), request.transaction_timeout_ms);
+        TransactionCommand::Init(InitProducer { id, timeout_ms, claimed, fresh })
+    };
+    match broker.transactions.ask_for_producer(broker, id, command).await {
+        Ok((producer, epoch)) => {
+            Response { producer_id: producer.0, producer_epoch: epoch, ..Default::default() }
+        }
+        Err(ErrorCode::ProducerFenced) if context.version < FENCED_VERSION => {
+            refused(ErrorCode::InvalidProducerEpoch)
+        }
+        Err(code) => refused(code),
+    }
+}
+
+/// Kafka also gives a fresh id, at epoch 0, to an idempotent producer that names its old one.
+async fn idempotent(broker: &Arc<Broker>) -> Response {
+    match broker.producer_ids.next(&broker.controller).await {
+        Ok(id) => Response { producer_id: id.0, producer_epoch: 0, ..Default::default() },
+        Err(error) => {
+            tracing::warn!(%error, "no producer id to give; the client asks again");
+            refused(ErrorCode::CoordinatorLoadInProgress)
+        }
     }
 }
 

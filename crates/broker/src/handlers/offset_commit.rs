@@ -42,6 +42,7 @@ pub(crate) async fn handle(
             retention_ms: Some(request.retention_time_ms).filter(|it| 0 <= *it),
             group_not_found_known: MEMBER_EPOCH_VERSION <= context.version,
             member_epochs_known: MEMBER_EPOCH_VERSION <= context.version,
+            transaction: None,
             offsets,
         });
         let pick = |reply| if let Reply::Commit(it) = reply { Some(it) } else { None };

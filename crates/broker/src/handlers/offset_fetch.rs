@@ -1,8 +1,8 @@
 //! OffsetFetch (key 9): how far groups have come. One group, from version 8 many; topics by name,
 //! from version 10 by id.
 //!
-//! `require_stable` is accepted: offsets of open transactions do not exist yet, so every committed
-//! offset is stable.
+//! Who requires stable offsets is told, partition by partition, what an open transaction may still
+//! change (KIP-447).
 
 use std::sync::Arc;
 
@@ -53,10 +53,11 @@ pub(crate) async fn handle(
         return one_group(broker, context.version, request).await;
     }
     let by_id = TOPIC_ID_VERSION <= context.version;
+    let stable = request.require_stable;
     let mut groups = Vec::with_capacity(request.groups.len());
     for OffsetFetchRequestGroup { group_id, member_id, member_epoch, topics } in request.groups {
         let reader = Reader { group: &group_id, member: member_id, member_epoch };
-        let (rows, code) = match fetch(broker, reader, topics, by_id).await {
+        let (rows, code) = match fetch(broker, reader, topics, by_id, stable).await {
             Ok(rows) => (rows, ErrorCode::None),
             Err(code) => (Vec::new(), code),
         };
@@ -78,7 +79,7 @@ async fn one_group(broker: &Arc<Broker>, version: i16, request: Request) -> Resp
     let asked: Option<Vec<OffsetFetchRequestTopics>> =
         request.topics.map(|topics| topics.into_iter().map(by_name).collect());
     let reader = Reader { group: &request.group_id, member: None, member_epoch: -1 };
-    let fetched = fetch(broker, reader, asked.clone(), false).await;
+    let fetched = fetch(broker, reader, asked.clone(), false, request.require_stable).await;
     let (rows, code) = match fetched {
         Ok(rows) => (rows, ErrorCode::None),
         // Version 1 can tell only partition by partition.
@@ -100,6 +101,7 @@ async fn fetch(
     reader: Reader<'_>,
     asked: Option<Vec<OffsetFetchRequestTopics>>,
     by_id: bool,
+    require_stable: bool,
 ) -> Result<Vec<Row>, ErrorCode> {
     let wanted = match &asked {
         None => FetchTopics::All,
@@ -112,8 +114,13 @@ async fn fetch(
     };
     let Reader { group, member, member_epoch } = reader;
     let group_id = group.to_owned();
-    let command =
-        Command::Fetch(FetchOffsets { group: group_id, member, member_epoch, topics: wanted });
+    let command = Command::Fetch(FetchOffsets {
+        group: group_id,
+        member,
+        member_epoch,
+        topics: wanted,
+        require_stable,
+    });
     let pick = |reply| if let Reply::Fetch(it) = reply { Some(it) } else { None };
     let reply = broker.groups.ask(broker, group, command, pick).await?;
     if reply.error != ErrorCode::None {
@@ -122,7 +129,11 @@ async fn fetch(
     let found = |(name, offsets): (String, Vec<FetchedOffset>), id| Row {
         name,
         id,
-        partitions: offsets.into_iter().map(|it| (it, ErrorCode::None)).collect(),
+        partitions: offsets
+            .into_iter()
+            .map(|it| (code_of(&it), it))
+            .map(|(code, it)| (it, code))
+            .collect(),
     };
     let mut replies = reply.topics.into_iter();
     let Some(topics) = asked else {
@@ -160,10 +171,15 @@ fn name_of(broker: &Broker, asked: &OffsetFetchRequestTopics, by_id: bool) -> Op
 fn refused(asked: OffsetFetchRequestTopics, code: ErrorCode) -> Row {
     let partition = |partition| {
         let (offset, metadata) = (Offset(-1), String::new());
-        (FetchedOffset { partition, offset, leader_epoch: -1, metadata }, code)
+        let is_unstable = false;
+        (FetchedOffset { partition, offset, leader_epoch: -1, metadata, is_unstable }, code)
     };
     let partitions = asked.partition_indexes.into_iter().map(partition).collect();
     Row { name: asked.name, id: asked.topic_id, partitions }
+}
+
+fn code_of(offset: &FetchedOffset) -> ErrorCode {
+    if offset.is_unstable { ErrorCode::UnstableOffsetCommit } else { ErrorCode::None }
 }
 
 fn topic_of_group(row: Row) -> OffsetFetchResponseTopics {

@@ -4,22 +4,25 @@
 //! appends in request order; the future it returns waits for durability and builds the answer.
 //! Throughput of one default producer must not be one batch per storage round trip.
 
+mod transactional;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use partition_log::{AppendError, Appended, LogSettings, PartitionLog};
+use partition_log::{AppendError, AppendRules, Appended, LogSettings, PartitionLog};
 use protocol::ErrorCode;
 use protocol::messages::produce::request::{PartitionProduceData, TopicProduceData};
 use protocol::messages::produce::response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceResponse, TopicProduceResponse,
 };
 use protocol::messages::produce::{Request, Response};
-use protocol::records::{ProduceRefusal, ProduceRules, validate_produced};
+use protocol::records::{Batch, ProduceRefusal, ProduceRules, validate_produced};
 use vocabulary::{Partition, Tick, Timestamp};
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
+use crate::handlers::produce::transactional::Prepared;
 
 /// The bound of one batch once decompressed. Kafka has none; a bomb must not take the broker down.
 const RECORDS_BYTES_MAX: usize = 1 << 30;
@@ -66,7 +69,8 @@ impl From<ProduceRefusal> for Failure {
     }
 }
 
-/// Validates and appends, in order. Awaits only backpressure and the lazy load of producer state.
+/// Validates and appends, in order. Awaits backpressure, the lazy load of producer state, and, at the first batch of a
+/// transaction in a partition, its coordinator.
 pub(crate) async fn start(
     broker: &Arc<Broker>,
     context: &RequestContext,
@@ -78,9 +82,20 @@ pub(crate) async fn start(
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for topic in request.topic_data {
         let (name, id) = (topic.name.clone(), topic.topic_id);
-        let partitions = start_topic(broker, context, topic, refusal).await;
-        topics.push((name, id, partitions));
+        topics.push((name, id, prepare_topic(broker, context, topic, refusal)));
     }
+    let mut prepared: Vec<&mut Prepared> = topics.iter_mut().flat_map(|(.., it)| it).collect();
+    let id = request.transactional_id.as_deref();
+    transactional::admit(broker, context.version, id, &mut prepared).await;
+    let mut started = Vec::with_capacity(topics.len());
+    for (name, id, prepared) in topics {
+        let mut partitions = Vec::with_capacity(prepared.len());
+        for prepared in prepared {
+            partitions.push(append(prepared).await);
+        }
+        started.push((name, id, partitions));
+    }
+    let topics = started;
     let broker = Arc::clone(broker);
     Box::pin(async move {
         let deadline = broker.environment.clock.now().plus(wait);
@@ -109,22 +124,18 @@ pub(crate) async fn start(
 
 /// What is wrong with the request as a whole, before any partition is looked at.
 fn refusal_of_request(request: &Request) -> Option<ErrorCode> {
-    if request.transactional_id.is_some() {
-        // Transactions are not built yet, and InitProducerId says so; nobody gets here by accident.
-        return Some(ErrorCode::TransactionalIdAuthorizationFailed);
-    }
     if !(-1..=1).contains(&request.acks) {
         return Some(ErrorCode::InvalidRequiredAcks);
     }
     None
 }
 
-async fn start_topic(
+fn prepare_topic(
     broker: &Arc<Broker>,
     context: &RequestContext,
     topic: TopicProduceData,
     refusal: Option<ErrorCode>,
-) -> Vec<Started> {
+) -> Vec<Prepared> {
     let found = if TOPIC_ID_VERSION <= context.version {
         broker.view.topic_by_id(topic.topic_id)
     } else {
@@ -143,21 +154,23 @@ async fn start_topic(
             (None, None) => Err(unknown),
             (None, Some(topic)) => broker.led_log(Partition { topic: topic.id, index }),
         };
-        let outcome = match &log {
-            Ok(log) => start_partition(broker, context, log, data).await,
+        let batch = match &log {
+            Ok(log) => validate(broker, context, log, data),
             Err(code) => Err(Failure::from(*code)),
         };
-        partitions.push(Started { index, outcome, log: log.ok() });
+        let topic = found.as_ref().map_or_else(String::new, |it| it.name.clone());
+        let rules = AppendRules::default();
+        partitions.push(Prepared { index, topic, log: log.ok(), batch, rules });
     }
     partitions
 }
 
-async fn start_partition(
-    broker: &Arc<Broker>,
+fn validate(
+    broker: &Broker,
     context: &RequestContext,
-    log: &Arc<PartitionLog>,
+    log: &PartitionLog,
     data: PartitionProduceData,
-) -> Result<Appended, Failure> {
+) -> Result<Batch, Failure> {
     let Some(records) = data.records else {
         return Err(Failure {
             code: ErrorCode::InvalidRecord,
@@ -166,11 +179,20 @@ async fn start_partition(
         });
     };
     let rules = rules(broker, context, &log.settings());
-    let batch = validate_produced(records, &rules)?;
-    if batch.header.attributes.is_transactional() {
-        return Err(Failure::from(ErrorCode::InvalidTxnState));
-    }
-    log.append(batch, None).await.map_err(|error| Failure::from(append_error_code(&error)))
+    Ok(validate_produced(records, &rules)?)
+}
+
+async fn append(prepared: Prepared) -> Started {
+    let Prepared { index, log, batch, rules, .. } = prepared;
+    let outcome = match (batch, &log) {
+        (Ok(batch), Some(log)) => {
+            let appended = log.append_with(batch, None, rules).await;
+            appended.map_err(|error| Failure::from(append_error_code(&error)))
+        }
+        (Ok(_), None) => Err(Failure::from(ErrorCode::UnknownTopicOrPartition)),
+        (Err(failure), _) => Err(failure),
+    };
+    Started { index, outcome, log }
 }
 
 fn rules(broker: &Broker, context: &RequestContext, settings: &LogSettings) -> ProduceRules {

@@ -246,14 +246,16 @@ proptest! {
     fn values_agree_with_the_protocols_definitions(event in crate::shard::tests::any_event()) {
         let Some(value) = encode(&event).value else { return Ok(()) };
         let again = match event {
-            Event::OffsetCommitted { .. } => {
+            Event::OffsetCommitted { .. } | Event::OffsetPending { .. } => {
                 recoded::<offset_commit_value::OffsetCommitValue>(&value)
             }
             Event::GroupStored { .. } | Event::GroupForgotten { .. } => {
                 recoded::<group_metadata_value::GroupMetadataValue>(&value)
             }
             // Made from these definitions; what they hold is checked byte by byte above.
-            Event::OffsetForgotten { .. } | Event::Consumer { .. } => return Ok(()),
+            Event::OffsetForgotten { .. }
+            | Event::Consumer { .. }
+            | Event::TransactionEnded(_) => return Ok(()),
         };
         prop_assert_eq!(&value[..], again);
     }

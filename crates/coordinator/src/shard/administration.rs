@@ -110,7 +110,9 @@ impl Shard {
     /// Everything about a group that has no members. Its own record goes last, so that a crash
     /// between two batches leaves a group that can be deleted again.
     pub(super) fn forget(&self, group: &str, outputs: &mut Outputs) {
-        for (key, _) in self.offsets.of_group(group) {
+        let committed = self.offsets.of_group(group).map(|(key, _)| key);
+        let pending = self.pending.of_group(group).cloned();
+        for key in committed.chain(pending).collect::<BTreeSet<_>>() {
             outputs.units.push(vec![Event::OffsetForgotten { key }]);
         }
         match self.groups.get(group) {

@@ -63,7 +63,7 @@ impl Shard {
         let group = self.groups.get(id);
         // A group nobody has joined is a simple one: its offsets age from their commit on.
         let base = group.map_or(Some(AgeBase::Commit), Group::offset_age_base);
-        let mut all_expired = true;
+        let mut all_expired = !self.pending.contains_group(id);
         for (key, value) in self.offsets.of_group(id) {
             let wanted = group.is_some_and(|it| it.is_subscribed(&key.topic));
             let expired = base.is_some_and(|base| self.is_expired(now, value, base));

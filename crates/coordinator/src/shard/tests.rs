@@ -5,6 +5,7 @@ mod consumer_simulation;
 mod consumers;
 mod migration;
 mod offsets;
+mod pending;
 mod properties;
 mod rebalance;
 mod simulation;
@@ -63,7 +64,7 @@ pub(crate) struct Bench {
     pub(crate) shard: Shard,
     pub(crate) now: Now,
     /// Encoded as the log would hold them.
-    pub(crate) log: Vec<format::Record>,
+    pub(crate) log: Vec<format::Stored>,
     pub(crate) answers: BTreeMap<Ticket, Reply>,
     pub(crate) sent: u64,
     outputs: Outputs,
@@ -103,16 +104,15 @@ impl Bench {
     pub(crate) fn replayed(&self) -> Shard {
         let catalogue = Arc::clone(&self.shard.catalogue);
         let mut shard = Shard::new(self.shard.options.clone(), catalogue);
-        for record in &self.log {
-            let event = format::decode(Some(&record.key), record.value.as_deref());
-            shard.apply(event.unwrap().unwrap());
+        for event in self.log.iter().flat_map(events) {
+            shard.apply(event);
         }
         shard
     }
 
     fn drain(&mut self) {
         for event in self.outputs.units.drain(..).flatten() {
-            self.log.push(format::encode(&event));
+            self.log.push(format::store(&[event]));
         }
         for answer in self.outputs.answers.drain(..) {
             let before = self.answers.insert(answer.ticket, answer.reply);
@@ -239,6 +239,21 @@ impl Bench {
         }
         (ids, generation)
     }
+}
+
+/// What a reader of the log makes of an entry.
+pub(crate) fn events(stored: &format::Stored) -> Vec<Event> {
+    use format::Stored;
+    let (producer, records) = match stored {
+        Stored::Records(records) => (None, records),
+        Stored::InTransaction { producer, epoch, records } => (Some((*producer, *epoch)), records),
+        Stored::End(end) => return vec![Event::TransactionEnded(*end)],
+    };
+    let decode = |format::Record { key, value }: &format::Record| match producer {
+        None => format::decode(Some(key), value.as_deref()),
+        Some(it) => format::decode_in_transaction(it, Some(key), value.as_deref()),
+    };
+    records.iter().map(|it| decode(it).unwrap().unwrap()).collect()
 }
 
 pub(crate) fn protocol(name: &str, metadata: &[u8]) -> Protocol {

@@ -9,7 +9,7 @@ use protocol::messages::transaction_log_value::{PartitionsSchema, TransactionLog
 use protocol::{DecodeError, Decoder, Encoder, Message};
 use vocabulary::ProducerId;
 
-use crate::format::Record;
+use crate::format::{Record, Stored};
 use crate::transactions::image::{
     TransactionEvent, TransactionImage, TransactionState, TransactionVersion,
 };
@@ -31,7 +31,12 @@ pub enum TransactionFormatError {
     Message(#[from] DecodeError),
 }
 
-pub fn encode(event: &TransactionEvent) -> Record {
+/// How a unit of events goes into the log.
+pub fn store(unit: &[TransactionEvent]) -> Stored {
+    Stored::Records(unit.iter().map(encode).collect())
+}
+
+pub(crate) fn encode(event: &TransactionEvent) -> Record {
     match event {
         TransactionEvent::Stored { id, image } => {
             Record { key: key(id), value: Some(versioned(VALUE_VERSION, &value(image))) }

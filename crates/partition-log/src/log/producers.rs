@@ -120,6 +120,12 @@ pub(crate) struct ProducerTable {
 }
 
 impl ProducedBatch {
+    /// Group coordinators write the offsets of a transaction in its producer's name, and without sequences: nothing
+    /// of theirs is repeated.
+    fn is_sequenced(&self) -> bool {
+        0 <= self.base_sequence
+    }
+
     /// `None` for a batch without a producer id.
     pub(crate) fn of(entry: &BatchEntry) -> Option<ProducedBatch> {
         (0 <= entry.producer_id).then_some(ProducedBatch {
@@ -231,6 +237,9 @@ impl ProducerTable {
         }
         if let Some(transactional) = &mut known.transactional {
             transactional.last_timestamp = batch.timestamp;
+        }
+        if !batch.is_sequenced() {
+            return;
         }
         if known.batches.len() == BATCHES_MAX {
             known.batches.pop_front();

@@ -1,7 +1,8 @@
 import java.util.List;
 
 /** Kafka's Java clients and command line tools against a broker, in one JVM: {@code scenarios [PART-OF-A-NAME]},
- * {@code frameworks [PART-OF-A-NAME]} (Streams and Connect), {@code cross-write} or {@code cross-read WRITER…}. */
+ * {@code transactions [PART-OF-A-NAME]}, {@code frameworks [PART-OF-A-NAME]} (Streams and Connect),
+ * {@code cross-write} or {@code cross-read WRITER…}. */
 public final class JavaClient {
     private JavaClient() {}
 
@@ -14,6 +15,10 @@ public final class JavaClient {
                 Tools.install();
                 ToolChecks.run(harness);
                 ApiChecks.run(harness);
+            }
+            case "transactions" -> {
+                Tools.install();
+                TransactionChecks.run(harness);
             }
             case "frameworks" -> {
                 StreamsChecks.run(harness);

@@ -11,7 +11,8 @@ const BUCKET_HOLDS: &str = "the internal topic is as durable as any other: no re
 const NO_SHARE: &str = "share groups are not served yet";
 const NO_STREAMS: &str = "streams groups are not served yet";
 const NO_GROUP_CONFIGS: &str = "it bounds the settings of single groups, which have none yet";
-const NO_TRANSACTIONS: &str = "transactions are not served yet";
+const ALWAYS_VERIFIED: &str = "writes always check their transaction";
+const NO_TWO_PHASES: &str = "two-phase commit is not served yet";
 const LOADS_ALL: &str = "the coordinator reads its partition in pieces sized by the read path";
 
 /// Unsorted; the catalogue sorts.
@@ -206,14 +207,11 @@ pub(super) const CONFIGS: &[Definition] = &[
         "900000",
         "Longest transaction timeout a producer may ask for, in milliseconds.",
     )
-    .rule(Rule::AtLeast(1))
-    .no_effect(NO_TRANSACTIONS),
+    .rule(Rule::AtLeast(1)),
     int("transactional.id.expiration.ms", "604800000", "Time an idle transactional id is kept.")
-        .rule(Rule::AtLeast(1))
-        .no_effect(NO_TRANSACTIONS),
+        .rule(Rule::AtLeast(1)),
     int("transaction.state.log.num.partitions", "50", "Partitions of __transaction_state.")
-        .rule(Rule::AtLeast(1))
-        .no_effect(NO_TRANSACTIONS),
+        .rule(Rule::AtLeast(1)),
     short("transaction.state.log.replication.factor", "3", "Its replication factor.")
         .rule(Rule::AtLeast(1))
         .no_effect(BUCKET_HOLDS),
@@ -221,8 +219,7 @@ pub(super) const CONFIGS: &[Definition] = &[
         .rule(Rule::AtLeast(1))
         .no_effect(BUCKET_HOLDS),
     int("transaction.state.log.segment.bytes", "104857600", "Its segment.bytes.")
-        .rule(Rule::AtLeast(1))
-        .no_effect(NO_TRANSACTIONS),
+        .rule(Rule::AtLeast(1)),
     int("transaction.state.log.load.buffer.size", "5242880", "Read size when it loads, in bytes.")
         .rule(Rule::AtLeast(1))
         .no_effect(LOADS_ALL),
@@ -231,22 +228,20 @@ pub(super) const CONFIGS: &[Definition] = &[
         "10000",
         "Time between two looks for transactions past their timeout, in milliseconds.",
     )
-    .rule(Rule::AtLeast(1))
-    .no_effect(NO_TRANSACTIONS),
+    .rule(Rule::AtLeast(1)),
     int(
         "transaction.remove.expired.transaction.cleanup.interval.ms",
         "3600000",
         "Time between two looks for expired transactional ids, in milliseconds.",
     )
-    .rule(Rule::AtLeast(1))
-    .no_effect(NO_TRANSACTIONS),
+    .rule(Rule::AtLeast(1)),
     boolean(
         "transaction.partition.verification.enable",
         "true",
         "Whether writes check their transaction.",
     )
     .dynamic()
-    .no_effect(NO_TRANSACTIONS),
+    .no_effect(ALWAYS_VERIFIED),
     boolean("transaction.two.phase.commit.enable", "false", "Whether two-phase commit is allowed.")
-        .no_effect(NO_TRANSACTIONS),
+        .no_effect(NO_TWO_PHASES),
 ];

@@ -18,6 +18,7 @@ fn commit(bench: &mut Bench, group: &str, topic: &str, member: &str, generation:
         retention_ms: None,
         group_not_found_known: true,
         member_epochs_known: true,
+        transaction: None,
         offsets: vec![offset],
     }));
     assert_eq!(reply, Reply::Commit(CommitReply::Each(vec![ErrorCode::None])));

@@ -80,6 +80,7 @@ impl Bench {
             retention_ms: None,
             group_not_found_known: true,
             member_epochs_known: true,
+            transaction: None,
             offsets: vec![OffsetToCommit {
                 topic: "t".to_owned(),
                 partition: 0,
@@ -149,6 +150,7 @@ fn epochs_fence_and_ids_are_known() {
         member: member.map(str::to_owned),
         member_epoch,
         topics: FetchTopics::All,
+        require_stable: false,
     };
     for (member, epoch, expected) in [
         (None, -1, ErrorCode::None),

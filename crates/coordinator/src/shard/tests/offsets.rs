@@ -23,6 +23,7 @@ fn commit(offsets: Vec<OffsetToCommit>) -> CommitOffsets {
         retention_ms: None,
         group_not_found_known: true,
         member_epochs_known: true,
+        transaction: None,
         offsets,
     }
 }
@@ -39,7 +40,13 @@ fn ok(count: usize) -> CommitReply {
 }
 
 fn fetch(bench: &mut Bench, topics: FetchTopics) -> Vec<(String, i32, i64)> {
-    let fetch = FetchOffsets { group: "g".to_owned(), member: None, member_epoch: -1, topics };
+    let fetch = FetchOffsets {
+        group: "g".to_owned(),
+        member: None,
+        member_epoch: -1,
+        topics,
+        require_stable: false,
+    };
     let Reply::Fetch(reply) = bench.ask(Command::Fetch(fetch)) else { panic!("a fetch reply") };
     let flat = |(topic, offsets): (String, Vec<FetchedOffset>)| {
         offsets.into_iter().map(move |it| (topic.clone(), it.partition, it.offset.0))
@@ -139,6 +146,7 @@ fn what_is_committed_is_fetched_with_epoch_and_metadata_also_after_a_restart() {
         member: None,
         member_epoch: -1,
         topics: FetchTopics::Some(topics),
+        require_stable: false,
     };
     let Reply::Fetch(reply) = bench.ask(Command::Fetch(fetch_some)) else { panic!() };
     let found = |partition, offset, leader_epoch, metadata: &str| FetchedOffset {
@@ -146,6 +154,7 @@ fn what_is_committed_is_fetched_with_epoch_and_metadata_also_after_a_restart() {
         offset: Offset(offset),
         leader_epoch,
         metadata: metadata.to_owned(),
+        is_unstable: false,
     };
     let expected = vec![
         ("t".to_owned(), vec![found(1, 8, 4, ""), found(0, 5, 4, "meta 5"), found(9, -1, -1, "")]),

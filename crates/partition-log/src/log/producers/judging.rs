@@ -94,7 +94,7 @@ impl ProducerTable {
             return Verdict::WrongTransaction { reason };
         }
         let expected = known.expected(batch.epoch);
-        if batch.base_sequence != expected {
+        if batch.is_sequenced() && batch.base_sequence != expected {
             return Verdict::OutOfOrder { expected };
         }
         if is_open && !batch.is_transactional {
@@ -142,6 +142,9 @@ impl ProducerTable {
 impl Producer {
     /// The batch, if it is one of the last.
     fn seen(&self, batch: &ProducedBatch) -> Option<SeenBatch> {
+        if !batch.is_sequenced() {
+            return None;
+        }
         let repeats = |seen: &&SeenBatch| {
             seen.base_sequence == batch.base_sequence
                 && seen.last_offset_delta == batch.last_offset_delta

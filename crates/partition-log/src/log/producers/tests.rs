@@ -116,6 +116,15 @@ fn a_marker_raises_the_epoch_and_takes_no_sequence() {
 }
 
 #[test]
+fn a_coordinator_writes_in_a_transaction_without_sequences() {
+    let offsets = |epoch, base| transactional(batch(7, epoch, -1, 1, base));
+    let table = table(&[offsets(0, 0), offsets(0, 1), ending(7, 1, 2, TransactionResult::Commit)]);
+    assert_eq!(judge(&table, &offsets(0, 3)), Verdict::StaleEpoch { current: 1 });
+    assert_eq!(judge(&table, &offsets(1, 3)), Verdict::Append);
+    assert_eq!(table.states()[0].last_sequence, -1);
+}
+
+#[test]
 fn the_snapshot_format_is_pinned() {
     let golden = "02 03000000 \
          0700000000000000 0100 e803000000000000 01 \

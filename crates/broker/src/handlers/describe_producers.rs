@@ -1,0 +1,60 @@
+//! DescribeProducers (key 61): who has written to partitions, and whose transactions are open there (KIP-664).
+
+use std::sync::Arc;
+
+use cluster::Topic;
+use partition_log::ProducerState as Known;
+use protocol::ErrorCode;
+use protocol::messages::describe_producers::response::{
+    PartitionResponse, ProducerState, TopicResponse,
+};
+use protocol::messages::describe_producers::{Request, Response};
+use vocabulary::Partition;
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    _context: &RequestContext,
+    request: Request,
+) -> Response {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for asked in request.topics {
+        let topic = broker.view.topic(&asked.name);
+        let mut partitions = Vec::with_capacity(asked.partition_indexes.len());
+        for partition_index in asked.partition_indexes {
+            let (code, active_producers) =
+                match find(broker, topic.as_deref(), partition_index).await {
+                    Ok(producers) => (ErrorCode::None, producers.iter().map(row).collect()),
+                    Err(code) => (code, Vec::new()),
+                };
+            partitions.push(PartitionResponse {
+                partition_index,
+                error_code: code.code(),
+                error_message: None,
+                active_producers,
+            });
+        }
+        topics.push(TopicResponse { name: asked.name, partitions });
+    }
+    Response { topics, ..Default::default() }
+}
+
+async fn find(broker: &Broker, topic: Option<&Topic>, index: i32) -> Result<Vec<Known>, ErrorCode> {
+    let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let log = broker.led_log(Partition { topic: topic.id, index })?;
+    // A code that clients wait out: the storage may answer later.
+    log.producer_states().await.map_err(|_| ErrorCode::NotLeaderOrFollower)
+}
+
+fn row(known: &Known) -> ProducerState {
+    ProducerState {
+        producer_id: known.producer.0,
+        producer_epoch: i32::from(known.epoch),
+        last_sequence: known.last_sequence,
+        last_timestamp: known.last_timestamp.0,
+        coordinator_epoch: known.coordinator_epoch,
+        current_txn_start_offset: known.transaction_start.map_or(-1, |it| it.0),
+    }
+}

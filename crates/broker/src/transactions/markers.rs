@@ -1,0 +1,129 @@
+//! The end of a transaction, on its way to every partition of it.
+//!
+//! Owns: which partitions have their marker already, trying again. Does not own: whether a transaction ends
+//! (`coordinator`), whether a marker fits (`partition_log`).
+//!
+//! Partitions are grouped by the broker that leads them. Today that is this one; a partition led elsewhere, or by
+//! nobody, is asked about again until it is led by a broker that can be told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::Topic;
+use coordinator::TransactionEnd;
+use coordinator::transactions::MarkersOrder;
+use futures::StreamExt;
+use partition_log::{AppendError, PartitionLog};
+use protocol::ErrorCode;
+use protocol::records::EndTxnMarker;
+use vocabulary::{LeaderEpoch, Partition};
+
+use crate::broker::Broker;
+use crate::groups::OFFSETS_TOPIC;
+use crate::journal::marker_rule;
+
+/// Markers of one transaction that are being written at once.
+const MARKERS_IN_FLIGHT_MAX: usize = 256;
+
+/// Between two attempts at partitions that did not take their marker.
+const RETRY_FIRST: Duration = Duration::from_millis(20);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// Returns when every partition of the transaction has its marker, or is gone.
+pub(super) async fn carry_out(broker: &Arc<Broker>, order: &MarkersOrder, epoch: LeaderEpoch) {
+    let marker = EndTxnMarker { result: order.result, coordinator_epoch: epoch.0 };
+    let MarkersOrder { producer, epoch, version, .. } = *order;
+    let end = TransactionEnd { producer, epoch, marker, version };
+    let indexes = order.partitions.iter();
+    let mut left: Vec<(String, i32)> = indexes
+        .flat_map(|(topic, indexes)| indexes.iter().map(|index| (topic.clone(), *index)))
+        .collect();
+    let mut pause = RETRY_FIRST;
+    loop {
+        let tried = futures::stream::iter(left)
+            .map(|(topic, index)| async move {
+                let code = write_by_name(broker, &topic, index, end).await;
+                (topic, index, code)
+            })
+            .buffer_unordered(MARKERS_IN_FLIGHT_MAX);
+        let tried: Vec<(String, i32, ErrorCode)> = tried.collect().await;
+        left = tried.into_iter().filter_map(|it| still_to_do(&order.id, it)).collect();
+        if left.is_empty() {
+            return;
+        }
+        broker.environment.clock.sleep(pause).await;
+        pause = (2 * pause).min(RETRY_MAX);
+    }
+}
+
+/// A partition that is to be tried again.
+fn still_to_do(id: &str, (topic, index, code): (String, i32, ErrorCode)) -> Option<(String, i32)> {
+    match code {
+        ErrorCode::None => None,
+        // The topic was deleted, and the records with it.
+        ErrorCode::UnknownTopicOrPartition => None,
+        // Whoever bumped the epoch there has ended the transaction, too.
+        ErrorCode::InvalidProducerEpoch => {
+            tracing::warn!(id, topic, index, "a newer producer epoch has ended the transaction");
+            None
+        }
+        _ => {
+            tracing::debug!(id, topic, index, ?code, "marker not written, trying again");
+            Some((topic, index))
+        }
+    }
+}
+
+async fn write_by_name(
+    broker: &Arc<Broker>,
+    topic: &str,
+    index: i32,
+    end: TransactionEnd,
+) -> ErrorCode {
+    match broker.view.topic(topic) {
+        Some(topic) => write(broker, &topic, index, end).await,
+        None => ErrorCode::UnknownTopicOrPartition,
+    }
+}
+
+/// Writes one marker to a partition led here and waits until it is durable. Offsets of groups take effect by it.
+pub(crate) async fn write(
+    broker: &Arc<Broker>,
+    topic: &Topic,
+    index: i32,
+    end: TransactionEnd,
+) -> ErrorCode {
+    let partition = Partition { topic: topic.id, index };
+    let log = match broker.led_log(partition) {
+        Ok(log) => log,
+        Err(code) => return code,
+    };
+    let written = if topic.name == OFFSETS_TOPIC {
+        let _held = broker.transactions.hold(end.producer).await;
+        broker.groups.end_transaction(broker, topic, partition, end).await
+    } else {
+        append(&log, end).await.map_err(|error| refusal(&error))
+    };
+    written.err().unwrap_or(ErrorCode::None)
+}
+
+async fn append(log: &PartitionLog, end: TransactionEnd) -> Result<(), AppendError> {
+    let rule = marker_rule(end.version);
+    log.append_marker(end.producer, end.epoch, end.marker, rule).await?.durable.await
+}
+
+/// As WriteTxnMarkers tells it.
+fn refusal(error: &AppendError) -> ErrorCode {
+    match error {
+        AppendError::StaleProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        AppendError::StaleCoordinatorEpoch { .. } => ErrorCode::TransactionCoordinatorFenced,
+        AppendError::InvalidTxnState { .. } => ErrorCode::InvalidTxnState,
+        AppendError::Removed => ErrorCode::UnknownTopicOrPartition,
+        AppendError::WrongLeaderEpoch { .. } | AppendError::Stopping => {
+            ErrorCode::NotLeaderOrFollower
+        }
+        AppendError::OutOfOrderSequence { .. }
+        | AppendError::Unavailable
+        | AppendError::Unknown => ErrorCode::KafkaStorageError,
+    }
+}

@@ -108,7 +108,10 @@ impl PartitionLog {
         assert!(end <= state.high_watermark, "A2: only durable batches are committed");
         state.committed_end = end;
         state.may_have_leftovers |= base < state.log_start;
-        state.base_producers = producers.filter(|it| it.len() <= BASE_BYTES_KEPT_MAX);
+        // Where nobody was and no table is, nobody has come: the last stable offset stays known.
+        let is_nobody = state.producers.is_none() && state.is_without_producers();
+        let unread = is_nobody.then(Bytes::new);
+        state.base_producers = producers.or(unread).filter(|it| it.len() <= BASE_BYTES_KEPT_MAX);
         state.committed_bytes = state.committed_bytes.map(|it| it + bytes);
         let Some(tail) = state.tail.as_mut() else { return false };
         tail.commit(end);

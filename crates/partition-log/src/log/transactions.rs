@@ -66,7 +66,7 @@ impl LogState {
 
     /// Whether it is certain, without a table, that there are none: neither committed runs nor
     /// recovery left any, and an idempotent append would have loaded the table.
-    fn is_without_producers(&self) -> bool {
+    pub(super) fn is_without_producers(&self) -> bool {
         let base = self.base_producers.as_ref();
         !self.is_tail_produced && base.is_some_and(|it| it.is_empty())
     }

@@ -175,3 +175,23 @@ async fn deleted_records_take_their_open_transaction_along() {
     let found = log.aborted_transactions(Offset(0), Offset(3)).await;
     assert!(matches!(found, Err(ReadError::OffsetOutOfRange { .. })), "{found:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_unanswered_commit_forgets_no_last_stable_offset() {
+    let world = World::new(56);
+    let life = world.start().await;
+    let log = world.host(&life, partition(0));
+    acked(&log, batch(1, 4, 50)).await;
+    world.runs.lose_answers(1);
+    life.engine.flush_all().await;
+    let offsets = log.offsets();
+    assert_eq!((offsets.committed_end, offsets.last_stable), (Offset(4), Offset(4)));
+    acked(&log, within(7, 0, 0, 3)).await;
+    world.runs.lose_answers(1);
+    life.engine.flush_all().await;
+    world.crash(life).await;
+    let life = world.start().await;
+    let log = world.host(&life, partition(0));
+    log.load_producers().await.unwrap();
+    assert_eq!(log.offsets().last_stable, Offset(4), "the transaction is open");
+}

@@ -274,6 +274,10 @@ async fn look(
     watch: &mut Watch,
     log: &PartitionLog,
 ) -> Result<Option<Survey>, RunIndexError> {
+    // Until its producers are known, a partition that was recovered calls nothing stable.
+    if let Err(error) = log.load_producers().await {
+        return Err(RunIndexError::Unavailable { reason: error.to_string() });
+    }
     let offsets = log.offsets();
     let wishes = Wishes::of(&log.settings());
     let now = shared.environment.clock.now();

@@ -3,8 +3,8 @@
 //! Owns: which partitions have their marker already, trying again. Does not own: whether a transaction ends
 //! (`coordinator`), whether a marker fits (`partition_log`).
 //!
-//! Partitions are grouped by the broker that leads them. Today that is this one; a partition led elsewhere, or by
-//! nobody, is asked about again until it is led by a broker that can be told.
+//! Only partitions led here can be told so far: one led elsewhere, or by nobody, is looked at again until it is led
+//! here or gone. With several brokers their leaders will be asked by WriteTxnMarkers.
 
 use std::sync::Arc;
 use std::time::Duration;

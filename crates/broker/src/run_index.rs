@@ -32,6 +32,11 @@ impl ClusterRunIndex {
         let registration = Registration { broker, epoch: broker_epoch };
         ClusterRunIndex { controller, registration }
     }
+
+    /// Runs of a deleted topic leave the metadata a thousand at a time; until then they are nobody's.
+    fn is_deleted(&self, partition: Partition) -> bool {
+        self.controller.view().topic_by_id(partition.topic).is_none()
+    }
 }
 
 #[async_trait]
@@ -70,6 +75,9 @@ impl RunIndex for ClusterRunIndex {
         &self,
         partition: Partition,
     ) -> Result<Option<KeptProducers>, RunIndexError> {
+        if self.is_deleted(partition) {
+            return Ok(None);
+        }
         let kept = self.controller.kept_producers(partition).await.map_err(unanswered)?;
         Ok(kept.map(|it| KeptProducers {
             partition: it.partition,
@@ -92,6 +100,9 @@ impl RunIndex for ClusterRunIndex {
         &self,
         partition: Partition,
     ) -> Result<Option<RunDescription>, RunIndexError> {
+        if self.is_deleted(partition) {
+            return Ok(None);
+        }
         let run = self.controller.last_run(partition).await.map_err(unanswered)?;
         Ok(run.map(from_cluster))
     }

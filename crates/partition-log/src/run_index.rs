@@ -155,7 +155,7 @@ pub trait RunIndex: Send + Sync + fmt::Debug {
     /// is in its place already, after a lost answer, is not refused.
     async fn replace(&self, replacement: Replacement) -> Result<Vec<RunRefusal>, RunIndexError>;
 
-    /// The producers kept for a partition, if they are as of its committed end.
+    /// The producers kept for a partition, if they are as of its committed end. Of a deleted topic, none.
     async fn kept_producers(
         &self,
         partition: Partition,
@@ -169,6 +169,7 @@ pub trait RunIndex: Send + Sync + fmt::Debug {
         count_max: usize,
     ) -> Result<Vec<RunDescription>, RunIndexError>;
 
+    /// Of a deleted topic, none, though some may still be on their way out.
     async fn last_run(&self, partition: Partition)
     -> Result<Option<RunDescription>, RunIndexError>;
 

@@ -43,5 +43,12 @@ async fn the_cluster_keeps_the_promises_the_log_relies_on() {
     assert_eq!(index.closed(id, 1).await, Err(RunIndexError::Fenced), "A4");
     let nothing = Adoption { segments: Vec::new(), producers: Vec::new() };
     assert_eq!(index.adopt(nothing).await, Err(RunIndexError::Fenced), "A4");
+
+    // The log of a deleted topic is not held against the runs that are still being dropped.
+    let (left, run) = (partitions[1], index.last_run(partitions[1]).await);
+    assert!(run.is_ok_and(|it| it.is_some()), "the suite has left runs of it");
+    controller.delete_topic(topic.id).await.unwrap().unwrap();
+    assert_eq!(index.last_run(left).await, Ok(None));
+    assert_eq!(index.kept_producers(left).await, Ok(None));
     controller.close().await;
 }

@@ -177,7 +177,7 @@ fn records_of_consumer_groups_have_kafkas_bytes() {
         (
             ConsumerFact::Member { member: member(), subscription: Some(Box::new(subscription)) },
             "0005 0001 67 0001 6d",
-            "0000 02 69 00 02 63 03 2f68 02 02 74 00 0000012c 00 00".to_owned(),
+            "0000 02 69 00 02 63 03 2f68 02 02 74 00 0000012c 00 01 00 01 ff".to_owned(),
         ),
         (
             ConsumerFact::TargetEpoch(Some(TargetEpoch { epoch: 3, timestamp: 9 })),

@@ -66,6 +66,9 @@ const WITNESSES: &[Witness] = witnesses! {
     TxnOffsetCommitRequest TxnOffsetCommitResponse DescribeProducersRequest DescribeProducersResponse
     DescribeTransactionsRequest DescribeTransactionsResponse
     ListTransactionsRequest ListTransactionsResponse
+    ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse
+    ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse
+    ListConfigResourcesRequest ListConfigResourcesResponse
 };
 
 /// Calls `check` for each version that both know; says how many there were.

@@ -18,6 +18,10 @@ const YOUNGER: [(&str, i16); 6] = [
     ("TxnOffsetCommitResponse", 6),
 ];
 
+/// What Kafka's generic schemas, which `Vectors.java` goes through, cannot write: structures that may be null.
+/// Franz-go's bytes and the crate kafka-protocol stand in for the first; `coordinator` has bytes of the second.
+const UNWRITTEN: [&str; 2] = ["ConsumerGroupHeartbeatResponse", "ConsumerGroupMemberMetadataValue"];
+
 fn unhex(text: &str) -> Vec<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).expect("a hexadecimal digit") as u8;
     text.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
@@ -43,6 +47,9 @@ fn recode(file: &'static str) -> BTreeSet<(&'static str, i16)> {
 fn kafkas_own_bytes_survive_a_round_trip() {
     let seen = recode(KAFKA);
     each(|message, probe, version| {
+        if UNWRITTEN.contains(&probe.name) {
+            return;
+        }
         let younger = YOUNGER.contains(&(&message.name, version));
         assert_eq!(seen.contains(&(probe.name, version)), !younger, "{} {version}", message.name);
     });

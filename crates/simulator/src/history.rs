@@ -5,11 +5,12 @@
 //! A batch is known at an offset once its producer was acknowledged or a reader was served it; from
 //! then on it must stay there until the log start passes it.
 
+use crate::transactions::{Transacting, writer};
 use bucket::LyingStore;
 use bytes::Bytes;
 use cluster::Topic;
 use partition_log::LogMetrics;
-use protocol::records::BatchHeader;
+use protocol::records::{BatchHeader, TransactionResult};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -42,6 +43,10 @@ pub struct Tally {
     pub topic_changes: u64,
     pub runs_checked: u64,
     pub log_starts_moved: u64,
+    pub transactions_ended: u64,
+    /// Batches of transactions that readers of committed records kept, and that they left out.
+    pub committed_read: u64,
+    pub aborted_left_out: u64,
     /// Lives that ended in order; all others but the stillborn were killed.
     pub stopped: u64,
     /// Starts that found the log of an earlier life in the bucket and took it over.
@@ -106,6 +111,9 @@ impl std::ops::AddAssign for Tally {
         self.topic_changes += other.topic_changes;
         self.runs_checked += other.runs_checked;
         self.log_starts_moved += other.log_starts_moved;
+        self.transactions_ended += other.transactions_ended;
+        self.committed_read += other.committed_read;
+        self.aborted_left_out += other.aborted_left_out;
         self.stopped += other.stopped;
         self.logs_taken_over += other.logs_taken_over;
         self.runs_taken_over += other.runs_taken_over;
@@ -143,9 +151,13 @@ pub(crate) struct TopicStory {
 
 #[derive(Debug, Default)]
 pub(crate) struct PartitionStory {
-    /// By producer of the workload: its id and the sequence of its next batch.
+    /// By producer of the workload: its writer and the sequence of its next batch.
     pub(crate) producers: BTreeMap<usize, (i64, i32)>,
-    /// By producer id and first sequence: all that was ever sent.
+    /// The one client with transactions.
+    pub(crate) transacting: Option<Transacting>,
+    /// What was decided about each transaction, by its writer.
+    pub(crate) fates: BTreeMap<i64, TransactionResult>,
+    /// By writer and first sequence: all that was ever sent.
     sent: BTreeMap<(i64, i32), Sent>,
     /// The key of the batch that is known to be at a base offset.
     places: BTreeMap<i64, (i64, i32)>,
@@ -165,8 +177,10 @@ pub(crate) struct Sent {
     /// In which life it was first sent.
     pub(crate) life: u64,
     pub(crate) tries: u64,
-    /// Behind the stamped fields.
-    bytes: Bytes,
+    /// Part of a transaction.
+    pub(crate) is_transactional: bool,
+    /// Behind the stamped fields; a marker has whatever time it is written at.
+    bytes: Option<Bytes>,
     offset: Option<i64>,
     epoch: Option<i32>,
     is_acknowledged: bool,
@@ -239,9 +253,9 @@ impl PartitionStory {
         self.sent.get_mut(&key)
     }
 
-    /// A producer's batches without an acknowledgement, in order.
-    pub(crate) fn in_flight(&self, producer: i64) -> Vec<(i64, i32)> {
-        let own = self.sent.range((producer, 0)..(producer + 1, 0));
+    /// A writer's batches without an acknowledgement, in order.
+    pub(crate) fn in_flight(&self, writer: i64) -> Vec<(i64, i32)> {
+        let own = self.sent.range((writer, 0)..=(writer, i32::MAX));
         own.filter(|(_, sent)| !sent.is_acknowledged).map(|(key, _)| *key).collect()
     }
 
@@ -266,11 +280,11 @@ impl PartitionStory {
 
     /// A reader was served this batch.
     pub(crate) fn saw(&mut self, header: &BatchHeader, bytes: &Bytes) {
-        let key = (header.producer_id, header.base_sequence);
+        let key = (writer(header.producer_id, header.producer_epoch), header.base_sequence);
         let Some(sent) = self.sent.get_mut(&key) else {
             panic!("A1: a batch nobody sent, {key:?}, is at {}", header.base_offset);
         };
-        let is_same = bytes.slice(STAMPED_BYTES..) == sent.bytes;
+        let is_same = sent.bytes.as_ref().is_none_or(|it| bytes.slice(STAMPED_BYTES..) == it);
         assert!(is_same, "A1: batch {key:?} at {} has other bytes", header.base_offset);
         self.place(key, header.base_offset);
         let sent = self.sent.get_mut(&key).expect("it has a place");
@@ -331,16 +345,27 @@ impl PartitionStory {
 
 impl Sent {
     pub(crate) fn new(count: i32, timestamp: Timestamp, life: u64, batch: &[u8]) -> Sent {
-        let bytes = Bytes::copy_from_slice(&batch[STAMPED_BYTES..]);
+        let bytes = Some(Bytes::copy_from_slice(&batch[STAMPED_BYTES..]));
         Sent {
             count,
             timestamp,
             life,
             tries: 0,
+            is_transactional: false,
             bytes,
             offset: None,
             epoch: None,
             is_acknowledged: false,
         }
+    }
+
+    /// A batch of one record that ends a transaction.
+    pub(crate) fn marker(timestamp: Timestamp, life: u64) -> Sent {
+        let sent = Sent::new(1, timestamp, life, &[0; STAMPED_BYTES]);
+        Sent { bytes: None, ..sent }.within_transaction()
+    }
+
+    pub(crate) fn within_transaction(self) -> Sent {
+        Sent { is_transactional: true, ..self }
     }
 }

@@ -15,6 +15,7 @@
 //! - `shelf`: the objects themselves, with simulated ages and writes that land after their writer died.
 //! - `node`: one life.
 //! - `workload`: the clients of one life.
+//! - `transactions`: those of them with transactions, and readers of committed records.
 //! - `history`: what clients were told and have seen, and what contradicts it.
 //! - `checker`: compares a node and its bucket with the history.
 //!
@@ -25,6 +26,9 @@
 //! - **A3**, **A6** listed runs join, and each has its object with the right checksum;
 //! - **A5** no batch of a producer is twice in a log, a retry gets the first offset;
 //! - **A7** once healed and after the graces, every data object is referenced;
+//! - **A8** readers of committed records are served what was committed and nothing else that is of a
+//!   transaction, also while its end is on its way, and nothing at or above the last stable offset;
+//!   once all are ended that is the high watermark;
 //! - **A9** nothing panics, and once healed everything asked is answered;
 //! - topics, partition counts and configs are as answered, producer ids and epochs are never reused, a
 //!   log start moves only forward and only past what was deleted or expired.
@@ -37,7 +41,8 @@
 //! So a failing seed nearly always fails again, at times only after some tries:
 //! `SIM_SEED=7 SIM_TIMES=20`.
 //!
-//! Deliberately absent: sockets and handlers (real clients test those), groups, more than one node.
+//! Deliberately absent: sockets and handlers (real clients test those), groups, coordinators of
+//! transactions (clients write the markers themselves), more than one node.
 
 mod checker;
 mod history;
@@ -46,6 +51,7 @@ mod runner;
 mod shelf;
 mod swarm;
 mod time;
+mod transactions;
 mod workload;
 mod world;
 

@@ -227,9 +227,14 @@ async fn settle(node: &Node, clients: &Clients<'_>, history: &RefCell<History>) 
     }
     clients.settle().await;
     checker::logs(node, history).await;
-    for (partition, story) in &history.borrow().partitions {
-        let log = node.engine.partition(*partition).expect("every partition is hosted");
-        story.is_all_in(log.offsets().end);
+    let partitions: Vec<_> = history.borrow().partitions.keys().copied().collect();
+    for partition in partitions {
+        let log = node.engine.partition(partition).expect("every partition is hosted");
+        assert_eq!(log.load_producers().await, Ok(()), "A9: healed, and yet not readable");
+        let offsets = log.offsets();
+        assert_eq!(offsets.last_stable, offsets.high_watermark, "A8: everything is decided");
+        let story = &history.borrow().partitions[&partition];
+        story.is_all_in(offsets.end);
     }
     node.engine.flush_all().await;
     let unflushed = node.engine.health().unflushed.0;

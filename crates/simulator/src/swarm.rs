@@ -36,6 +36,8 @@ pub(crate) struct Swarm {
     /// Retention by time is short at times.
     pub(crate) expires_records: bool,
     pub(crate) delete_records_pause_max: Duration,
+    /// There are clients with transactions and readers of committed records.
+    pub(crate) transacts: bool,
     pub(crate) log: LogOptions,
     /// The write-ahead log is in the bucket, not on the disk.
     pub(crate) wal_in_bucket: bool,
@@ -97,6 +99,7 @@ impl Swarm {
             deletes_records: chance.below(2) == 0,
             expires_records: chance.below(2) == 0,
             delete_records_pause_max: ms(chance, 100, 4000),
+            transacts: chance.below(2) == 0,
             log: log_options(chance),
             wal_in_bucket: chance.below(2) == 0,
             wal,

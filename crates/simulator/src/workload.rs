@@ -5,6 +5,7 @@ use crate::checker::{self, topic_name};
 use crate::history::{History, Sent, TopicFacts};
 use crate::node::{Node, RETENTION_MS};
 use crate::swarm::Swarm;
+use crate::transactions::{producer_of, writer};
 use cluster::{SubmitError, Topic};
 use environment::{Entropy, SeededEntropy};
 use futures::future::{BoxFuture, FutureExt, LocalBoxFuture, join_all};
@@ -17,10 +18,10 @@ use std::time::Duration;
 use vocabulary::{Offset, Partition, ProducerId, Timestamp};
 
 /// max.in.flight.requests.per.connection of an idempotent producer.
-const IN_FLIGHT_MAX: usize = 5;
+pub(crate) const IN_FLIGHT_MAX: usize = 5;
 
 /// How long clients wait for something that is not there yet.
-const WAIT: Duration = Duration::from_millis(50);
+pub(crate) const WAIT: Duration = Duration::from_millis(50);
 
 /// A client that gets this many refusals in a healed world will never get through.
 const REFUSALS_MAX: u32 = 10_000;
@@ -37,7 +38,7 @@ pub(crate) struct Clients<'a> {
 
 /// How a client's turn on a partition ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
+pub(crate) enum Turn {
     Done,
     /// Something was refused or its outcome is unknown: begin anew with what is in flight.
     Again,
@@ -65,6 +66,10 @@ impl<'a> Clients<'a> {
             all.push(self.administer(slot, chance()).boxed_local());
             for index in 0..self.swarm.partitions_max as i32 {
                 all.push(self.read(slot, index, chance()).boxed_local());
+                if self.swarm.transacts {
+                    all.push(self.transact(slot, index, chance()).boxed_local());
+                    all.push(self.read_committed(slot, index, chance()).boxed_local());
+                }
                 if self.swarm.deletes_records {
                     all.push(self.delete_records(slot, index, chance()).boxed_local());
                 }
@@ -76,11 +81,11 @@ impl<'a> Clients<'a> {
         join_all(all).await;
     }
 
-    fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
+    pub(crate) fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
         self.node.environment.clock.sleep(wait)
     }
 
-    async fn pause(&self, chance: &SeededEntropy, max: Duration) {
+    pub(crate) async fn pause(&self, chance: &SeededEntropy, max: Duration) {
         self.sleep(Duration::from_micros(chance.below(max.as_micros() as u64 + 1))).await;
         while self.resting.get() {
             self.sleep(Duration::from_secs(1)).await;
@@ -88,7 +93,7 @@ impl<'a> Clients<'a> {
     }
 
     /// A partition of the slot's topic, if it has one of that index.
-    fn partition(&self, slot: usize, index: i32) -> Option<Partition> {
+    pub(crate) fn partition(&self, slot: usize, index: i32) -> Option<Partition> {
         let history = self.history.borrow();
         let topic = history.topics[slot].now.as_ref()?;
         let partition = Partition { topic: topic.id?, index };
@@ -152,7 +157,7 @@ impl<'a> Clients<'a> {
         }
     }
 
-    fn with<T>(
+    pub(crate) fn with<T>(
         &self,
         partition: Partition,
         look: impl FnOnce(&mut crate::history::PartitionStory) -> T,
@@ -170,6 +175,7 @@ impl<'a> Clients<'a> {
         let id = ids.start + 1;
         let mut history = self.history.borrow_mut();
         history.producer_ids_given(&ids);
+        let id = writer(id, 0);
         history.partition(partition)?.producers.insert(producer, (id, 0));
         Some(id)
     }
@@ -188,7 +194,7 @@ impl<'a> Clients<'a> {
             let key = (*id, *sequence);
             *sequence += count;
             story.sending(key, || {
-                let batch = self.batch(key, count, timestamp);
+                let batch = self.batch(key, count, timestamp, false);
                 Sent::new(count, timestamp, self.life, batch.bytes())
             });
             Some(key)
@@ -196,11 +202,21 @@ impl<'a> Clients<'a> {
     }
 
     /// A function of its arguments, so that a retry sends the same bytes.
-    fn batch(&self, (producer, sequence): (i64, i32), count: i32, timestamp: Timestamp) -> Batch {
-        let seed = (producer as u64) << 32 | u64::from(sequence as u32);
+    pub(crate) fn batch(
+        &self,
+        (writer, sequence): (i64, i32),
+        count: i32,
+        timestamp: Timestamp,
+        is_transactional: bool,
+    ) -> Batch {
+        let seed = (writer as u64) << 32 | u64::from(sequence as u32);
         let draw = SeededEntropy::new(seed);
-        let producer = Some((ProducerId(producer), 0, sequence));
+        let (producer, epoch) = producer_of(writer);
+        let producer = Some((ProducerId(producer), epoch, sequence));
         let mut builder = BatchBuilder::new(Compression::None, producer);
+        if is_transactional {
+            builder = builder.transactional();
+        }
         for _ in 0..count {
             let mut value = vec![0; 9 + draw.below(self.swarm.value_bytes_max) as usize];
             draw.fill(&mut value);
@@ -210,7 +226,7 @@ impl<'a> Clients<'a> {
     }
 
     /// `None` when it was refused for good in this life, or by this log.
-    async fn append(&self, log: &PartitionLog, key: (i64, i32)) -> Option<Appended> {
+    pub(crate) async fn append(&self, log: &PartitionLog, key: (i64, i32)) -> Option<Appended> {
         let mut refusals = 0;
         loop {
             let sent = self.with(log.partition(), |it| {
@@ -218,7 +234,7 @@ impl<'a> Clients<'a> {
                 sent.tries += 1;
                 sent.clone()
             })?;
-            let batch = self.batch(key, sent.count, sent.timestamp);
+            let batch = self.batch(key, sent.count, sent.timestamp, sent.is_transactional);
             match log.append(batch, None).await {
                 Ok(appended) => {
                     assert!(!appended.duplicate || 1 < sent.tries, "A5: {key:?} is new");
@@ -240,7 +256,7 @@ impl<'a> Clients<'a> {
         }
     }
 
-    fn acknowledged(&self, log: &PartitionLog, key: (i64, i32), offset: Offset) {
+    pub(crate) fn acknowledged(&self, log: &PartitionLog, key: (i64, i32), offset: Offset) {
         let mut history = self.history.borrow_mut();
         checker::look(&self.node.environment, log, &mut history);
         let Some(story) = history.partition(log.partition()) else { return };
@@ -260,6 +276,9 @@ impl<'a> Clients<'a> {
                 while self.send(partition, producer, 1, &chance).await == Turn::Again {
                     self.sleep(WAIT).await;
                 }
+            }
+            if self.swarm.transacts {
+                self.settle_transactions(partition).await;
             }
         }
     }
@@ -333,7 +352,7 @@ impl<'a> Clients<'a> {
     }
 
     /// `None` when the process stops; never because another one took over.
-    fn answered<T>(&self, answer: Result<T, SubmitError>) -> Option<T> {
+    pub(crate) fn answered<T>(&self, answer: Result<T, SubmitError>) -> Option<T> {
         match answer {
             Ok(value) => Some(value),
             Err(SubmitError::Fenced) => panic!("A4: nobody else has taken over"),

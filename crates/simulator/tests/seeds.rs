@@ -48,6 +48,9 @@ fn covers(tally: &Tally) {
         tally.requests_slow,
         tally.requests_throttled,
         tally.clock_steps,
+        tally.transactions_ended,
+        tally.committed_read,
+        tally.aborted_left_out,
     ];
     assert!(worked.iter().all(|it| 5000 < *it), "the simulation itself works: {tally:#?}");
     let moved = [

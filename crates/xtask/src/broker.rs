@@ -119,6 +119,16 @@ impl Broker {
         }
     }
 
+    /// Stops the process where it stands; it knows nothing of it.
+    pub(crate) fn pause(&self) -> Result<()> {
+        self.running.as_ref().context("the broker does not run")?.pause()
+    }
+
+    /// Lets a paused process go on.
+    pub(crate) fn resume(&self) -> Result<()> {
+        self.running.as_ref().context("the broker does not run")?.resume()
+    }
+
     /// Whether the process lives.
     pub(crate) fn is_alive(&mut self) -> bool {
         self.running.as_mut().is_some_and(|running| matches!(running.ended(), Ok(None)))

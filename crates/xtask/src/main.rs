@@ -1,6 +1,6 @@
-//! The project's own commands: `cargo xtask tidy | messages | test | sim | bench`.
+//! The project's own commands: `cargo xtask tidy | messages | test | sim | suites | differential | anomalies | bench`.
 //!
-//! Owns: the command line. Does not own: product code, of which it knows nothing but the message definitions.
+//! Owns: the command line. Does not own: product code, of which it knows nothing but the wire format.
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -8,9 +8,11 @@
     reason = "a tool with threads and wall time of its own, whose output is text"
 )]
 
+mod anomalies;
 mod bench;
 mod broker;
 mod control;
+mod differential;
 mod fake_store;
 mod frames;
 mod messages;
@@ -18,9 +20,11 @@ mod process;
 mod report;
 mod scenarios;
 mod sim;
+mod suites;
 mod test;
 mod tidy;
 mod tools;
+mod wire;
 mod workspace;
 
 use std::path::PathBuf;
@@ -46,6 +50,12 @@ enum Command {
     Test(test::Options),
     /// Live simulated nodes on bad days, seed after seed.
     Sim(sim::Options),
+    /// Run the test suites of others, against Aquifer or Apache Kafka.
+    Suites(suites::Options),
+    /// Compare answers with those of Apache Kafka, field by field.
+    Differential(differential::Options),
+    /// Send and poll through bad days, and check what was seen.
+    Anomalies(anomalies::Options),
     /// Measure Aquifer and Apache Kafka side by side.
     Bench(bench::Options),
 }
@@ -66,6 +76,9 @@ fn run(command: Command) -> Result<()> {
         Command::Tidy => tidy::run(&workspace),
         Command::Messages { against } => messages::run(against.as_deref()),
         Command::Sim(options) => sim::run(&options, &workspace),
+        Command::Suites(options) => suites::run(&options, &workspace),
+        Command::Differential(options) => differential::run(&options, &workspace),
+        Command::Anomalies(options) => anomalies::run(&options, &workspace),
         Command::Bench(options) => bench::run(&options, &workspace),
         Command::Test(options) => test::run(&options, &workspace),
     }

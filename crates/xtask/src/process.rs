@@ -91,6 +91,16 @@ impl Running {
         bail!("did not stop within {} s of SIGTERM", GRACE.as_secs())
     }
 
+    /// Stops it where it stands (SIGSTOP to the whole group), as a machine does that sleeps.
+    pub(crate) fn pause(&self) -> Result<()> {
+        Ok(rustix::process::kill_process_group(self.group, Signal::STOP)?)
+    }
+
+    /// Lets it go on after [`Running::pause`].
+    pub(crate) fn resume(&self) -> Result<()> {
+        Ok(rustix::process::kill_process_group(self.group, Signal::CONT)?)
+    }
+
     /// Ends it at once, as a power cut would (SIGKILL to the whole group).
     pub(crate) fn kill(&mut self) -> Result<()> {
         let _ = rustix::process::kill_process_group(self.group, Signal::KILL);

@@ -1,0 +1,143 @@
+//! The integration tests of Rust clients, which travel in their crates.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Case, Stage, registry_source};
+use crate::process::{self, Output};
+
+const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
+const RUN_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// A crate with tests, and how it is told where the broker is.
+pub(crate) struct Package {
+    name: &'static str,
+    version: &'static str,
+    /// Environment: the value `ADDRESS` stands for the broker's.
+    environment: &'static [(&'static str, &'static str)],
+    /// Dependencies whose locked version today's compiler refuses.
+    updates: &'static [&'static str],
+}
+
+pub(crate) const RUST_RDKAFKA: Package = Package {
+    name: "rdkafka",
+    version: "0.39.0",
+    environment: &[("KAFKA_HOST", "ADDRESS"), ("KAFKA_VERSION", "4.3.0")],
+    updates: &[],
+};
+pub(crate) const RSKAFKA: Package = Package {
+    name: "rskafka",
+    version: "0.6.0",
+    environment: &[
+        ("TEST_INTEGRATION", "1"),
+        ("TEST_BROKER_IMPL", "kafka"),
+        ("KAFKA_CONNECT", "ADDRESS"),
+    ],
+    updates: &["rsasl"],
+};
+
+pub(crate) fn run(stage: &Stage, package: &Package) -> Result<Vec<Case>> {
+    let folder = prepare(stage, package)?;
+    let log = stage.logs.join("tests.log");
+    let mut test = Command::new("cargo");
+    test.current_dir(&folder).args(["test", "--no-fail-fast", "--tests", "--"]);
+    // One after another: they share topics and wait for fixed times.
+    test.arg("--test-threads=1").env("CARGO_PROFILE_DEV_DEBUG", "0");
+    for (name, value) in package.environment {
+        test.env(name, value.replace("ADDRESS", &stage.address));
+    }
+    let finished = process::run(&mut test, &Output::Log(&log), RUN_LIMIT)?;
+    let text = String::from_utf8_lossy(&std::fs::read(&log)?).into_owned();
+    let mut cases = outcomes(&text);
+    if finished.status.is_none() || cases.is_empty() {
+        cases.push(Case::failed("(the run)", finished.describe()));
+    }
+    Ok(cases)
+}
+
+fn prepare(stage: &Stage, package: &Package) -> Result<PathBuf> {
+    let Package { name, version, updates, .. } = package;
+    let folder = stage.cache().join(name);
+    let log = stage.logs.join("build.log");
+    let stamp = folder.join(".prepared");
+    if !stamp.exists() {
+        // A package that depends on it makes cargo fetch it.
+        let fetching = process::fresh_folder(stage.cache().join("fetch"))?;
+        std::fs::write(fetching.join("lib.rs"), "")?;
+        let manifest = format!(
+            "[package]\nname = \"fetch\"\nedition = \"2024\"\n[workspace]\n[lib]\npath = \"lib.rs\"\n\
+             [dependencies]\n{name} = \"={version}\"\n"
+        );
+        std::fs::write(fetching.join("Cargo.toml"), manifest)?;
+        let mut fetch = Command::new("cargo");
+        process::must(fetch.current_dir(&fetching).arg("fetch"), &log, BUILD_LIMIT)?;
+        stage.fresh_copy(&registry_source(&format!("{name}-{version}"))?, name)?;
+        let manifest = folder.join("Cargo.toml");
+        let text = std::fs::read_to_string(&manifest)? + "\n[workspace]\n";
+        std::fs::write(&manifest, text)?;
+        // Which compiler is ours to choose.
+        let _ = std::fs::remove_file(folder.join("rust-toolchain.toml"));
+        for dependency in *updates {
+            let mut update = Command::new("cargo");
+            update.current_dir(&folder).args(["update", "--package", dependency]);
+            process::must(&mut update, &log, BUILD_LIMIT)?;
+        }
+        std::fs::write(&stamp, "")?;
+    }
+    let mut build = Command::new("cargo");
+    build.current_dir(&folder).args(["test", "--no-run", "--tests"]);
+    process::must(build.env("CARGO_PROFILE_DEV_DEBUG", "0"), &log, BUILD_LIMIT)?;
+    Ok(folder)
+}
+
+/// Reads `test NAME ... ok`; what a test prints may stand between the dots and the verdict. Names that several
+/// binaries have get the binary's name before them.
+fn outcomes(log: &str) -> Vec<Case> {
+    let (mut cases, mut binary, mut open) = (Vec::new(), String::new(), None);
+    for line in log.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let ["Running", path, ..] = words[..] {
+            path.trim_start_matches("tests/").trim_end_matches(".rs").clone_into(&mut binary);
+        }
+        let verdict = if let Some((name, rest)) =
+            line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... "))
+        {
+            open = Some(format!("{binary}::{}", name.trim()));
+            rest.trim()
+        } else {
+            line.trim()
+        };
+        let case = match (&open, verdict) {
+            (Some(name), it) if it.ends_with("ok") => Case::passed(name),
+            (Some(name), it) if it.ends_with("FAILED") => Case::failed(name, "see the log"),
+            (Some(name), "ignored") => Case::skipped(name, "ignored by its authors"),
+            (Some(name), it) if it.starts_with("ignored, ") => Case::skipped(name, it),
+            _ => continue,
+        };
+        cases.push(case);
+        open = None;
+    }
+    cases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::outcomes;
+    use crate::suites::Outcome;
+
+    #[test]
+    fn outcomes_are_read_from_between_the_noise() {
+        let log = "     Running tests/a.rs (target/debug/deps/a-1)\n\
+            test one ... ok\ntest two ... noise\nmore noise\nFAILED\n\
+            test three ... ignored, no server\n\
+            test result: FAILED. 1 passed; 1 failed\n";
+        let cases = outcomes(log);
+        let names: Vec<&str> = cases.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(names, ["a::one", "a::two", "a::three"]);
+        let outcomes: Vec<Outcome> = cases.iter().map(|it| it.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Passed, Outcome::Failed, Outcome::Skipped]);
+    }
+}

@@ -11,7 +11,7 @@ use protocol::messages::offset_commit::response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
 use protocol::messages::offset_commit::{Request, Response};
-use vocabulary::Offset;
+use vocabulary::{Offset, TopicId};
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
@@ -28,7 +28,7 @@ pub(crate) async fn handle(
     request: Request,
 ) -> Response {
     let by_id = TOPIC_ID_VERSION <= context.version;
-    let known = request.topics.iter().map(|topic| find(broker, topic, by_id));
+    let known = request.topics.iter().map(|it| find(broker, (&it.name, it.topic_id), by_id));
     let known: Vec<Result<Arc<Topic>, ErrorCode>> = known.collect();
     let offsets = offsets(&request.topics, &known);
     let outcome = if offsets.is_empty() {
@@ -52,19 +52,20 @@ pub(crate) async fn handle(
     Response { topics, ..Default::default() }
 }
 
-fn find(
+/// The topic of a commit, which later versions name by its id.
+pub(super) fn find(
     broker: &Broker,
-    topic: &OffsetCommitRequestTopic,
+    (name, id): (&str, TopicId),
     by_id: bool,
 ) -> Result<Arc<Topic>, ErrorCode> {
     if by_id {
-        broker.view.topic_by_id(topic.topic_id).ok_or(ErrorCode::UnknownTopicId)
+        broker.view.topic_by_id(id).ok_or(ErrorCode::UnknownTopicId)
     } else {
-        broker.view.topic(&topic.name).ok_or(ErrorCode::UnknownTopicOrPartition)
+        broker.view.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)
     }
 }
 
-fn has_partition(topic: &Topic, index: i32) -> bool {
+pub(super) fn has_partition(topic: &Topic, index: i32) -> bool {
     usize::try_from(index).is_ok_and(|it| it < topic.partitions.len())
 }
 

@@ -17,6 +17,7 @@ use vocabulary::{Offset, ProducerId};
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
+use crate::handlers::offset_commit::{find, has_partition};
 use crate::transactions::admission::{self, Manners, Writer};
 use crate::transactions::partition_of_group;
 
@@ -37,7 +38,7 @@ pub(crate) async fn handle(
     let by_id = TOPIC_ID_VERSION <= context.version;
     let topics = std::mem::take(&mut request.topics);
     let known: Vec<Result<Arc<Topic>, ErrorCode>> =
-        topics.iter().map(|topic| find(broker, topic, by_id)).collect();
+        topics.iter().map(|it| find(broker, (&it.name, it.topic_id), by_id)).collect();
     let offsets = offsets(&topics, &known);
     let outcome = match offsets.is_empty() {
         true => Ok(CommitReply::Each(Vec::new())),
@@ -88,22 +89,6 @@ async fn commit(
         CommitReply::Refused(ErrorCode::StaleMemberEpoch) => Err(ErrorCode::IllegalGeneration),
         reply => Ok(reply),
     }
-}
-
-fn find(
-    broker: &Broker,
-    topic: &TxnOffsetCommitRequestTopic,
-    by_id: bool,
-) -> Result<Arc<Topic>, ErrorCode> {
-    if by_id {
-        broker.view.topic_by_id(topic.topic_id).ok_or(ErrorCode::UnknownTopicId)
-    } else {
-        broker.view.topic(&topic.name).ok_or(ErrorCode::UnknownTopicOrPartition)
-    }
-}
-
-fn has_partition(topic: &Topic, index: i32) -> bool {
-    usize::try_from(index).is_ok_and(|it| it < topic.partitions.len())
 }
 
 /// The offsets of partitions that exist, in the order of the request.

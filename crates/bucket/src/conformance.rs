@@ -55,6 +55,11 @@ async fn reads_exactly(bucket: &dyn Bucket) {
         let expected = BucketError::OutOfRange { key: key.clone(), length: 10, end: range.end };
         assert_eq!(error, expected, "never fewer bytes than asked for");
     }
+    let pieces = bucket.get_pieces(&key, 2, &[3, 0, 4], PURPOSE).await.expect("readable");
+    assert_eq!(pieces, [&b"234"[..], b"", b"5678"], "neighbours, in order");
+    assert_eq!(bucket.get_pieces(&key, 9, &[1], PURPOSE).await.expect("readable"), [&b"9"[..]]);
+    let error = bucket.get_pieces(&key, 6, &[3, 2], PURPOSE).await.expect_err("out of range");
+    assert_eq!(error, BucketError::OutOfRange { key: key.clone(), length: 10, end: 11 });
     for (length, bytes) in [(0, ""), (4, "6789"), (10, "0123456789"), (99, "0123456789")] {
         let suffix = bucket.get_suffix(&key, length, PURPOSE).await.expect("readable");
         assert_eq!((suffix.bytes.as_ref(), suffix.object_length), (bytes.as_bytes(), 10));

@@ -18,7 +18,6 @@ use bytes::Bytes;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -63,28 +62,33 @@ impl Directories {
         blocking(move || sync_directory(&directory)).await
     }
 
-    /// The bytes of `range`, fewer where the file ends before, and the file's length. `None` if there is
-    /// no such file.
+    /// Neighbouring pieces of these lengths from `start` on, fewer bytes where the file ends before, and
+    /// the file's length. `None` if there is no such file.
     /// The client zeroes its buffer before it reads into it; here it is only reserved.
     pub(crate) async fn read(
         &self,
         key: &str,
-        range: Range<u64>,
-    ) -> io::Result<Option<(Bytes, u64)>> {
-        let path = self.root.join(key);
+        start: u64,
+        lengths: &[u64],
+    ) -> io::Result<Option<(Vec<Bytes>, u64)>> {
+        let (path, lengths) = (self.root.join(key), lengths.to_vec());
         let read = move || {
             let mut file = match File::open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 opened => opened?,
             };
-            file.seek(SeekFrom::Start(range.start))?;
-            let wanted = range.end - range.start;
+            file.seek(SeekFrom::Start(start))?;
             // Memory is bounded by what the file has, whatever was asked for.
-            let length = file.metadata()?.len();
-            let present = length.saturating_sub(range.start);
-            let mut bytes = Vec::with_capacity(wanted.min(present) as usize);
-            file.take(wanted).read_to_end(&mut bytes)?;
-            Ok(Some((Bytes::from(bytes), length)))
+            let file_length = file.metadata()?.len();
+            let mut present = file_length.saturating_sub(start);
+            let mut pieces = Vec::with_capacity(lengths.len());
+            for wanted in lengths {
+                let mut bytes = Vec::with_capacity(wanted.min(present) as usize);
+                (&file).take(wanted).read_to_end(&mut bytes)?;
+                present = present.saturating_sub(wanted);
+                pieces.push(Bytes::from(bytes));
+            }
+            Ok(Some((pieces, file_length)))
         };
         blocking(read).await
     }
@@ -303,15 +307,14 @@ mod tests {
             assert!(staged.publish().await.expect("published"));
             let found = std::fs::read(directories.root().join(&key)).expect("there");
             assert!(found == expected, "{lengths:?}: {} bytes", found.len());
-            let (start, end) = (expected.len() / 2, expected.len() as u64 + 9);
-            let read = directories.read(&key, start as u64..end).await.expect("read");
-            let (bytes, length) = read.expect("there");
-            assert!(
-                bytes == expected[start..] && length == expected.len() as u64,
-                "as far as it goes"
-            );
+            let (start, middle) = (expected.len() / 2, expected.len() * 3 / 4);
+            let wanted = [middle - start, expected.len() - middle + 9].map(|it| it as u64);
+            let read = directories.read(&key, start as u64, &wanted).await.expect("read");
+            let (pieces, length) = read.expect("there");
+            assert_eq!(length, expected.len() as u64);
+            assert!(pieces == [&expected[start..middle], &expected[middle..]], "as far as it goes");
         }
-        assert_eq!(directories.read("data/3f/none", 0..1).await.expect("answered"), None);
+        assert_eq!(directories.read("data/3f/none", 0, &[1]).await.expect("answered"), None);
         let rival = directories.stage("data/3f/0", 99).await.expect("staged");
         assert!(!rival.publish().await.expect("answered"), "the name is taken");
         assert!(!directories.root().join("data/3f/0#99").exists(), "what lost is removed");

@@ -164,6 +164,19 @@ pub trait Bucket: Send + Sync + fmt::Debug {
         purpose: Purpose,
     ) -> Result<Bytes, BucketError>;
 
+    /// Neighbouring pieces of these lengths from `start` on, in one request, each in memory of its
+    /// own: a cache that lets one go gets its bytes back. Exactly those bytes, or an error.
+    async fn get_pieces(
+        &self,
+        key: &Key,
+        start: u64,
+        lengths: &[u64],
+        purpose: Purpose,
+    ) -> Result<Vec<Bytes>, BucketError> {
+        let end = start + lengths.iter().sum::<u64>();
+        self.get(key, start..end, purpose).await.map(|it| cut(it, lengths))
+    }
+
     /// The last `length` bytes, with the object's length, in one request.
     async fn get_suffix(
         &self,
@@ -201,6 +214,20 @@ pub trait Bucket: Send + Sync + fmt::Debug {
         length: u64,
         purpose: Purpose,
     ) -> Result<PutOutcome, BucketError>;
+}
+
+/// `whole` in pieces of these lengths, which make it up, each in memory of its own.
+pub(crate) fn cut(whole: Bytes, lengths: &[u64]) -> Vec<Bytes> {
+    if lengths.len() == 1 {
+        return vec![whole];
+    }
+    let mut rest = &whole[..];
+    let piece = |length: &u64| {
+        let (piece, behind) = rest.split_at(*length as usize);
+        rest = behind;
+        Bytes::copy_from_slice(piece)
+    };
+    lengths.iter().map(piece).collect()
 }
 
 /// A variant exists only if some caller acts differently on it.

@@ -15,7 +15,7 @@ use crate::local::Directories;
 use crate::location::BucketLocation;
 use crate::metered::Meter;
 use crate::metering::{BucketMetrics, LIST_PAGE_KEYS, Operation};
-use crate::port::{Bucket, BucketError, Key, ObjectInfo, Purpose, PutOutcome, Suffix};
+use crate::port::{Bucket, BucketError, Key, ObjectInfo, Purpose, PutOutcome, Suffix, cut};
 use crate::probe::{ProbeError, probe, probe_updates};
 use crate::remote;
 use crate::remote::variables::Variables;
@@ -412,7 +412,9 @@ impl StoreBucket {
         purpose: Purpose,
     ) -> Result<Bytes, BucketError> {
         if let Some(directories) = &self.directories {
-            return files::get(key, range, directories).await;
+            let wanted = [range.end - range.start];
+            let mut pieces = files::get(key, range.start, &wanted, directories).await?;
+            return Ok(pieces.pop().unwrap_or_default());
         }
         let location = path(key);
         let wanted = range.end - range.start;
@@ -536,6 +538,23 @@ impl Bucket for StoreBucket {
         self.retried(key, purpose, Operation::Get, || self.try_get(key, range.clone(), purpose))
             .await
             .inspect(|bytes| self.metrics.read(purpose, bytes.len() as u64))
+    }
+
+    async fn get_pieces(
+        &self,
+        key: &Key,
+        start: u64,
+        lengths: &[u64],
+        purpose: Purpose,
+    ) -> Result<Vec<Bytes>, BucketError> {
+        let Some(directories) = &self.directories else {
+            let end = start + lengths.iter().sum::<u64>();
+            return self.get(key, start..end, purpose).await.map(|it| cut(it, lengths));
+        };
+        let read = || files::get(key, start, lengths, directories);
+        let pieces = self.retried(key, purpose, Operation::Get, read).await?;
+        self.metrics.read(purpose, lengths.iter().sum());
+        Ok(pieces)
     }
 
     async fn get_suffix(

@@ -8,7 +8,6 @@ use crate::local::Directories;
 use crate::port::{BucketError, Key, PutOutcome};
 use bytes::Bytes;
 use object_store::PutPayload;
-use std::ops::Range;
 
 /// Objects of this many bytes and more are written past the page cache.
 pub(super) const DIRECT_BYTES_MIN: usize = 256 * 1024;
@@ -28,16 +27,20 @@ pub(super) async fn put(
     }
 }
 
+/// Neighbouring pieces of these lengths from `start` on, each in memory of its own.
 pub(super) async fn get(
     key: &Key,
-    range: Range<u64>,
+    start: u64,
+    lengths: &[u64],
     directories: &Directories,
-) -> Result<Bytes, BucketError> {
-    let (wanted, end) = (range.end - range.start, range.end);
-    let read = directories.read(key.as_str(), range).await;
-    match read.map_err(|error| disk(key, &error))? {
-        Some((bytes, _)) if bytes.len() as u64 == wanted => Ok(bytes),
-        Some((_, length)) => Err(BucketError::OutOfRange { key: key.clone(), length, end }),
-        None => Err(BucketError::NotFound { key: key.clone() }),
+) -> Result<Vec<Bytes>, BucketError> {
+    let end = start + lengths.iter().sum::<u64>();
+    let read = directories.read(key.as_str(), start, lengths).await;
+    let Some((pieces, length)) = read.map_err(|error| disk(key, &error))? else {
+        return Err(BucketError::NotFound { key: key.clone() });
+    };
+    match pieces.iter().map(|it| it.len() as u64).eq(lengths.iter().copied()) {
+        true => Ok(pieces),
+        false => Err(BucketError::OutOfRange { key: key.clone(), length, end }),
     }
 }

@@ -353,24 +353,17 @@ impl Loads {
         let is_missing = |it: &Option<Bytes>| it.is_none();
         let first = found.iter().position(is_missing);
         let last = found.iter().rposition(is_missing);
-        let mut landed = Vec::with_capacity(keys.len());
-        let mut fetched = (Bytes::new(), 0);
+        let mut fetched = vec![Bytes::new(); keys.len()];
         if let (Some(first), Some(last)) = (first, last) {
-            let range = keys[first].position..keys[last].position + keys[last].length;
             let object = segment_key(place.segment);
-            fetched = (self.get(&object, range.clone(), errand.class).await?, range.start);
+            let pieces = self.get(&object, &keys[first..=last], errand.class).await?;
+            fetched.splice(first..=last, pieces);
         }
-        for ((number, key), found) in numbers.zip(keys).zip(found) {
+        let mut landed = Vec::with_capacity(keys.len());
+        for (((number, key), found), fetched) in numbers.zip(keys).zip(found).zip(fetched) {
             let span = match found {
                 Some(bytes) => Ok(bytes),
-                None => {
-                    let start = (key.position - fetched.1) as usize;
-                    let bytes = fetched.0.slice(start..start + key.length as usize);
-                    // A slice of a larger answer would keep all of it alive.
-                    let alone = bytes.len() == fetched.0.len();
-                    let bytes = if alone { bytes } else { Bytes::copy_from_slice(&bytes) };
-                    self.checked(place, number, *key, bytes)
-                }
+                None => self.checked(place, number, *key, fetched),
             };
             landed.push((*key, span));
         }
@@ -403,17 +396,19 @@ impl Loads {
         }
     }
 
-    /// One range of an object; for tail readers, asked for twice if the first answer is late.
+    /// Neighbours in an object; for tail readers, asked for twice if the first answer is late.
     async fn get(
         &self,
         object: &Key,
-        range: Range<u64>,
+        keys: &[SpanKey],
         class: Class,
-    ) -> Result<Bytes, BucketError> {
+    ) -> Result<Vec<Bytes>, BucketError> {
         let purpose = purpose(class);
+        let start = keys.first().map_or(0, |it| it.position);
+        let lengths: Vec<u64> = keys.iter().map(|it| it.length).collect();
         let clock = &self.environment.clock;
         let started = clock.now();
-        let first = self.bucket.get(object, range.clone(), purpose);
+        let first = self.bucket.get_pieces(object, start, &lengths, purpose);
         let got = match class {
             Class::Lagging => first.await,
             Class::Tail => {
@@ -425,7 +420,7 @@ impl Loads {
                     () = clock.sleep(delay) => {
                         if self.hedge().may_hedge() {
                             self.metrics.hedged_reads.inc();
-                            let second = self.bucket.get(object, range, purpose);
+                            let second = self.bucket.get_pieces(object, start, &lengths, purpose);
                             either(first, second).await
                         } else {
                             first.await
@@ -442,7 +437,7 @@ impl Loads {
             Class::Lagging => (&self.metrics.lagging_loads, &self.metrics.lagging_load_bytes),
         };
         loads.inc();
-        bytes.inc_by(got.as_ref().map_or(0, Bytes::len) as u64);
+        bytes.inc_by(if got.is_ok() { lengths.iter().sum() } else { 0 });
         got
     }
 

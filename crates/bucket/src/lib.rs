@@ -11,7 +11,8 @@
 //! - `port`: keys, purposes, outcomes, errors and the trait.
 //! - `location`: where a bucket is, as text; no secrets.
 //! - `store`: the one implementation, over `object_store`: retries, limits, metering; `store::large`
-//!   for objects that come in pieces, `store::files` for those of a local directory.
+//!   for objects that come in pieces, `store::files` for those of a local directory, `store::reading`
+//!   for ranges and suffixes.
 //! - `remote`: clients of S3, Google Cloud Storage and Azure, their credentials and their HTTP.
 //! - `classify`: from the client's errors to the few that prescribe a next step.
 //! - `local`: what a local directory needs beyond the client: durable directories, staged files.

@@ -25,7 +25,7 @@ use environment::{Clock, Entropy, Environment, TaskGroup};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::path::Path as StorePath;
-use object_store::{GetOptions, GetRange, ObjectStore, PutMode, PutOptions, PutPayload};
+use object_store::{GetOptions, ObjectStore, PutMode, PutOptions, PutPayload};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
@@ -37,6 +37,7 @@ use vocabulary::Timestamp;
 
 mod files;
 mod large;
+mod reading;
 
 /// How hard to try. Tunable per node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -405,77 +406,6 @@ impl StoreBucket {
         Ok(right.is_empty() && ours.all(|chunk| chunk.is_empty()))
     }
 
-    async fn try_get(
-        &self,
-        key: &Key,
-        range: Range<u64>,
-        purpose: Purpose,
-    ) -> Result<Bytes, BucketError> {
-        if let Some(directories) = &self.directories {
-            let wanted = [range.end - range.start];
-            let mut pieces = files::get(key, range.start, &wanted, directories).await?;
-            return Ok(pieces.pop().unwrap_or_default());
-        }
-        let location = path(key);
-        let wanted = range.end - range.start;
-        let reason = match self.store.get_ranges(&location, std::slice::from_ref(&range)).await {
-            Ok(mut parts) if parts.len() == 1 && parts[0].len() as u64 == wanted => {
-                return Ok(parts.swap_remove(0));
-            }
-            Ok(parts) => format!("answered {} parts for one range", parts.len()),
-            Err(error) => match classify(key, error) {
-                BucketError::Unavailable { reason, .. } => reason,
-                error => return Err(error),
-            },
-        };
-        // Stores say "range" in too many ways, so the object's length decides.
-        self.metrics.counted(purpose, Operation::Get);
-        let head = GetOptions { head: true, ..GetOptions::default() };
-        match self.store.get_opts(&location, head).await {
-            Ok(found) if found.meta.size < range.end => Err(BucketError::OutOfRange {
-                key: key.clone(),
-                length: found.meta.size,
-                end: range.end,
-            }),
-            Ok(_) => Err(BucketError::Unavailable { key: key.clone(), reason }),
-            Err(error) => Err(classify(key, error)),
-        }
-    }
-
-    async fn try_get_suffix(
-        &self,
-        key: &Key,
-        length: u64,
-        purpose: Purpose,
-    ) -> Result<Suffix, BucketError> {
-        let range = (0 < length).then_some(GetRange::Suffix(length));
-        let options = GetOptions { head: range.is_none(), range, ..GetOptions::default() };
-        let answer = self.store.get_opts(&path(key), options).await;
-        let found = match answer.map_err(|error| classify(key, error)) {
-            // An empty object has no suffix.
-            Err(BucketError::Unavailable { reason, .. }) if says_empty(&reason) => {
-                self.metrics.counted(purpose, Operation::Get);
-                let head = GetOptions { head: true, ..GetOptions::default() };
-                let found = self.store.get_opts(&path(key), head).await;
-                return match found.map_err(|error| classify(key, error))?.meta.size {
-                    0 => Ok(Suffix { bytes: Bytes::new(), object_length: 0 }),
-                    _ => Err(BucketError::Unavailable { key: key.clone(), reason }),
-                };
-            }
-            found => found?,
-        };
-        let object_length = found.meta.size;
-        if length == 0 {
-            return Ok(Suffix { bytes: Bytes::new(), object_length });
-        }
-        let bytes = found.bytes().await.map_err(|error| classify(key, error))?;
-        if bytes.len() as u64 == length.min(object_length) {
-            return Ok(Suffix { bytes, object_length });
-        }
-        let reason = format!("answered {} bytes of a suffix of {length}", bytes.len());
-        Err(BucketError::Unavailable { key: key.clone(), reason })
-    }
-
     async fn try_list(
         &self,
         prefix: &Key,
@@ -506,12 +436,6 @@ impl StoreBucket {
         }
         Ok(found.into_values().collect())
     }
-}
-
-/// Whether a failed suffix read may mean that the object is empty: S3 answers 416, MinIO a range that
-/// does not parse, versitygw the whole of nothing.
-fn says_empty(reason: &str) -> bool {
-    ["416 ", "CONTENT_RANGE", "non-partial response"].iter().any(|it| reason.contains(it))
 }
 
 #[async_trait]

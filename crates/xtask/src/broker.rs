@@ -84,8 +84,7 @@ impl Broker {
             self.format_kafka()?;
         }
         let started = Instant::now();
-        let mut command = self.command();
-        self.running = Some(Running::start(&mut command, &Output::Log(&self.log))?);
+        self.start_without_waiting()?;
         while !self.is_ready() {
             let running = self.running.as_mut().context("the broker was just started")?;
             if let Some(status) = running.ended()? {
@@ -99,6 +98,13 @@ impl Broker {
             std::thread::sleep(READY_POLL);
         }
         Ok(started.elapsed())
+    }
+
+    /// Only begins to start; it may not serve for a while, or ever.
+    pub(crate) fn start_without_waiting(&mut self) -> Result<()> {
+        let mut command = self.command();
+        self.running = Some(Running::start(&mut command, &Output::Log(&self.log))?);
+        Ok(())
     }
 
     /// A clean stop; an exit status other than success is an error for our own broker.

@@ -1,6 +1,7 @@
 //! Our own S3 server as a process beside a broker under test.
 //!
-//! Owns: starting it on a free loopback port, its address as a broker's setting, outages and delays while it runs.
+//! Owns: starting it on a free loopback port, its address as a broker's setting, outages, delays and faults while it
+//! runs.
 //! Does not own: what it simulates (`fake-s3`).
 
 use std::io::{Read, Write};
@@ -24,20 +25,29 @@ const BYTES_MAX: u64 = 64 << 30;
 #[derive(Debug)]
 pub(crate) struct FakeStore {
     address: SocketAddr,
-    _running: Running,
+    running: Running,
 }
 
 impl FakeStore {
     /// `delays` is a preset: `none` or `s3`. Bodies are kept in files below `folder`, which is emptied.
     pub(crate) fn start(program: &Path, folder: &Path, delays: &str) -> Result<FakeStore> {
+        FakeStore::start_with(program, folder, &["--delays", delays])
+    }
+
+    /// Like [`FakeStore::start`], with any of the program's own arguments.
+    pub(crate) fn start_with(
+        program: &Path,
+        folder: &Path,
+        arguments: &[&str],
+    ) -> Result<FakeStore> {
         let folder = process::fresh_folder(folder.to_owned())?;
         let (address, log) = (free_address()?, folder.join("fake-s3.log"));
         let mut command = Command::new(program);
-        command.args(["--delays", delays, "--listen"]).arg(address.to_string());
+        command.args(arguments).arg("--listen").arg(address.to_string());
         command.arg("--bytes-max").arg(BYTES_MAX.to_string());
         command.arg("--directory").arg(folder.join("objects"));
         let running = Running::start(&mut command, &Output::Log(&log))?;
-        let store = FakeStore { address, _running: running };
+        let store = FakeStore { address, running };
         let deadline = Instant::now() + READY_LIMIT;
         while store.ask("GET", "counts").is_err() {
             if deadline <= Instant::now() {
@@ -55,6 +65,21 @@ impl FakeStore {
 
     pub(crate) fn set_delays(&self, preset: &str) -> Result<()> {
         self.ask("POST", &format!("delays?{preset}")).map(drop)
+    }
+
+    /// As on the program's command line.
+    pub(crate) fn set_faults(&self, faults: &str) -> Result<()> {
+        self.ask("POST", &format!("faults?{faults}")).map(drop)
+    }
+
+    /// Stops the process where it stands: connections stay, and nothing is answered.
+    pub(crate) fn pause(&self) -> Result<()> {
+        self.running.pause()
+    }
+
+    /// Lets a paused process go on.
+    pub(crate) fn resume(&self) -> Result<()> {
+        self.running.resume()
     }
 
     /// From now on nothing is answered; it ends by itself.

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::anomalies::{self, Place};
 use crate::broker::{Broker, Kind, Program};
 use crate::control::{self, Shared};
 use crate::fake_store::FakeStore;
@@ -53,6 +54,8 @@ const STORE_TROUBLE: &str = "the bucket does not take WAL segments";
 enum Body {
     Programs(fn(&Setting) -> Vec<Command>),
     Frames,
+    /// Rounds of this length on every place there is, on brokers of their own.
+    Anomalies(Duration),
 }
 
 /// Against what and with what the scenarios run.
@@ -103,6 +106,13 @@ pub(crate) fn all() -> Vec<Scenario> {
             needs: &[],
             limit: minutes(3),
             body: Body::Frames,
+            on_store: false,
+        },
+        Scenario {
+            name: "anomalies",
+            needs: &[],
+            limit: minutes(5),
+            body: Body::Anomalies(Duration::from_secs(4)),
             on_store: false,
         },
         programs("kill -9", &[Tool::Python], minutes(6), |it| vec![it.python("kill_nine.py", &[])]),
@@ -207,6 +217,9 @@ pub(crate) fn run(scenario: &Scenario, setting: &Setting) -> Row {
 }
 
 fn try_run(scenario: &Scenario, setting: &Setting, row: &mut Row) -> Result<()> {
+    if let Body::Anomalies(each) = scenario.body {
+        return bad_days(each, setting, row);
+    }
     let slug: String =
         scenario.name.chars().map(|it| if it.is_alphanumeric() { it } else { '-' }).collect();
     let folder = setting.workspace.installed().join("brokers").join(&slug);
@@ -223,24 +236,32 @@ fn try_run(scenario: &Scenario, setting: &Setting, row: &mut Row) -> Result<()> 
     settings.extend(uri.as_deref().map(|uri| ("aquifer.bucket", uri)));
     let shared = Shared::new(Broker::new(setting.program.clone(), folder, &settings)?);
     shared.lock().start()?;
-    match scenario.body {
-        Body::Frames => frames::attack(&shared, row)?,
-        Body::Programs(programs) => {
-            let log = setting.workspace.logs().join(format!("{slug}.out"));
-            let weak = store.as_ref().map_or_else(Weak::new, Arc::downgrade);
-            let control = control::serve(shared.clone(), weak)?;
-            let address = shared.lock().address;
-            for mut command in programs(setting) {
-                command.env("BOOTSTRAP", address.to_string());
-                command.env("CONTROL", control.to_string());
-                if setting.broker == Kind::Kafka {
-                    command.env("KILLS", "4"); // Each restart of the JVM takes seconds.
-                }
-                run_program(&mut command, &log, scenario.limit, row)?;
+    if let Body::Programs(programs) = scenario.body {
+        let log = setting.workspace.logs().join(format!("{slug}.out"));
+        let weak = store.as_ref().map_or_else(Weak::new, Arc::downgrade);
+        let control = control::serve(shared.clone(), weak)?;
+        let address = shared.lock().address;
+        for mut command in programs(setting) {
+            command.env("BOOTSTRAP", address.to_string());
+            command.env("CONTROL", control.to_string());
+            if setting.broker == Kind::Kafka {
+                command.env("KILLS", "4"); // Each restart of the JVM takes seconds.
             }
+            run_program(&mut command, &log, scenario.limit, row)?;
         }
+    } else {
+        frames::attack(&shared, row)?;
     }
     judge_broker(&mut shared.lock(), scenario, row);
+    Ok(())
+}
+
+fn bad_days(each: Duration, setting: &Setting, row: &mut Row) -> Result<()> {
+    let folder = setting.workspace.target.join("anomalies");
+    let places = Place::of(setting.broker);
+    let told = anomalies::live(&setting.program, &folder, places, (Duration::ZERO, each), 1)?;
+    row.passed += 1;
+    row.notes.push(told);
     Ok(())
 }
 

@@ -1,221 +1,192 @@
-//! What clients saw, and what of it may not be; after the public Kafka workload of Jepsen.
+//! What of a history may not be; after the public Kafka workload of Jepsen, and what its reports found elsewhere.
 //!
-//! Every value is sent once, to one partition, by a producer that goes on only when it knows or has given up.
+//! Owns: the checks, their ids, the order they run in. Does not own: how a history comes to be (`workload`).
 //!
-//! - K1 aborted read: a value was read whose send was refused for good;
-//! - K2 inconsistent offsets: two values at one offset of one partition;
-//! - K3 duplicate: one value at two offsets;
-//! - K4 lost write: acknowledged, at or below what was read to, and never read;
-//! - K5 unseen: acknowledged, and not read when at the end everything was;
-//! - K6 polls that skip or step back: a reader passes over an offset that holds a value, or reads one again;
-//! - K7 sends out of order: a producer's later value at an earlier offset.
+//! | id | what may not be | where |
+//! | --- | --- | --- |
+//! | K1 | aborted read: a value that was refused, that nobody sent, or whose transaction did not commit | `values` |
+//! | K2 | inconsistent offsets: two values at one offset, or bytes no reader can go on with | `values` |
+//! | K3 | duplicate: one value at two offsets | `values` |
+//! | K4 | lost: acknowledged, not read, and something behind it was | `values` |
+//! | K5 | unseen: acknowledged, and not read when at the end everything was | `values` |
+//! | K6 | polls that skip or step back, within one answer or between two of a session | `polls` |
+//! | K7 | sends out of order: answered before another was called, and yet behind it | `order` |
+//! | K8 | precommitted read: a value was read as committed before its commit was asked for | `order` |
+//! | K9 | cycles: transactions that each came before the other (G0, G1c) | `cycles` |
+//! | K10 | torn: of a transaction's values some are there and some are not | `transactions` |
+//! | K11 | offsets that go back, skip or are lost: groups whose transactions do not go on from each other | `transactions` |
+//! | K12 | stale: a high watermark below what was acknowledged before it was asked for | `polls` |
+//! | K13 | stuck: a client that comes to no end although nothing disturbs it | `values` |
 //!
-//! Reads of one's own uncommitted values, and cycles between transactions, need transactions in the workload.
+//! Every check is sound: what it finds no sequence of events of a correct broker explains, given that each operation
+//! took effect between its call and its answer, or, without an answer, at any time after its call or never.
+//! Transactions are not isolated from each other as they write: Kafka lets the writes of open ones interleave, so
+//! that write cycles of transactions that overlap are counted ([`Report::entangled`]) and are no anomaly.
+
+mod cycles;
+mod order;
+mod polls;
+mod transactions;
+mod values;
 
 use std::collections::BTreeMap;
 
-pub(crate) type Partition = i32;
+use crate::anomalies::history::{
+    Fate, History, Level, Micros, Outcome, Partition, Poll, Transaction,
+};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// At this offset.
-    Acknowledged(i64),
-    /// Refused: it is not in the log and never will be.
-    Refused,
-    /// It may be in the log or not.
-    Unknown,
+/// Of one check so many are told in full; beyond it they are only counted.
+const TOLD_PER_CHECK_MAX: usize = 10;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Check {
+    AbortedRead = 1,
+    InconsistentOffset,
+    Duplicate,
+    Lost,
+    Unseen,
+    Poll,
+    Order,
+    PrecommittedRead,
+    Cycle,
+    Torn,
+    Offsets,
+    Stale,
+    Stuck,
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Send {
-    pub(crate) producer: u32,
-    pub(crate) partition: Partition,
-    pub(crate) value: u64,
-    pub(crate) fate: Fate,
+impl std::fmt::Display for Check {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "K{}", *self as u8)
+    }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Read {
-    pub(crate) partition: Partition,
-    pub(crate) offset: i64,
-    pub(crate) value: u64,
-}
-
+/// What was found.
 #[derive(Debug, Default)]
-pub(crate) struct History {
-    /// Each producer's in the order it sent them.
-    pub(crate) sends: Vec<Send>,
-    /// One list a reader, in the order it read; the last reader read everything when all was quiet.
-    pub(crate) readers: Vec<Vec<Read>>,
+pub(crate) struct Report {
+    found: BTreeMap<Check, (usize, Vec<String>)>,
+    /// Transactions in write cycles that Kafka allows.
+    pub(crate) entangled: usize,
 }
 
-impl History {
-    pub(crate) fn sends(&self) -> usize {
-        self.sends.len()
-    }
-
-    pub(crate) fn acknowledged(&self) -> usize {
-        self.sends.iter().filter(|send| matches!(send.fate, Fate::Acknowledged(_))).count()
-    }
-
-    pub(crate) fn reads(&self) -> usize {
-        self.readers.iter().map(Vec::len).sum()
-    }
-
-    /// One line an anomaly.
-    pub(crate) fn anomalies(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        let places = self.places(&mut found);
-        self.aborted_reads(&mut found);
-        self.lost_and_unseen(&mut found);
-        self.polls(&places, &mut found);
-        self.order_of_sends(&mut found);
-        found
-    }
-
-    /// Which value is where, as acknowledgements and reads say (K2, K3).
-    fn places(&self, found: &mut Vec<String>) -> BTreeMap<(Partition, i64), u64> {
-        let mut places = BTreeMap::new();
-        let mut homes = BTreeMap::new();
-        let acknowledged = self.sends.iter().filter_map(|send| match send.fate {
-            Fate::Acknowledged(offset) => {
-                Some(Read { partition: send.partition, offset, value: send.value })
-            }
-            Fate::Refused | Fate::Unknown => None,
-        });
-        for Read { partition, offset, value } in
-            acknowledged.chain(self.readers.iter().flatten().copied())
-        {
-            let other = *places.entry((partition, offset)).or_insert(value);
-            if other != value {
-                found.push(format!("K2 {other} and {value} at {partition}/{offset}"));
-            }
-            let home = *homes.entry(value).or_insert((partition, offset));
-            if home != (partition, offset) {
-                found.push(format!("K3 {value} at {}/{} and {partition}/{offset}", home.0, home.1));
-            }
-        }
-        places
-    }
-
-    fn aborted_reads(&self, found: &mut Vec<String>) {
-        let refused: BTreeMap<u64, Partition> = self
-            .sends
-            .iter()
-            .filter(|send| send.fate == Fate::Refused)
-            .map(|send| (send.value, send.partition))
-            .collect();
-        for read in self.readers.iter().flatten() {
-            if refused.contains_key(&read.value) {
-                found.push(format!("K1 {} was refused, and read at {}", read.value, read.offset));
-            }
+impl Report {
+    fn add(&mut self, check: Check, what: impl FnOnce() -> String) {
+        let (count, told) = self.found.entry(check).or_default();
+        *count += 1;
+        if told.len() < TOLD_PER_CHECK_MAX {
+            told.push(what());
         }
     }
 
-    fn lost_and_unseen(&self, found: &mut Vec<String>) {
-        let mut read: BTreeMap<u64, ()> = BTreeMap::new();
-        let mut furthest: BTreeMap<Partition, i64> = BTreeMap::new();
-        for one in self.readers.iter().flatten() {
-            read.insert(one.value, ());
-            let to = furthest.entry(one.partition).or_insert(-1);
-            *to = one.offset.max(*to);
-        }
-        for send in &self.sends {
-            let Fate::Acknowledged(offset) = send.fate else { continue };
-            if read.contains_key(&send.value) {
-                continue;
-            }
-            let to = furthest.get(&send.partition).copied().unwrap_or(-1);
-            let name = if offset <= to { "K4 lost" } else { "K5 unseen" };
-            found.push(format!(
-                "{name}: {} acknowledged at {}/{offset}",
-                send.value, send.partition
-            ));
-        }
+    pub(crate) fn is_empty(&self) -> bool {
+        self.found.is_empty()
     }
 
-    fn polls(&self, places: &BTreeMap<(Partition, i64), u64>, found: &mut Vec<String>) {
-        for (reader, reads) in self.readers.iter().enumerate() {
-            let mut positions: BTreeMap<Partition, i64> = BTreeMap::new();
-            for read in reads {
-                let next = positions.insert(read.partition, read.offset + 1).unwrap_or(0);
-                let place = format!("{}/{}", read.partition, read.offset);
-                if read.offset < next {
-                    found.push(format!("K6 reader {reader} went back to {place} from {next}"));
-                } else if let Some((skipped, value)) =
-                    places.range((read.partition, next)..(read.partition, read.offset)).next()
-                {
-                    found.push(format!(
-                        "K6 reader {reader} skipped {value} at {}/{} on its way to {place}",
-                        skipped.0, skipped.1
-                    ));
-                }
-            }
-        }
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (Check, usize)> {
+        self.found.iter().map(|(check, (count, _))| (*check, *count))
     }
 
-    fn order_of_sends(&self, found: &mut Vec<String>) {
-        let mut last: BTreeMap<(u32, Partition), i64> = BTreeMap::new();
-        for send in &self.sends {
-            let Fate::Acknowledged(offset) = send.fate else { continue };
-            let before = last.insert((send.producer, send.partition), offset).unwrap_or(-1);
-            if offset <= before {
-                let (producer, partition) = (send.producer, send.partition);
-                found.push(format!("K7 producer {producer}: {partition}/{offset} after {before}"));
+    /// One line a check with its count, then what is told of it.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (check, (count, told)) in &self.found {
+            lines.push(format!("{check}: {count}"));
+            lines.extend(told.iter().map(|it| format!("  {check} {it}")));
+        }
+        lines
+    }
+}
+
+/// What is known of one value.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    partition: Partition,
+    /// The batch's.
+    called: Micros,
+    /// Of the batch, if it was acknowledged.
+    answered: Option<Micros>,
+    offset: Option<i64>,
+    is_refused: bool,
+    transaction: Option<usize>,
+}
+
+/// The history by value and by offset.
+struct Ledger<'a> {
+    history: &'a History,
+    transactions: Vec<&'a Transaction>,
+    sent: BTreeMap<u64, Sent>,
+    /// What is where, as acknowledgements and reads say; of two claims the first.
+    places: BTreeMap<(Partition, i64), u64>,
+    /// Those of `places` that a reader of committed records must not pass over.
+    committed: BTreeMap<(Partition, i64), u64>,
+}
+
+/// Looks for everything.
+pub(crate) fn check(history: &History) -> Report {
+    let mut report = Report::default();
+    let ledger = Ledger::new(history, &mut report);
+    values::check(&ledger, &mut report);
+    polls::check(&ledger, &mut report);
+    order::check(&ledger, &mut report);
+    cycles::check(&ledger, &mut report);
+    transactions::check(&ledger, &mut report);
+    report
+}
+
+impl<'a> Ledger<'a> {
+    fn new(history: &'a History, report: &mut Report) -> Ledger<'a> {
+        let mut sent = BTreeMap::new();
+        for (batch, transaction) in history.batches() {
+            for (value, offset) in batch.values() {
+                let one = Sent {
+                    partition: batch.partition,
+                    called: batch.called,
+                    answered: offset.map(|_| batch.answered),
+                    offset,
+                    is_refused: batch.fate == Fate::Refused,
+                    transaction,
+                };
+                sent.insert(value, one);
             }
         }
+        let places = values::places(history, &sent, report);
+        let transactions = history.transactions().collect();
+        let mut ledger = Ledger { history, transactions, sent, places, committed: BTreeMap::new() };
+        ledger.committed = ledger.committed_places();
+        ledger
     }
+
+    fn committed_places(&self) -> BTreeMap<(Partition, i64), u64> {
+        let is_decided = |value: &u64| match self.transaction_of(*value) {
+            None => self.sent.contains_key(value),
+            Some(transaction) => transaction.outcome == Outcome::Committed,
+        };
+        let decided = self.places.iter().filter(|(_, value)| is_decided(value));
+        let mut committed: BTreeMap<_, _> =
+            decided.map(|(place, value)| (*place, *value)).collect();
+        // Whose commit nobody knows of has committed if it was read as such.
+        for (partition, offset, value) in self.reads(Level::Committed) {
+            committed.entry((partition, offset)).or_insert(value);
+        }
+        committed
+    }
+
+    fn transaction_of(&self, value: u64) -> Option<&'a Transaction> {
+        let nth = self.sent.get(&value)?.transaction?;
+        self.transactions.get(nth).copied()
+    }
+
+    fn reads(&self, level: Level) -> impl Iterator<Item = (Partition, i64, u64)> {
+        let polls = self.history.polls().filter(move |it| it.level == level);
+        polls.flat_map(reads_of)
+    }
+}
+
+fn reads_of(poll: &Poll) -> impl Iterator<Item = (Partition, i64, u64)> {
+    poll.parts
+        .iter()
+        .flat_map(|part| part.reads.iter().map(|(offset, value)| (part.partition, *offset, *value)))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Fate, History, Read, Send};
-
-    fn send(value: u64, fate: Fate) -> Send {
-        Send { producer: 0, partition: 0, value, fate }
-    }
-
-    fn read(offset: i64, value: u64) -> Read {
-        Read { partition: 0, offset, value }
-    }
-
-    /// Three values; the second's fate is unknown, and it is in the log.
-    fn sound() -> History {
-        let sends = vec![
-            send(1, Fate::Acknowledged(0)),
-            send(2, Fate::Unknown),
-            send(3, Fate::Acknowledged(2)),
-            send(4, Fate::Refused),
-        ];
-        let all = vec![read(0, 1), read(1, 2), read(2, 3)];
-        History { sends, readers: vec![vec![read(0, 1)], all] }
-    }
-
-    /// The ids of what is found after one change to a sound history.
-    fn after(change: impl Fn(&mut History)) -> Vec<String> {
-        let mut history = sound();
-        change(&mut history);
-        let found = history.anomalies();
-        found.iter().map(|it| it[..2].to_owned()).collect()
-    }
-
-    #[test]
-    fn a_sound_history_has_none() {
-        assert_eq!(after(|_| {}), [""; 0]);
-        // A gap where nothing is known to be is none: an unknown send may not have happened.
-        assert_eq!(after(|it| it.readers = vec![vec![read(0, 1), read(2, 3)]]), [""; 0]);
-    }
-
-    #[test]
-    fn each_anomaly_is_found_and_only_it() {
-        assert_eq!(after(|it| it.readers[1].push(read(3, 4))), ["K1"]);
-        assert_eq!(after(|it| it.readers[0][0] = read(0, 9)), ["K2"]);
-        assert_eq!(after(|it| it.readers[1].push(read(3, 1))), ["K3"]);
-        let lost = |it: &mut History| it.sends.push(send(5, Fate::Acknowledged(1)));
-        assert!(after(lost).contains(&"K4".to_owned()));
-        assert_eq!(after(|it| it.sends.push(send(5, Fate::Acknowledged(3)))), ["K5"]);
-        assert_eq!(after(|it| it.readers[1].push(read(0, 1))), ["K6"]);
-        assert_eq!(after(|it| it.readers[0].push(read(2, 3))), ["K6"]);
-        assert_eq!(after(|it| it.sends.swap(0, 2)), ["K7"]);
-    }
-}
+mod tests;

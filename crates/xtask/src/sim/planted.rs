@@ -101,17 +101,13 @@ pub(super) fn run(workspace: &Workspace, only: &str) -> Result<()> {
     println!("| --- | --- | --- | ---: | --- |");
     let mut missed = Vec::new();
     for bug in bugs.iter().filter(|it| it.name.contains(only)) {
-        let file = tree.join(&bug.file);
-        let whole = std::fs::read_to_string(&file).with_context(|| bug.name.clone())?;
-        let places = whole.matches(&bug.find).count();
-        ensure!(places == 1, "{}: its text is found {places} times in {:?}", bug.name, bug.file);
-        std::fs::write(&file, whole.replace(&bug.find, &bug.replace))?;
+        let patch = Patch { file: tree.join(&bug.file), find: &bug.find, replace: &bug.replace };
         let started = Instant::now();
-        let caught = hunt(bug, &tree, &logs.join(format!("{}.log", bug.name)));
-        std::fs::write(&file, whole)?;
+        let log = logs.join(format!("{}.log", bug.name));
+        let caught = patch.within(|| hunt(bug, &tree, &log)).with_context(|| bug.name.clone())?;
         let place = bug.file.strip_prefix("crates").unwrap_or(&bug.file).display().to_string();
         let place = place.replace("/src/", "/");
-        match caught? {
+        match caught {
             Some(Caught { by, seed, says }) => {
                 let seeds = seed.map_or("-".to_owned(), |it| (it + 1).to_string());
                 println!("| {} | `{place}` | {} | {seeds} | {says} |", bug.what, by.name());
@@ -127,6 +123,26 @@ pub(super) fn run(workspace: &Workspace, only: &str) -> Result<()> {
         bail!("not caught: {}", missed.join(", "));
     }
     Ok(())
+}
+
+/// A change of one file, by its text.
+pub(crate) struct Patch<'a> {
+    pub(crate) file: PathBuf,
+    pub(crate) find: &'a str,
+    pub(crate) replace: &'a str,
+}
+
+impl Patch<'_> {
+    /// The file is changed while `body` runs.
+    pub(crate) fn within<T>(&self, body: impl FnOnce() -> Result<T>) -> Result<T> {
+        let whole = std::fs::read_to_string(&self.file)?;
+        let places = whole.matches(self.find).count();
+        ensure!(places == 1, "its text is found {places} times in {:?}", self.file);
+        std::fs::write(&self.file, whole.replace(self.find, self.replace))?;
+        let outcome = body();
+        std::fs::write(&self.file, whole)?;
+        outcome
+    }
 }
 
 fn hunt(bug: &Bug, tree: &Path, log: &Path) -> Result<Option<Caught>> {
@@ -168,7 +184,7 @@ fn told(log: &str) -> String {
 }
 
 /// What git knows, as it is now. Unchanged files keep their times, so that nothing is built again for them.
-fn copy(workspace: &Workspace, tree: &Path) -> Result<()> {
+pub(crate) fn copy(workspace: &Workspace, tree: &Path) -> Result<()> {
     let listed = Command::new("git")
         .current_dir(&workspace.root)
         .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])

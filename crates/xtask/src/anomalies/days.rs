@@ -27,6 +27,7 @@ pub(super) struct Days {
     kills_at_start: u32,
     restarts: u32,
     stopped_late: u32,
+    refused_starts: u32,
     pauses: u32,
     outages: u32,
     store_pauses: u32,
@@ -41,6 +42,7 @@ impl Days {
         self.kills_at_start += other.kills_at_start;
         self.restarts += other.restarts;
         self.stopped_late += other.stopped_late;
+        self.refused_starts += other.refused_starts;
         self.pauses += other.pauses;
         self.outages += other.outages;
         self.store_pauses += other.store_pauses;
@@ -51,6 +53,13 @@ impl Days {
 
     pub(super) fn one_more(&mut self, lives: &mut Lives, random: &mut Random) -> Result<()> {
         lives.look()?;
+        let done = self.one(lives, random);
+        self.stopped_late += std::mem::take(&mut lives.stopped_late);
+        self.refused_starts += std::mem::take(&mut lives.refused_starts);
+        done
+    }
+
+    fn one(&mut self, lives: &mut Lives, random: &mut Random) -> Result<()> {
         let pause = Duration::from_millis(random.one_of(&PAUSES_MS));
         match (random.below(10), &lives.store) {
             (0, Some(store)) => {
@@ -86,9 +95,7 @@ impl Days {
             }
             (7, _) => {
                 self.restarts += 1;
-                lives.restart()?;
-                self.stopped_late += std::mem::take(&mut lives.stopped_late);
-                Ok(())
+                lives.restart()
             }
             (8, _) => {
                 self.kills += 1;
@@ -116,12 +123,13 @@ fn with_faults(store: &FakeStore, faults: &str, time: Duration) -> Result<()> {
 
 impl std::fmt::Display for Days {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Days { kills, kills_at_start, restarts, stopped_late, pauses, .. } = self;
+        let Days { kills, kills_at_start, restarts, stopped_late, refused_starts, pauses, .. } =
+            self;
         let Days { outages, store_pauses, refusals, lost_answers, stalls, .. } = self;
         write!(
             formatter,
             "the broker killed {kills} times and {kills_at_start} times while it started, restarted {restarts} times \
-             ({stopped_late} not in time), paused {pauses} times; the store away {outages} times, paused \
+             ({stopped_late} not in time), {refused_starts} starts refused, paused {pauses} times; the store away {outages} times, paused \
              {store_pauses}, refusing {refusals}, losing answers {lost_answers}, stalling {stalls}"
         )
     }

@@ -7,6 +7,7 @@
 //! segments, through merges and, for the internal topics, through compaction.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -16,9 +17,13 @@ use crate::broker::{Broker, Kind, Program};
 use crate::fake_store::FakeStore;
 use crate::process;
 
-const START_TRIES_MAX: u32 = 5;
-/// About one request in ten goes wrong on every day, in the store's own words.
-pub(super) const EVERY_DAY: &str = "bad-day,stall-for-ms=8000";
+/// A start asks the store for some dozen things, and any of them may be refused.
+const START_TRIES_MAX: u32 = 40;
+const START_PAUSE: Duration = Duration::from_millis(100);
+/// On every day one request in twenty-five goes wrong in some way, in the store's own words.
+pub(super) const EVERY_DAY: &str = "slow-down=0.003,slow-down-requests=3,internal-error=0.005,\
+    internal-error-applied=0.005,reset-before-body=0.005,reset-after-body=0.005,lost-answer=0.01,\
+    half-answer=0.005,conflict=0.005,stall=0.0005,stall-for-ms=5000";
 const HEALED: &str = "none";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -55,6 +60,8 @@ pub(super) struct Lives {
     pub(super) store: Option<FakeStore>,
     /// Stops that were not clean: an outage may last longer than a broker waits for it.
     pub(super) stopped_late: u32,
+    /// Starts that a bad day of the store has ended, with a reason.
+    pub(super) refused_starts: u32,
     /// What its log said whenever it had ended by itself.
     deaths: Vec<String>,
 }
@@ -90,7 +97,8 @@ impl Lives {
         let known = settings.iter().filter(|(name, _)| is_known(name));
         let settings: Vec<(&str, &str)> = known.map(|(name, it)| (*name, &**it)).collect();
         let broker = Broker::new(program.clone(), folder.join("broker"), &settings)?;
-        let mut lives = Lives { broker, store, stopped_late: 0, deaths: Vec::new() };
+        let mut lives =
+            Lives { broker, store, stopped_late: 0, refused_starts: 0, deaths: Vec::new() };
         lives.start()?;
         Ok(lives)
     }
@@ -103,6 +111,8 @@ impl Lives {
                 Ok(_) => return Ok(()),
                 Err(error) => last = Some(error),
             }
+            self.refused_starts += 1;
+            std::thread::sleep(START_PAUSE);
         }
         Err(last.context("tried at least once")?)
     }

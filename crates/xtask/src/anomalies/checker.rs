@@ -14,7 +14,7 @@
 //! | K8 | precommitted read: a value was read as committed before its commit was asked for | `order` |
 //! | K9 | cycles: transactions that each came before the other (G0, G1c) | `cycles` |
 //! | K10 | torn: of a transaction's values some are there and some are not | `transactions` |
-//! | K11 | offsets that go back, skip or are lost: groups whose transactions do not go on from each other | `transactions` |
+//! | K11 | offsets: groups whose transactions do not go on from each other | `transactions` |
 //! | K12 | stale: a high watermark below what was acknowledged before it was asked for | `polls` |
 //! | K13 | stuck: a client that comes to no end although nothing disturbs it | `values` |
 //!

@@ -130,7 +130,8 @@ impl std::fmt::Display for Days {
             formatter,
             "the broker killed {kills} times and {kills_at_start} times while it started, restarted {restarts} times \
              ({stopped_late} not in time), {refused_starts} starts refused, paused {pauses} times; the store away \
-             {outages} times, paused {store_pauses}, refusing {refusals}, losing answers {lost_answers}, stalling {stalls}"
+             {outages} times, paused {store_pauses}, refusing {refusals}, losing answers {lost_answers}, \
+             stalling {stalls}"
         )
     }
 }

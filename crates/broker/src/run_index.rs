@@ -107,6 +107,10 @@ impl RunIndex for ClusterRunIndex {
         Ok(run.map(from_cluster))
     }
 
+    async fn log_start(&self, partition: Partition) -> Result<Option<Offset>, RunIndexError> {
+        Ok(self.controller.view().progress(partition).map(|it| it.log_start))
+    }
+
     async fn advance_log_start(
         &self,
         partition: Partition,

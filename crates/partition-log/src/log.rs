@@ -149,6 +149,8 @@ pub(crate) struct LogState {
     pub(crate) committed_bytes: Option<u64>,
     /// The metadata may still have runs wholly below the log start: retention looks.
     pub(crate) may_have_leftovers: bool,
+    /// The metadata may have a higher log start: it was to move it and did not answer.
+    pub(crate) is_start_in_doubt: bool,
     /// The unflushed are not in the engine's budgets any more: nobody will flush them.
     is_off_budget: bool,
 }
@@ -188,6 +190,7 @@ impl PartitionLog {
             is_tail_produced: false,
             committed_bytes: (committed_end == Offset::ZERO).then_some(0),
             may_have_leftovers: Offset::ZERO < start.log_start,
+            is_start_in_doubt: false,
             is_off_budget: false,
         };
         let spliced = state.splice(recovered).and_then(|()| match state.end < start.log_start {

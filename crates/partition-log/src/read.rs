@@ -224,7 +224,9 @@ impl PartitionLog {
     ) -> Result<Step, ReadError> {
         let (reader, partition) = (&self.shared.reader, self.partition());
         let Some(run) = reader.run_at(partition, next).await? else {
-            return Ok(Step::look_again()); // The log start moved, or so it should have.
+            // The log start moved; maybe nobody got to know.
+            self.learn_log_start().await?;
+            return Ok(Step::look_again());
         };
         let committed_end = self.state().committed_end;
         let class = Reader::class(&run, next, committed_end);

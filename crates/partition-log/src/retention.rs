@@ -7,7 +7,7 @@
 //! The metadata moves first: a log start that was told to a client never moves back.
 
 use crate::engine::Shared;
-use crate::log::{DeleteRecordsError, LogSettings, PartitionLog, Seal};
+use crate::log::{DeleteRecordsError, LogOffsets, LogSettings, PartitionLog, Seal};
 use crate::read::ReadError;
 use crate::run_index::RunDescription;
 use std::sync::Arc;
@@ -94,6 +94,9 @@ impl PartitionLog {
         if Seal::Fenced <= self.seal() {
             return Ok(());
         }
+        if self.state().is_start_in_doubt {
+            self.learn_log_start().await?;
+        }
         self.count_committed().await?;
         self.drop_leftovers().await?;
         let settings = self.settings();
@@ -147,8 +150,30 @@ impl PartitionLog {
         let advanced = runs.advance_log_start(self.partition(), log_start, producers).await;
         advanced.map_err(|error| {
             tracing::debug!(partition = %self.partition(), %error, "log start not moved");
+            self.state().is_start_in_doubt = true;
             ReadError::Unavailable
         })
+    }
+
+    /// Takes over the metadata's log start if it is higher: it was moved, and the answer was lost.
+    pub(crate) async fn learn_log_start(&self) -> Result<(), ReadError> {
+        let partition = self.partition();
+        // Before asking: what fails meanwhile calls for another look.
+        self.state().is_start_in_doubt = false;
+        let asked = self.shared.runs.log_start(partition).await;
+        let moved_to = asked.map_err(|error| {
+            tracing::debug!(%partition, %error, "log start not known");
+            self.state().is_start_in_doubt = true;
+            ReadError::Unavailable
+        })?;
+        // Beyond what is durable here it is another leader's doing, and this one's end.
+        let LogOffsets { log_start: before, high_watermark, .. } = self.offsets();
+        if let Some(log_start) = moved_to.filter(|it| before < *it && *it <= high_watermark) {
+            tracing::info!(%partition, %log_start, "an unanswered deletion is found done");
+            self.log_start_moved(log_start);
+            self.recount().await;
+        }
+        Ok(())
     }
 
     /// Drops runs that stayed below the log start: the last one whose producers could not be kept, or

@@ -97,10 +97,11 @@ pub struct RunRefusal {
 pub enum RefusalReason {
     /// The topic was deleted: the run will never be wanted.
     UnknownPartition,
-    /// Another leader took over: this one must stop.
+    /// Another leader took over: this one must stop. Also if what is committed where the run starts is
+    /// another epoch's.
     WrongEpoch,
     /// The run does not start at the committed end. After an unknown outcome it may be that the
-    /// very same run is committed already.
+    /// very same run is committed already, and runs of later epochs behind it.
     NotContiguous { committed_end: Offset },
     /// What a merged run was made of is not what is committed now: retention or another merger was
     /// faster. Nothing is lost; the merged bytes are garbage.
@@ -172,6 +173,10 @@ pub trait RunIndex: Send + Sync + fmt::Debug {
     /// Of a deleted topic, none, though some may still be on their way out.
     async fn last_run(&self, partition: Partition)
     -> Result<Option<RunDescription>, RunIndexError>;
+
+    /// The log start as the metadata has it, which may have moved without an answer getting through.
+    /// `None` for a partition that does not exist.
+    async fn log_start(&self, partition: Partition) -> Result<Option<Offset>, RunIndexError>;
 
     /// Drops the runs wholly below `log_start`. Never moves it backwards. Keeps `producers` if no run
     /// is left and they are as of the committed end: the caller hands them over whenever that may be.

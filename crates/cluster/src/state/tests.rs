@@ -506,6 +506,13 @@ fn only_the_leader_commits_and_epochs_never_go_back() {
     assert_eq!(committed(&mut state, &recovered), [wrong], "the tail of epoch 0 first, then 1");
     let epochs = &state.progress_of(partition(0)).unwrap().epochs;
     assert_eq!(*epochs, [(LeaderEpoch(0), Offset(0)), (LeaderEpoch(1), Offset(5))]);
+
+    // The answer was lost: asked again, the runs of both epochs are told as committed, not as another's.
+    let known = RunRefusal::NotContiguous { committed_end: Offset(6) };
+    let again = CommitRuns { broker_epoch, ..commit(2, vec![at(0, 0, 5), at(1, 5, 6)]) };
+    assert_eq!(committed(&mut state, &again), [known, known]);
+    let stale = CommitRuns { broker_epoch, ..commit(3, vec![at(0, 5, 6), at(1, 0, 5)]) };
+    assert_eq!(committed(&mut state, &stale), [wrong, wrong], "A4: another epoch wrote that");
 }
 
 #[test]

@@ -66,6 +66,12 @@ impl Progress {
         self.kept_as_of.is_some()
     }
 
+    /// The leader epoch that wrote `offset`, which lies below the committed end. `None` below the first
+    /// epoch that is still known.
+    pub(crate) fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.epochs.iter().rfind(|it| it.1 <= offset).map(|it| it.0)
+    }
+
     /// Forgets the epochs that ended at or before the log start, but the one that holds it.
     pub(crate) fn trim_epochs(&mut self) {
         let covers = |start: &(LeaderEpoch, Offset)| start.1 <= self.log_start;

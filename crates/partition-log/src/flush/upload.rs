@@ -326,13 +326,13 @@ async fn adopt(
     while next < committed_end {
         let runs = shared.runs.runs_from(partition, next, LOOKUP_RUNS).await?;
         let deleted_to = log.offsets().log_start.min(committed_end);
-        let (end, bytes) = match runs.first() {
-            Some(run) if run.base == next => (run.end, run.length),
-            Some(run) if run.base <= deleted_to => (run.base, 0), // Deleted as it was committed.
-            None if committed_end == deleted_to => (committed_end, 0),
+        let (end, bytes, epoch) = match runs.first() {
+            Some(run) if run.base == next => (run.end, run.length, Some(run.leader_epoch)),
+            Some(run) if run.base <= deleted_to => (run.base, 0, None), // Deleted as it was committed.
+            None if committed_end == deleted_to => (committed_end, 0, None),
             _ => break,
         };
-        let Some((cost, batches)) = log.weight_between(next, end) else { break };
+        let Some((cost, batches)) = log.weight_between(next, end, epoch) else { break };
         if log.committed(next, end, bytes, None) {
             shared.flushed(cost, batches);
         }

@@ -10,7 +10,7 @@ use crate::read::ReadError;
 use crate::run_index::{KeptProducers, RunIndexError};
 use bytes::Bytes;
 use std::sync::Arc;
-use vocabulary::{Offset, Timestamp};
+use vocabulary::{LeaderEpoch, Offset, Timestamp};
 
 /// Base snapshots up to this size stay in memory between flushes; larger ones are read again from the
 /// last run's index, which is the price of having many producers.
@@ -140,8 +140,14 @@ impl PartitionLog {
     }
 
     /// What the durable batches of exactly `[base, end)` weigh in the budgets of the unflushed: cost
-    /// and count. `None` unless they are the next to flush and `end` is where a batch ends.
-    pub(crate) fn weight_between(&self, base: Offset, end: Offset) -> Option<(u64, u64)> {
+    /// and count. `None` unless they are the next to flush, `end` is where a batch ends, and all were
+    /// written under `epoch`, if there is one.
+    pub(crate) fn weight_between(
+        &self,
+        base: Offset,
+        end: Offset,
+        epoch: Option<LeaderEpoch>,
+    ) -> Option<(u64, u64)> {
         let state = self.state();
         if state.committed_end != base || state.high_watermark < end {
             return None;
@@ -150,6 +156,9 @@ impl PartitionLog {
         for entry in state.tail.as_ref()?.uncommitted() {
             if end <= reached {
                 break;
+            }
+            if epoch.is_some_and(|it| it != entry.leader_epoch) {
+                return None;
             }
             reached = entry.batch.end_offset();
             weight += cost(entry.batch.length);

@@ -142,7 +142,10 @@ impl PartitionLog {
     /// False if the run has moved.
     async fn see_run(&self, search: &mut Search) -> Result<bool, ReadError> {
         let (reader, partition) = (&self.shared.reader, self.partition());
-        let Some(run) = reader.run_at(partition, search.next).await? else { return Ok(false) };
+        let Some(run) = reader.run_at(partition, search.next).await? else {
+            self.learn_log_start().await?;
+            return Ok(false);
+        };
         let Some(entry) = reader.open_run(&run, Class::Tail).await? else { return Ok(false) };
         let first = entry.batches.partition_point(|it| it.end_offset() <= search.next);
         search.see(&entry.batches[first..]);

@@ -112,6 +112,18 @@ async fn a_repeated_commit_changes_nothing(index: &dyn RunIndex, fresh: Fresh) {
         assert_eq!(refusal.reason, RefusalReason::NotContiguous { committed_end });
     }
     assert_eq!(index.runs_from(fresh.partitions[1], Offset(0), 10).await, Ok(vec![again]), "A3");
+    // So does one whose runs are of two epochs: the first is behind the second by now, and still ours.
+    let earlier = LeaderEpoch(fresh.leader_epoch.0 - 1);
+    let first = RunDescription { leader_epoch: earlier, ..run(fresh, 2, 5, 0, 5) };
+    let both = [first, run(fresh, 2, 5, 5, 9)];
+    let refused = committed(index, fresh, &both).await;
+    let reasons: Vec<_> = refused.iter().map(|it| it.reason).collect();
+    let known = RefusalReason::NotContiguous { committed_end: Offset(9) };
+    assert_eq!(reasons, [known, known], "A4: nobody else wrote them");
+    // What another epoch wrote there is not ours.
+    let stale = RunDescription { leader_epoch: earlier, ..run(fresh, 2, 70, 5, 9) };
+    let refused = committed(index, fresh, &[stale]).await;
+    assert_eq!(refused[0].reason, RefusalReason::WrongEpoch, "A4");
 }
 
 async fn runs_are_found_by_offset(index: &dyn RunIndex, fresh: Fresh) {
@@ -125,6 +137,9 @@ async fn runs_are_found_by_offset(index: &dyn RunIndex, fresh: Fresh) {
 }
 
 async fn the_log_start_drops_runs_and_frees_segments(index: &dyn RunIndex, fresh: Fresh) {
+    let nowhere = Partition { topic: TopicId([0xee; 16]), index: 77 };
+    assert_eq!(index.log_start(nowhere).await, Ok(None));
+    assert_eq!(index.log_start(fresh.partitions[0]).await, Ok(Some(Offset(0))));
     let partition = fresh.partitions[0];
     let known = index.known(&[id(1), id(3), id(999)]).await;
     assert_eq!(known, Ok(vec![true, true, false]));

@@ -173,6 +173,11 @@ impl RunIndex for MemoryRunIndex {
         Ok(found.and_then(|it| it.runs.values().next_back().copied()))
     }
 
+    async fn log_start(&self, partition: Partition) -> Result<Option<Offset>, RunIndexError> {
+        let state = self.call()?;
+        Ok(state.partitions.get(&partition).map(|it| it.log_start))
+    }
+
     async fn advance_log_start(
         &self,
         partition: Partition,

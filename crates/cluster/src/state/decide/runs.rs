@@ -75,7 +75,13 @@ fn check_run(
     let topic = state.topics.get(&run.partition.topic).ok_or(RunRefusal::UnknownPartition)?;
     let info = topic.partitions[run.partition.index as usize];
     let before = moved.get(&run.partition).copied().unwrap_or(Moved::before(progress));
-    if info.leader_epoch < run.leader_epoch || run.leader_epoch < before.epoch {
+    // What is committed below the end may be this very run, whose answer was lost: then the leader has
+    // to look, whatever epochs have committed since. Not if another epoch wrote what is there.
+    let is_foreign = match run.base < before.end {
+        true => progress.epoch_at(run.base).is_some_and(|it| it != run.leader_epoch),
+        false => run.leader_epoch < before.epoch,
+    };
+    if info.leader_epoch < run.leader_epoch || is_foreign {
         return Err(RunRefusal::WrongLeaderEpoch);
     }
     if run.base != before.end || run.end <= run.base {

@@ -99,6 +99,11 @@ impl RunIndex for Dawdling {
         self.answer(self.inner.last_run(partition).await)
     }
 
+    async fn log_start(&self, partition: Partition) -> Result<Option<Offset>, RunIndexError> {
+        self.dawdle().await;
+        self.answer(self.inner.log_start(partition).await)
+    }
+
     async fn advance_log_start(
         &self,
         partition: Partition,

@@ -109,6 +109,41 @@ async fn records_are_deleted_on_request_even_in_the_tail() {
     world.check(&[partition(0)]).await;
 }
 
+/// Goal: a deletion that happened without an answer is learnt by whoever comes to what is gone, and by
+/// retention where nobody does.
+#[tokio::test(start_paused = true)]
+async fn a_deletion_whose_answer_is_lost_is_found_done() {
+    let world = World::new(8);
+    let life = world.start().await;
+    let now = world.environment.clock.wall().0;
+    let logs = [0, 1, 2].map(|index| world.host(&life, partition(index)));
+    for log in &logs {
+        for label in 0..4 {
+            acked(log, batch_of(None, label, 3, 50, now)).await;
+            life.engine.flush_all().await;
+        }
+    }
+    for log in &logs {
+        world.runs.lose_answers(1);
+        assert_eq!(log.delete_before(Offset(6)).await, Err(DeleteRecordsError::Unavailable));
+        assert_eq!(log.offsets().log_start, Offset(0), "maybe moved, it says");
+    }
+    let (asked, log_start, end) = (Offset(3), Offset(6), Offset(12));
+    let gone = Err(ReadError::OffsetOutOfRange { asked, log_start, end });
+    assert_eq!(logs[0].read(asked, 1000, true, ReadLimit::HighWatermark).await, gone);
+    assert_eq!(logs[0].offsets().log_start, log_start);
+    assert_eq!(logs[0].delete_before(Offset(5)).await, Ok(log_start));
+    assert_eq!(read_all(&world, &logs[0], log_start).await.len(), 2);
+    let gone = Err(ReadError::OffsetOutOfRange { asked, log_start, end });
+    assert_eq!(logs[1].aborted_transactions(asked, Offset(9)).await, gone);
+    let kept = world.runs.runs(partition(1)).iter().map(|it| it.length).sum::<u64>();
+    assert_eq!(logs[1].size_bytes(), kept);
+
+    world.sleep(Duration::from_secs(40)).await;
+    assert_eq!(logs[2].offsets().log_start, log_start, "retention has looked");
+    world.check(&[partition(0), partition(1), partition(2)]).await;
+}
+
 /// Goal: a retry of what was deleted meanwhile gets its first offset (A5), whether the producers went to
 /// the metadata, stayed with the last run, or were committed below the log start.
 #[tokio::test(start_paused = true)]

@@ -72,6 +72,10 @@ impl RunIndex for Deposed {
         self.runs.last_run(partition).await
     }
 
+    async fn log_start(&self, partition: Partition) -> Result<Option<Offset>, RunIndexError> {
+        self.runs.log_start(partition).await
+    }
+
     async fn advance_log_start(
         &self,
         partition: Partition,

@@ -150,6 +150,32 @@ async fn a_run_holds_one_leader_epoch() {
     assert_eq!(log.epoch_at(Offset(5)), LeaderEpoch(2));
 }
 
+/// Goal: a commit of runs of two leader epochs whose answer is lost is found done. Asked again, the first
+/// run is older than what is committed by then; that is no other leader's doing.
+#[tokio::test(start_paused = true)]
+async fn lost_answers_are_found_out_across_leader_epochs() {
+    let world = World::new(12);
+    let life = world.start().await;
+    let log = world.host(&life, partition(0));
+    acked(&log, produced(7, 0, 0, 2)).await;
+    world.crash(life).await;
+    let life = world.start().await;
+    let log = world.host(&life, partition(0));
+    acked(&log, produced(7, 0, 2, 3)).await;
+    world.runs.lose_answers(1);
+    life.engine.flush_all().await;
+    assert_eq!(log.offsets().committed_end, Offset(5));
+    let runs = world.runs.runs(partition(0));
+    let shown: Vec<_> = runs.iter().map(|it| (it.leader_epoch.0, it.base.0, it.end.0)).collect();
+    assert_eq!(shown, [(1, 0, 2), (2, 2, 5)], "A3: committed once");
+    assert_eq!(life.engine.health().unflushed.0, 0);
+    assert_eq!(life.engine.health().damaged, []);
+    assert_eq!(acked(&log, produced(7, 0, 5, 1)).await, Offset(5), "A4: nobody else leads");
+    life.engine.flush_all().await;
+    assert_eq!(log.offsets().committed_end, Offset(6));
+    world.check(&[partition(0)]).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_deleted_topic_does_not_hold_up_the_others() {
     let world = World::new(7);

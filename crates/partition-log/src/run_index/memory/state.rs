@@ -192,7 +192,12 @@ impl PartitionRuns {
     }
 
     fn commit(&mut self, run: RunDescription) -> Result<(), RefusalReason> {
-        if run.leader_epoch < self.last_run_epoch || self.leader_epoch < run.leader_epoch {
+        let written_by = self.epochs.iter().rfind(|it| it.1 <= run.base).map(|it| it.0);
+        let is_foreign = match run.base < self.committed_end {
+            true => written_by.is_some_and(|it| it != run.leader_epoch),
+            false => run.leader_epoch < self.last_run_epoch,
+        };
+        if self.leader_epoch < run.leader_epoch || is_foreign {
             return Err(RefusalReason::WrongEpoch);
         }
         if run.base != self.committed_end {

@@ -331,6 +331,11 @@ impl RunIndex for Metadata {
         self.runs.last_run(partition).await
     }
 
+    async fn log_start(&self, partition: Partition) -> Result<Option<Offset>, RunIndexError> {
+        self.gate.pass().await;
+        self.runs.log_start(partition).await
+    }
+
     async fn advance_log_start(
         &self,
         partition: Partition,

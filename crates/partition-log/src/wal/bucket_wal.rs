@@ -12,7 +12,11 @@
 //!   sequence is acknowledged, whatever becomes of the object that was there (A4);
 //! - B3 an object is deleted only once the ledger has recorded that it is not needed and a write that
 //!   began after that, with all before it, has succeeded: so the record is older than any fence, and
-//!   whoever ends the log, looking it up behind the fence, never refers to what is deleted (A6);
+//!   whoever ends the log, looking it up behind the fence, never refers to what is deleted (A6). The
+//!   ledger's refusal of stale trims alone is enough for that: a trim it takes is older than the
+//!   registration that lost the writer its epoch, and whoever ends the log registered before it looked
+//!   the trim up. The proof needs no ledger: it is a second line, for the price of the last trimmed
+//!   objects of an idle log;
 //! - B4 trouble of the store is waited out: it makes writes late, never lost (A9).
 //!
 //! Waits. One request is abandoned after [`BucketWalOptions::attempt_max`], whatever the bucket's own

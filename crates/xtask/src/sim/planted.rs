@@ -52,6 +52,8 @@ enum Test {
     Takeovers,
     /// The log on a volume.
     Volume,
+    /// The log in the bucket under a store that the test controls.
+    Objects,
     /// The log engine: flush, merge, crash, retention.
     Engine,
     /// Rules of the metadata, over a model.
@@ -64,6 +66,7 @@ impl Test {
             Test::Node => "node",
             Test::Takeovers => "takeovers",
             Test::Volume => "volume",
+            Test::Objects => "objects",
             Test::Engine => "engine",
             Test::Metadata => "metadata",
         }
@@ -74,6 +77,7 @@ impl Test {
             Test::Node => &["-p", "simulator", "--test", "seeds"],
             Test::Takeovers => &["-p", "partition-log", "--lib", "wal::tests::takeovers"],
             Test::Volume => &["-p", "partition-log", "--lib", "wal::tests::simulation"],
+            Test::Objects => &["-p", "partition-log", "--lib", "wal::tests::objects"],
             Test::Engine => &["-p", "partition-log", "--lib", "engine::tests"],
             Test::Metadata => &["-p", "cluster", "--lib", "state::tests"],
         }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::run_index::{MemoryRunIndex, RunIndexError};
 use crate::segment::segment_key;
-use crate::wal::ledger::{MemoryWalLedger, WalId, WalKind, WalLedger};
+use crate::wal::ledger::{MemoryWalLedger, WalId, WalKind, WalLedger, WalRecord};
 use async_trait::async_trait;
 use bucket::{
     Bucket, BucketError, Faults, Key, LyingBucket, ObjectInfo, Purpose, PutOutcome, Suffix,
@@ -133,16 +133,21 @@ struct Broker {
 
 impl Broker {
     async fn start(options: BucketWalOptions) -> Broker {
+        let ledger = Arc::new(MemoryWalLedger::new());
+        Broker::start_with(options, Arc::<MemoryWalLedger>::clone(&ledger), ledger).await
+    }
+
+    /// The writer is told what `told` says; the others what `ledger` says.
+    async fn start_with(
+        options: BucketWalOptions,
+        told: Arc<dyn WalLedger>,
+        ledger: Arc<MemoryWalLedger>,
+    ) -> Broker {
         let environment = Environment::simulated(1);
-        let (bucket, ledger) = (Controlled::new(&environment), Arc::new(MemoryWalLedger::new()));
+        let bucket = Controlled::new(&environment);
         ledger.register(ID, WalKind::Bucket, &[]);
-        let backend = BucketWal::new(
-            ID,
-            options,
-            Arc::<Controlled>::clone(&bucket),
-            Arc::<MemoryWalLedger>::clone(&ledger),
-            &environment,
-        );
+        let backend =
+            BucketWal::new(ID, options, Arc::<Controlled>::clone(&bucket), told, &environment);
         let backend = Arc::new(backend);
         let opened = Wal::open(Arc::<BucketWal>::clone(&backend), super::options(), &environment);
         let (wal, recovered) = opened.await.expect("opens");
@@ -345,6 +350,7 @@ async fn a_trim_is_recorded_first_and_deletes_after_the_next_write() {
     broker.wal.trim(3).await;
     let record = broker.ledger.logs().await.expect("answers")[0];
     assert_eq!((record.trimmed, record.fence), (3, None));
+    broker.wal.trim(3).await;
     assert_eq!(broker.bucket.sequences(ID).await.len(), 5, "nothing proves that no fence is there");
     broker.append_alone(100).await;
     broker.wal.trim(3).await;
@@ -381,6 +387,47 @@ async fn a_fenced_log_deletes_nothing_whatever_the_ledger_says() {
     }
     let left = broker.bucket.sequences(ID).await;
     assert_eq!(left, ["", "1", "2", "3", "4", "5"], "five segments and the fence");
+}
+
+/// A ledger that lets everybody record everything, which no ledger of ours does.
+#[derive(Debug)]
+struct Credulous;
+
+#[async_trait]
+impl WalLedger for Credulous {
+    async fn logs(&self) -> Result<Vec<WalRecord>, RunIndexError> {
+        Ok(Vec::new())
+    }
+
+    async fn trimmed(&self, _: WalId, _: u64) -> Result<(), RunIndexError> {
+        Ok(())
+    }
+
+    async fn closed(&self, _: WalId, _: u64) -> Result<(), RunIndexError> {
+        Ok(())
+    }
+}
+
+/// Goal: the proof by a later write stands on its own. Somebody has ended the log and refers to all of
+/// it; its writer, which does not know, takes its data for flushed, and no ledger stops it (A6).
+#[tokio::test(start_paused = true)]
+async fn a_trim_that_nobody_refuses_deletes_nothing_of_an_ended_log() {
+    let ledger = Arc::new(MemoryWalLedger::new());
+    let options = BucketWalOptions::default();
+    let mut broker = Broker::start_with(options, Arc::new(Credulous), ledger).await;
+    for _ in 0..5 {
+        broker.append_alone(100).await;
+    }
+    assert_eq!(broker.ended().await.segments, 5);
+    for _ in 0..3 {
+        broker.backend.trim(5).await.expect("nobody refuses");
+    }
+    broker.append(100).await;
+    broker.sleep(1000).await;
+    broker.backend.trim(5).await.expect("nobody refuses");
+    let left = broker.bucket.sequences(ID).await;
+    assert_eq!(left, ["", "1", "2", "3", "4", "5"], "five segments and the fence");
+    assert_eq!(broker.backend.metrics().trimmed.get(), 0);
 }
 
 #[tokio::test(start_paused = true)]

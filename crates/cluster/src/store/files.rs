@@ -10,11 +10,15 @@
 //!   which carries a checksum, and its footer has to agree with what the manifest says of the file;
 //! - of the log each file that a start would replay.
 //!
-//! A manifest carries no checksum (SlateDB 0.18). What of it says where something lies is compared with
+//! - of manifests, of what the compactor notes and of how far the collector is, the seal (`sealed`): they
+//!   carry no checksum of SlateDB's. Only the latest manifest and the latest note count.
+//!
+//! A manifest from before there were seals has none. What of it says where something lies is compared with
 //! the files; a damaged number beside that can only be seen where it contradicts something.
 
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
+use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use slatedb::manifest::SsTableHandle;
@@ -23,6 +27,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::inspection::MetadataInspection;
+use super::sealed::BrokenSeal;
 use super::{StoreError, classify};
 
 /// What was read, and what of it is damaged.
@@ -66,9 +71,35 @@ impl MetadataInspection {
             Ok(bytes) => seen.bytes += bytes.len() as u64,
             Err(reason) => seen.damaged.push(DamagedFile { object: name, reason }),
         }
+        self.check_notes(&mut seen).await?;
         self.check_sorted_files(&manifest, &mut seen).await?;
         self.check_log_files(&manifest, &mut seen).await?;
         Ok(seen)
+    }
+
+    /// The compactor's latest note, and the collector's numbers.
+    async fn check_notes(&self, seen: &mut MetadataFiles) -> Result<(), StoreError> {
+        let latest = self.listed("compactions").await?.into_iter().max();
+        for object in latest.into_iter().chain(self.listed("gc").await?) {
+            match self.read(&object).await? {
+                Ok(bytes) => seen.bytes += bytes.len() as u64,
+                Err(reason) => {
+                    seen.damaged.push(DamagedFile { object: object.clone(), reason });
+                }
+            }
+            seen.files.push(object);
+        }
+        Ok(())
+    }
+
+    /// Every key below a folder of the database.
+    async fn listed(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        let prefix = Path::from(format!("{}/{folder}", self.path()));
+        let listed = self.object_store().list(Some(&prefix));
+        let listed: Vec<_> = listed.map_ok(|it| it.location.to_string()).try_collect().await.map_err(
+            |it: object_store::Error| StoreError::Unavailable(it.to_string()),
+        )?;
+        Ok(listed)
     }
 
     async fn check_sorted_files(
@@ -134,13 +165,16 @@ impl MetadataInspection {
     }
 }
 
-/// A whole object; the inner error says that there is none.
+/// A whole object; the inner error says that there is none, or that its seal is broken.
 async fn read(store: &dyn ObjectStore, key: &str) -> Result<Result<Bytes, String>, StoreError> {
     let unavailable = |it: object_store::Error| StoreError::Unavailable(it.to_string());
     match store.get(&Path::from(key)).await {
         Ok(found) => Ok(Ok(found.bytes().await.map_err(unavailable)?)),
         Err(object_store::Error::NotFound { .. }) => Ok(Err("it does not exist".to_owned())),
-        Err(error) => Err(unavailable(error)),
+        Err(error) => match BrokenSeal::behind(&error) {
+            Some(broken) => Ok(Err(broken.reason.to_owned())),
+            None => Err(unavailable(error)),
+        },
     }
 }
 

@@ -18,6 +18,7 @@ use vocabulary::{Offset, Partition, SegmentName, TopicId};
 use super::files::blamed;
 use super::format::{self, MetadataValue};
 use super::reader::open_database;
+use super::sealed::sealed;
 use super::{LOAD_READ_BYTES, LoadError, StoreError, classify, decoded, keys, load, readable};
 use crate::state::{Broker, KeptProducers, Progress, Run, Segment, State, Topic, WalLog};
 
@@ -53,6 +54,14 @@ impl MetadataInspection {
         path: &str,
         environment: &Environment,
     ) -> Result<Option<MetadataInspection>, StoreError> {
+        MetadataInspection::open_sealed(sealed(object_store), path, environment).await
+    }
+
+    async fn open_sealed(
+        object_store: Arc<dyn ObjectStore>,
+        path: &str,
+        environment: &Environment,
+    ) -> Result<Option<MetadataInspection>, StoreError> {
         let opened = open_database(Arc::clone(&object_store), path, environment).await;
         let reader = match opened {
             Ok(Some(reader)) => reader,
@@ -76,8 +85,8 @@ impl MetadataInspection {
     /// # Errors
     /// As [`MetadataInspection::open`].
     pub async fn again(&self) -> Result<MetadataInspection, StoreError> {
-        let store = Arc::clone(&self.object_store);
-        let opened = MetadataInspection::open(store, &self.path, &self.environment).await?;
+        let (store, environment) = (Arc::clone(&self.object_store), &self.environment);
+        let opened = MetadataInspection::open_sealed(store, &self.path, environment).await?;
         opened.ok_or_else(|| StoreError::Unavailable("the metadata is gone".to_owned()))
     }
 

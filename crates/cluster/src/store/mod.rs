@@ -2,7 +2,7 @@
 //!
 //! Owns: which keys an event writes, and loading the state from them.
 //! Does not own: the rules (`state`), the order of changes (`controller`), the time SlateDB sees
-//! (`clock`).
+//! (`clock`), the checksums of files that SlateDB writes without (`sealed`).
 //!
 //! One commit is one atomic write and one flush. Writing the same events again writes the same keys
 //! with the same values, so a commit of unknown outcome is simply repeated. Opening the database
@@ -20,6 +20,7 @@ mod format;
 mod inspection;
 mod keys;
 mod reader;
+mod sealed;
 
 use std::ops::Range;
 use std::sync::{Arc, RwLock};
@@ -41,6 +42,7 @@ pub use self::files::{DamagedFile, MetadataFiles};
 pub use self::format::MetadataValue;
 pub use self::inspection::{MetadataEntry, MetadataInspection, metadata_prefix};
 pub use self::reader::MetadataReader;
+use self::sealed::BrokenSeal;
 use crate::state::{Event, KeptProducers, Run, State};
 
 /// Bytes of one read while loading. Larger: fewer requests, more memory for a moment.
@@ -120,6 +122,7 @@ impl Store {
         environment: &Environment,
     ) -> Result<(Store, State), StoreError> {
         let clock = Arc::new(DatabaseClock::new(Arc::clone(&environment.clock)));
+        let object_store = sealed::sealed(object_store);
         let mut attempt = 1;
         let (db, state) = loop {
             let refusals = clock.refusals();
@@ -386,6 +389,9 @@ fn watermark(db: &Db) -> Timestamp {
 }
 
 fn classify(error: &slatedb::Error) -> StoreError {
+    if let Some(BrokenSeal { object, reason }) = BrokenSeal::behind(error) {
+        return StoreError::Corrupt { key: object.clone(), reason: (*reason).to_owned() };
+    }
     match error.kind() {
         ErrorKind::Closed(CloseReason::Fenced) => StoreError::Fenced,
         ErrorKind::Data => {

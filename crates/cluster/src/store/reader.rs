@@ -14,6 +14,7 @@ use object_store::ObjectStore;
 use slatedb::config::DbReaderOptions;
 use slatedb::{DbReader, DbReaderMode};
 
+use super::sealed::sealed;
 use super::{LoadError, StoreError, classify, load};
 use crate::state::{Broker, State};
 
@@ -35,7 +36,7 @@ impl MetadataReader {
         path: &str,
         environment: &Environment,
     ) -> Result<Option<MetadataReader>, StoreError> {
-        let opened = open_database(object_store, path, environment).await?;
+        let opened = open_database(sealed(object_store), path, environment).await?;
         let Some(reader) = opened else { return Ok(None) };
         let loaded = load(&reader).await;
         // What was read stays read, whether the reader closes well or not.
@@ -53,7 +54,7 @@ impl MetadataReader {
     }
 }
 
-/// The database below `path`, open for reading. `None` when there is none yet.
+/// The database below `path` of a store that takes seals off, open for reading. `None` when there is none yet.
 pub(super) async fn open_database(
     object_store: Arc<dyn ObjectStore>,
     path: &str,

@@ -22,6 +22,7 @@ use upload::FlushError;
 use vocabulary::{Offset, Tick};
 
 pub(crate) mod packing;
+mod read_back;
 mod upload;
 
 /// Between tries of a failing flush: doubled from the first to the last.

@@ -1,33 +1,27 @@
 //! One data segment: gathered, uploaded, committed.
 //!
 //! Owns: the retries of both steps, and finding out what a commit without an answer has done.
-//! Does not own: what the segment holds (`flush` decides), the partitions' states (`log`).
+//! Does not own: what the segment holds (`flush` decides), reading the WAL (`read_back`), the partitions'
+//! states (`log`).
 //!
 //! After an unknown outcome nothing is guessed: an upload is repeated with the same key and bytes, or
 //! under a new id if the key turns out to be taken; a commit is repeated as it was, and a run that is
 //! then refused because the committed end is ahead is looked up before it counts as done.
 
+use super::read_back::{self, Batches};
 use super::{BACKOFF_MAX, BACKOFF_MIN, insist_until};
 use crate::engine::{Shared, Uploading};
-use crate::log::{BaseError, FlushPart, Piece, Seal, TailEntry};
+use crate::log::{BaseError, FlushPart, Seal};
 use crate::merge::fresh_name;
 use crate::run_index::{RefusalReason, RunCommit, RunDescription, RunIndexError, RunRefusal};
 use crate::segment::{EncodedSegment, SegmentBuilder, segment_key};
-use crate::wal::WalPlace;
 use bucket::{BucketError, Purpose, PutOutcome};
 use bytes::Bytes;
-use protocol::records::{BatchHeader, check_crc};
 use std::sync::Arc;
 use vocabulary::{LeaderEpoch, Offset, SegmentName, Tick};
 
 /// Tries of one upload or commit before the flush starts over (and says so in its health).
 const TRIES_MAX: u32 = 8;
-
-/// A disk may misread once; twice, and the bytes are taken for lost.
-const WAL_READS_MAX: usize = 2;
-
-/// Neighbours in the WAL are read together up to this much, but always one batch.
-const WAL_READ_BYTES_MAX: u64 = 1 << 20;
 
 /// Runs looked up at once to find out what an unanswered commit has done.
 const LOOKUP_RUNS: usize = 16;
@@ -60,11 +54,7 @@ struct Gathered {
 }
 
 pub(super) async fn write(shared: &Arc<Shared>, parts: Vec<FlushPart>) -> Result<(), FlushError> {
-    let mut gathered = Vec::with_capacity(parts.len());
-    for part in parts {
-        gathered.extend(gather(shared, part).await?);
-    }
-    let draft = Draft { parts: gathered };
+    let draft = Draft { parts: gather(shared, parts).await? };
     if draft.parts.is_empty() {
         return Ok(());
     }
@@ -81,8 +71,34 @@ pub(super) async fn write(shared: &Arc<Shared>, parts: Vec<FlushPart>) -> Result
     Ok(())
 }
 
-/// A part with its bytes and its producers. `None` if its partition is gone or has moved on.
-async fn gather(shared: &Arc<Shared>, part: FlushPart) -> Result<Option<Gathered>, FlushError> {
+/// The parts with their bytes and their producers, without those whose partition is gone or has moved on.
+async fn gather(
+    shared: &Arc<Shared>,
+    parts: Vec<FlushPart>,
+) -> Result<Vec<Gathered>, FlushError> {
+    let (mut here, mut producers) = (Vec::with_capacity(parts.len()), Vec::new());
+    for part in parts {
+        if let Some(known) = producers_of(shared, &part).await? {
+            here.push(part);
+            producers.push(known);
+        }
+    }
+    let batches = read_back::batches_of(shared, &here).await?;
+    let mut gathered = Vec::with_capacity(here.len());
+    for ((part, producers), batches) in here.into_iter().zip(producers).zip(batches) {
+        match batches {
+            Some(batches) => gathered.push(Gathered { part, batches, producers }),
+            None => damaged(shared, &part),
+        }
+    }
+    Ok(gathered)
+}
+
+/// The producers as of the end of a part. `None` if its partition is gone or has moved on.
+async fn producers_of(
+    shared: &Arc<Shared>,
+    part: &FlushPart,
+) -> Result<Option<Bytes>, FlushError> {
     let partition = part.log.partition();
     let (as_of, table) = match part.log.base_producers().await {
         Ok(base) => base,
@@ -91,86 +107,19 @@ async fn gather(shared: &Arc<Shared>, part: FlushPart) -> Result<Option<Gathered
     };
     if part.base < as_of {
         // An earlier commit of ours went through without telling us.
-        adopt(shared, &part, as_of).await?;
+        adopt(shared, part, as_of).await?;
         return Ok(None);
     }
     let now = shared.environment.clock.wall();
-    let producers = part.producers_at_end(table, now, shared.options.producer_expiration_ms);
-    let Some(batches) = batches_of(shared, &part.entries).await? else {
-        // Acknowledged, and gone from the disk. The others must not suffer from it.
-        let (base, end) = (part.base, part.end);
-        tracing::error!(%partition, %base, %end, "A6: a WAL batch is corrupt, the partition stops");
-        shared.metrics.damaged_partitions.inc();
-        part.log.seal_and_fail(Seal::Damaged);
-        return Ok(None);
-    };
-    Ok(Some(Gathered { part, batches, producers }))
+    Ok(Some(part.producers_at_end(table, now, shared.options.producer_expiration_ms)))
 }
 
-type Batches = Vec<(LeaderEpoch, BatchHeader, Bytes)>;
-
-/// The batches as they were acknowledged. `None` if the WAL has something else in their place (A6).
-async fn batches_of(shared: &Shared, entries: &[TailEntry]) -> Result<Option<Batches>, FlushError> {
-    let mut batches = Vec::with_capacity(entries.len());
-    let mut rest = entries;
-    while let Some(first) = rest.first() {
-        match first.piece() {
-            Piece::Memory(bytes) => {
-                let header = BatchHeader::parse(&bytes).expect("what was appended has a header");
-                assert_eq!(header.base_offset, first.batch.base_offset, "A2: as stamped");
-                batches.push((first.leader_epoch, header, bytes));
-                rest = &rest[1..];
-            }
-            Piece::Wal(place) => {
-                let (place, count) = neighbours(place, &rest[1..]);
-                let Some(read) = read_back(shared, place, &rest[..count]).await? else {
-                    return Ok(None);
-                };
-                batches.extend(read);
-                rest = &rest[count..];
-            }
-        }
-    }
-    Ok(Some(batches))
-}
-
-/// How far the WAL has the batches side by side, to read them at once: their place and number.
-fn neighbours(first: WalPlace, others: &[TailEntry]) -> (WalPlace, usize) {
-    let (mut place, mut count) = (first, 1);
-    for entry in others {
-        let Piece::Wal(next) = entry.piece() else { break };
-        let end = place.position + u64::from(place.length);
-        let length = u64::from(place.length) + u64::from(next.length);
-        if next.sequence != place.sequence || next.position != end || WAL_READ_BYTES_MAX < length {
-            break;
-        }
-        place.length += next.length;
-        count += 1;
-    }
-    (place, count)
-}
-
-async fn read_back(
-    shared: &Shared,
-    place: WalPlace,
-    entries: &[TailEntry],
-) -> Result<Option<Batches>, FlushError> {
-    for _ in 0..WAL_READS_MAX {
-        let mut bytes = shared.wal.read(place).await?;
-        let split = entries.iter().map(|entry| {
-            let length = entry.batch.length as usize;
-            let batch = (length <= bytes.len()).then(|| bytes.split_to(length))?;
-            check_crc(&batch).ok()?;
-            let header = BatchHeader::parse(&batch).ok()?;
-            let is_it = header.base_offset == entry.batch.base_offset;
-            is_it.then_some((entry.leader_epoch, header, batch))
-        });
-        if let Some(batches) = split.collect() {
-            return Ok(Some(batches));
-        }
-        shared.metrics.corrupt_reads.inc();
-    }
-    Ok(None)
+/// Acknowledged, and gone from the disk. The others must not suffer from it.
+fn damaged(shared: &Shared, part: &FlushPart) {
+    let (partition, base, end) = (part.log.partition(), part.base, part.end);
+    tracing::error!(%partition, %base, %end, "A6: a WAL batch is corrupt, the partition stops");
+    shared.metrics.damaged_partitions.inc();
+    part.log.seal_and_fail(Seal::Damaged);
 }
 
 impl Draft {

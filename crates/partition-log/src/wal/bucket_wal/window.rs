@@ -60,7 +60,10 @@ impl Window {
             let from = (range.start.max(start) - start) as usize;
             let to = (range.end - start).min(block.len() as u64) as usize;
             if first == last {
-                return Ok(block.slice(from..to));
+                // A small slice would keep all of the block alive, whatever the cache lets go.
+                let is_most = block.len() <= 2 * (to - from);
+                let part = block.slice(from..to);
+                return Ok(if is_most { part } else { Bytes::copy_from_slice(&part) });
             }
             joined.extend_from_slice(&block[from..to]);
         }

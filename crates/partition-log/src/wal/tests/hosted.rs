@@ -1,5 +1,6 @@
 //! An engine over the log in the bucket: a life, a death, a takeover, the next life.
 
+use super::objects::Controlled;
 use super::*;
 use crate::log::{LogSettings, PartitionLog, PartitionStart, ReadLimit};
 use crate::run_index::{MemoryRunIndex, RunIndex};
@@ -217,4 +218,43 @@ async fn a_tail_that_left_memory_is_read_back_and_flushed() {
     assert_eq!(bases(&log).await, all);
     engine.flush_all().await;
     assert_eq!((log.offsets().committed_end, bases(&log).await), (Offset(120), all));
+}
+
+/// Goal: a flush asks once for each segment of the log that it needs, however many partitions have
+/// something in it, and keeps nothing but what it asked for.
+#[tokio::test(start_paused = true)]
+async fn a_flush_reads_each_segment_of_the_log_once() {
+    const PARTITIONS: i32 = 6;
+    let world = World { tail_cache_bytes: ByteCount(0), ..World::new(4) };
+    let bucket = Controlled::new(&world.environment);
+    let id = WalId { broker: BrokerId(1), epoch: BrokerEpoch(1) };
+    world.ledger.register(id, WalKind::Bucket, &[]);
+    // Nothing that one partition brings stays for the next.
+    let options = BucketWalOptions { read_cache_bytes: ByteCount(0), ..Default::default() };
+    let backend = BucketWal::new(
+        id,
+        options,
+        Arc::<Controlled>::clone(&bucket),
+        Arc::<MemoryWalLedger>::clone(&world.ledger),
+        &world.environment,
+    );
+    let mut options = LogOptions::new(id.broker, id.epoch).for_bucket_wal();
+    options.tail_cache_bytes = world.tail_cache_bytes;
+    let runs = Arc::<MemoryRunIndex>::clone(&world.runs) as Arc<dyn RunIndex>;
+    let (shared, environment) = (Arc::<Controlled>::clone(&bucket), world.environment.clone());
+    let engine = LogEngine::open(options, Arc::new(backend), shared, runs, environment).await;
+    let engine = engine.expect("opens");
+    let logs: Vec<_> = (0..PARTITIONS).map(|index| world.host(&engine, index)).collect();
+    for sequence in 0..20 {
+        let together = logs.iter().map(|log| produce(log, 3 * sequence));
+        futures::future::join_all(together).await;
+    }
+    let (segments, before) = (bucket.sequences(id).await.len() as u64, bucket.gets());
+    assert!(2 * segments < 20 * PARTITIONS as u64, "partitions share segments: {segments}");
+    engine.flush_all().await;
+    assert_eq!(bucket.gets() - before, segments, "one GET a segment of the log");
+    let all: Vec<i64> = (0..20).map(|it| 3 * it).collect();
+    for log in &logs {
+        assert_eq!((log.offsets().committed_end, bases(log).await), (Offset(60), all.clone()));
+    }
 }

@@ -20,7 +20,7 @@ const NEXT: WalId = WalId { broker: BrokerId(1), epoch: BrokerEpoch(2) };
 
 /// Counts requests and holds some of them up.
 #[derive(Debug)]
-struct Controlled {
+pub(super) struct Controlled {
     bucket: LyingBucket,
     puts: AtomicU64,
     gets: AtomicU64,
@@ -29,7 +29,7 @@ struct Controlled {
 }
 
 impl Controlled {
-    fn new(environment: &Environment) -> Arc<Controlled> {
+    pub(super) fn new(environment: &Environment) -> Arc<Controlled> {
         Arc::new(Controlled {
             bucket: LyingBucket::new(1, Faults::NONE, environment),
             puts: AtomicU64::new(0),
@@ -49,11 +49,11 @@ impl Controlled {
         self.puts.load(Ordering::SeqCst)
     }
 
-    fn gets(&self) -> u64 {
+    pub(super) fn gets(&self) -> u64 {
         self.gets.load(Ordering::SeqCst)
     }
 
-    async fn sequences(&self, id: WalId) -> Vec<String> {
+    pub(super) async fn sequences(&self, id: WalId) -> Vec<String> {
         let prefix = crate::segment::wal_prefix(id.broker, id.epoch);
         let found = self.bucket.list(&prefix, None, 1000).await.expect("lists");
         let last = |it: ObjectInfo| it.key.as_str().rsplit('/').next().map(str::to_owned);

@@ -5,7 +5,7 @@
 //! lookups by time (`lookup`), the tail itself (`log`).
 //!
 //! Below `reader`: `windows` and `times` (where runs are), `loads` (requests and their budgets, with
-//! `hedge`), `spans` and `disk` (what is kept), `streams` (who reads in order).
+//! `hedge` and `neighbours`), `spans` and `disk` (what is kept), `streams` (who reads in order).
 //!
 //! A read never passes the high watermark (A2), returns whole batches from the one that contains the
 //! asked offset on, and never says "nothing here" for a storage problem: that is
@@ -23,6 +23,7 @@ mod disk;
 mod hedge;
 mod loads;
 mod lookup;
+mod neighbours;
 mod place;
 mod reader;
 mod spans;

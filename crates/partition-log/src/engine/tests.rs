@@ -12,6 +12,7 @@ mod merging;
 mod mortal;
 mod reading;
 mod reading_cold;
+mod reading_neighbours;
 mod sweeping;
 mod transactions;
 mod transactions_model;

@@ -1,11 +1,11 @@
 //! Loads of spans: each byte asked for once at a time, neighbours in one request, within budgets.
 //!
-//! Owns: the flights, what goes into one request, permits and bytes in flight per class, second
-//! requests, the deadline of those who wait.
-//! Does not own: what stays in memory (`spans`) or on the cache disk (`disk`), which spans a reader
-//! needs (`reader`), checks (`verify`).
+//! Owns: the flights, permits and bytes in flight per class, second requests, the deadline of those who
+//! wait.
+//! Does not own: what goes into one request (`neighbours`), what stays in memory (`spans`) or on the cache
+//! disk (`disk`), which spans a reader needs (`reader`), checks (`verify`).
 //!
-//! A flight loads neighbouring spans of one run, in a task of its own: a fetch that gives up does not
+//! A flight loads neighbouring spans of one segment, in a task of its own: a fetch that gives up does not
 //! throw away what a slow bucket was about to deliver, and whoever wants one of the spans meanwhile
 //! waits for the same flight.
 //!
@@ -15,6 +15,7 @@
 
 use super::disk::DiskCache;
 use super::hedge::Hedge;
+use super::neighbours::{Item, extent, pieces, together};
 use super::place::Place;
 use super::spans::{Class, SpanKey, Spans};
 use super::verify;
@@ -30,10 +31,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-
-/// One request of several spans stops before it exceeds this, in bytes. Larger: fewer requests, later
-/// first bytes, more memory in flight.
-pub(super) const GET_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// Loads for tail readers at once, about 1 MiB each.
 const TAIL_LOADS_MAX: usize = 48;
@@ -146,13 +143,13 @@ impl Loads {
     }
 
     /// Spans from `first` on, at least one: those up to `needed` that are in memory, or else those
-    /// that one request brings. `ahead` more may come with it, if it goes to the bucket.
+    /// that one request brings. `ahead` more may come with it, if it goes to the bucket, and the runs that
+    /// `behind` tells then.
     pub(super) async fn spans(
         self: &Arc<Self>,
         place: &Place,
-        first: u32,
-        needed: u32,
-        ahead: u32,
+        (first, needed, ahead): (u32, u32, u32),
+        behind: impl FnOnce() -> Vec<Place>,
         class: Class,
     ) -> Result<Vec<Bytes>, LoadError> {
         let found: Vec<Bytes> =
@@ -163,7 +160,7 @@ impl Loads {
             return Ok(found);
         }
         self.counters(class).1.inc();
-        let (flight, load) = self.join(place, first, needed, ahead, class);
+        let (flight, load) = self.join(place, (first, needed, ahead), &behind(), class);
         if let Some(load) = load {
             if self.environment.tasks.token().is_stopped() {
                 load.await; // A stopping process: no task starts any more.
@@ -190,34 +187,33 @@ impl Loads {
         }
     }
 
-    /// Loads what is missing of `[first, after)`, without anybody waiting for it. False if there is no
-    /// permit or no room for it.
+    /// Loads what is missing of `numbers`, without anybody waiting for it, and brings along what there is
+    /// room for of the runs `behind`. False if there is no permit or no room for it.
     pub(super) fn load_ahead(
         self: &Arc<Self>,
         place: &Place,
-        first: u32,
-        after: u32,
+        numbers: Range<u32>,
+        behind: &[Place],
         class: Class,
     ) -> bool {
-        let mut next = first;
+        let Range { start: mut next, end: after } = numbers;
         while next < after {
-            let missing = self.missing(&mut self.flights(), place, next, after);
-            if missing.is_empty() {
+            let items = self.missing(&self.flights(), place, next..after, behind);
+            if items.is_empty() {
                 next += 1;
                 continue;
             }
-            let bytes: u64 = missing.iter().map(|it| it.length).sum();
+            let bytes = bytes_of(&items);
             if self.ahead_room() < bytes {
                 return false;
             }
             let Some(permits) = self.spare_permits(bytes, class) else { return false };
-            let numbers = next..next + missing.len() as u32;
-            next = numbers.end;
-            let Some((_, sender)) = self.take_off(&missing) else { continue };
-            let (this, place) = (Arc::clone(self), place.clone());
+            next = after.min(next + items.len() as u32); // Those of other runs come behind the last.
+            let Some((_, takeoff)) = self.take_off(&items) else { continue };
+            let this = Arc::clone(self);
             let errand = Errand { class, awaited: 0 };
             drop(self.environment.tasks.spawn(TaskKind::Background, "read-ahead", async move {
-                this.fly(place, numbers, errand, sender, Some(permits)).await;
+                this.fly(items, errand, takeoff, Some(permits)).await;
             }));
         }
         true
@@ -233,9 +229,8 @@ impl Loads {
     fn join(
         self: &Arc<Self>,
         place: &Place,
-        first: u32,
-        needed: u32,
-        ahead: u32,
+        (first, needed, ahead): (u32, u32, u32),
+        behind: &[Place],
         class: Class,
     ) -> (Flight, Option<impl Future<Output = ()> + Send + 'static + use<>>) {
         let mut flights = self.flights();
@@ -243,58 +238,52 @@ impl Loads {
             return (flight.clone(), None);
         }
         let after = needed.saturating_add(ahead).min(place.spans());
-        let mut keys = self.missing(&mut flights, place, first, after);
-        if keys.is_empty() {
-            keys.push(place.key(first)); // It landed this moment; asked for again, it is there.
+        let mut items = self.missing(&flights, place, first..after, behind);
+        if items.is_empty() {
+            // It landed this moment; asked for again, it is there.
+            items = together(place, first..first + 1, &[], |_| true);
         }
-        let awaited = keys.len().min((needed - first) as usize);
-        let (flight, takeoff) = self.take_off_locked(&mut flights, &keys, awaited);
+        let awaited = items.len().min((needed - first) as usize);
+        let (flight, takeoff) = self.take_off_locked(&mut flights, &items, awaited);
         drop(flights);
-        let numbers = first..first + keys.len() as u32;
-        let (this, place) = (Arc::clone(self), place.clone());
+        let this = Arc::clone(self);
         let errand = Errand { class, awaited };
-        let load = async move { this.fly(place, numbers, errand, takeoff, None).await };
+        let load = async move { this.fly(items, errand, takeoff, None).await };
         (flight, Some(load))
     }
 
-    /// The keys of the spans from `first` on that are neither here nor on the way, up to the next one
-    /// that is, within one request.
+    /// What goes together of what is neither here nor on the way.
     fn missing(
         &self,
-        flights: &mut HashMap<SpanKey, Flight>,
+        flights: &HashMap<SpanKey, Flight>,
         place: &Place,
-        first: u32,
-        after: u32,
-    ) -> Vec<SpanKey> {
-        let mut bytes = 0;
-        let mut is_missing = |key: &SpanKey| {
-            let is_first = bytes == 0;
-            bytes += key.length;
-            let fits = is_first || bytes <= GET_BYTES_MAX;
-            fits && !flights.contains_key(key) && !self.spans.contains(key)
-        };
-        (first..after).map(|it| place.key(it)).take_while(|it| is_missing(it)).collect()
+        numbers: Range<u32>,
+        behind: &[Place],
+    ) -> Vec<Item> {
+        let is_missing = |it: &SpanKey| !flights.contains_key(it) && !self.spans.contains(it);
+        together(place, numbers, behind, is_missing)
     }
 
-    fn take_off(self: &Arc<Self>, keys: &[SpanKey]) -> Option<(Flight, TakeOff)> {
+    fn take_off(self: &Arc<Self>, items: &[Item]) -> Option<(Flight, TakeOff)> {
         let mut flights = self.flights();
-        if keys.iter().any(|it| flights.contains_key(it)) {
+        if items.iter().any(|it| flights.contains_key(&it.key)) {
             return None;
         }
-        Some(self.take_off_locked(&mut flights, keys, 0))
+        Some(self.take_off_locked(&mut flights, items, 0))
     }
 
     fn take_off_locked(
         self: &Arc<Self>,
         flights: &mut HashMap<SpanKey, Flight>,
-        keys: &[SpanKey],
+        items: &[Item],
         awaited: usize,
     ) -> (Flight, TakeOff) {
         let (sender, flight) = watch::channel(None);
-        flights.extend(keys.iter().map(|it| (*it, flight.clone())));
-        let ahead_bytes: u64 = keys.iter().skip(awaited).map(|it| it.length).sum();
+        flights.extend(items.iter().map(|it| (it.key, flight.clone())));
+        let ahead_bytes = bytes_of(&items[awaited..]);
         self.ahead_bytes.fetch_add(ahead_bytes, Ordering::Relaxed);
-        (flight, TakeOff { loads: Arc::clone(self), keys: keys.to_vec(), ahead_bytes, sender })
+        let keys = items.iter().map(|it| it.key).collect();
+        (flight, TakeOff { loads: Arc::clone(self), keys, ahead_bytes, sender })
     }
 
     async fn landing(&self, mut flight: Flight) -> Landing {
@@ -312,18 +301,16 @@ impl Loads {
 
     async fn fly(
         self: Arc<Self>,
-        place: Place,
-        numbers: Range<u32>,
+        items: Vec<Item>,
         errand: Errand,
         takeoff: TakeOff,
         permits: Option<Permits>,
     ) {
-        let bytes = takeoff.keys.iter().map(|it| it.length).sum();
         let permits = match permits {
             Some(permits) => permits,
-            None => self.permits(bytes, errand.class).await,
+            None => self.permits(bytes_of(&items), errand.class).await,
         };
-        let landing = self.fetch(&place, numbers, &takeoff.keys, errand).await;
+        let landing = self.fetch(&items, errand).await;
         for (at, (key, span)) in landing.iter().flat_map(|it| it.iter()).enumerate() {
             match span {
                 Ok(bytes) if at < errand.awaited => {
@@ -339,31 +326,26 @@ impl Loads {
     }
 
     /// What the cache disk has comes from there; one request spans the rest.
-    async fn fetch(
-        self: &Arc<Self>,
-        place: &Place,
-        numbers: Range<u32>,
-        keys: &[SpanKey],
-        errand: Errand,
-    ) -> Landing {
-        let mut found: Vec<Option<Bytes>> = vec![None; keys.len()];
+    async fn fetch(self: &Arc<Self>, items: &[Item], errand: Errand) -> Landing {
+        let mut found: Vec<Option<Bytes>> = vec![None; items.len()];
         if let Some(disk) = &self.disk {
-            found = futures::future::join_all(keys.iter().map(|key| disk.get(*key))).await;
+            found = futures::future::join_all(items.iter().map(|it| disk.get(it.key))).await;
         }
         let is_missing = |it: &Option<Bytes>| it.is_none();
         let first = found.iter().position(is_missing);
         let last = found.iter().rposition(is_missing);
-        let mut fetched = vec![Bytes::new(); keys.len()];
+        let mut fetched = vec![Bytes::new(); items.len()];
         if let (Some(first), Some(last)) = (first, last) {
-            let object = segment_key(place.segment);
-            let pieces = self.get(&object, &keys[first..=last], errand.class).await?;
+            let object = segment_key(items[first].key.segment);
+            let pieces = self.get(&object, &items[first..=last], errand.class).await?;
             fetched.splice(first..=last, pieces);
         }
-        let mut landed = Vec::with_capacity(keys.len());
-        for (((number, key), found), fetched) in numbers.zip(keys).zip(found).zip(fetched) {
+        let mut landed = Vec::with_capacity(items.len());
+        for ((Item { place, number, key }, found), fetched) in items.iter().zip(found).zip(fetched)
+        {
             let span = match found {
                 Some(bytes) => Ok(bytes),
-                None => self.checked(place, number, *key, fetched),
+                None => self.checked(place, *number, *key, fetched),
             };
             landed.push((*key, span));
         }
@@ -400,12 +382,12 @@ impl Loads {
     async fn get(
         &self,
         object: &Key,
-        keys: &[SpanKey],
+        items: &[Item],
         class: Class,
     ) -> Result<Vec<Bytes>, BucketError> {
         let purpose = purpose(class);
-        let start = keys.first().map_or(0, |it| it.position);
-        let lengths: Vec<u64> = keys.iter().map(|it| it.length).collect();
+        let start = extent(items).start;
+        let (lengths, is_wanted): (Vec<u64>, Vec<bool>) = pieces(items).into_iter().unzip();
         let clock = &self.environment.clock;
         let started = clock.now();
         let first = self.bucket.get_pieces(object, start, &lengths, purpose);
@@ -438,7 +420,8 @@ impl Loads {
         };
         loads.inc();
         bytes.inc_by(if got.is_ok() { lengths.iter().sum() } else { 0 });
-        got
+        let wanted = |got: Vec<Bytes>| got.into_iter().zip(is_wanted).filter(|it| it.1);
+        got.map(|it| wanted(it).map(|it| it.0).collect())
     }
 
     async fn permits(&self, bytes: u64, class: Class) -> Permits {
@@ -530,6 +513,12 @@ impl Drop for TakeOff {
         }
         self.loads.ahead_bytes.fetch_sub(self.ahead_bytes, Ordering::Relaxed);
     }
+}
+
+/// What a request for all of them asks for.
+fn bytes_of(items: &[Item]) -> u64 {
+    let extent = extent(items);
+    extent.end - extent.start
 }
 
 /// The first success, or the last failure.

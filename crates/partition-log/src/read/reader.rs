@@ -8,7 +8,8 @@
 
 use super::ReadError;
 use super::disk::DiskCache;
-use super::loads::{GET_BYTES_MAX, LoadError, Loads, LoadsParts, purpose};
+use super::loads::{LoadError, Loads, LoadsParts, purpose};
+use super::neighbours::{GET_BYTES_MAX, NEIGHBOURS_MAX, may_come_along};
 use super::place::Place;
 use super::spans::{Class, Spans};
 use super::streams::{Plan, Served, Streams};
@@ -274,7 +275,8 @@ impl Reader {
         let span = place.span_at(entry.batches[first].position);
         let needed = place.span_at(entry.batches[after - 1].position) + 1;
         let ahead = self.ahead_of(run.partition, wanted.next, class);
-        let loaded = self.loads.spans(&place, span, needed, ahead, class).await;
+        let behind = || self.behind(&place);
+        let loaded = self.loads.spans(&place, (span, needed, ahead), behind, class).await;
         let Some(loaded) = self.told(run.segment, loaded)? else {
             return Ok(self.forget_window(run));
         };
@@ -303,6 +305,34 @@ impl Reader {
             Class::Tail => 0, // Somebody waits: what follows comes by itself, in time.
             Class::Lagging => spans as u32,
         }
+    }
+
+    /// The runs behind this one in its segment that could come with a request for it, and whose readers
+    /// are about to want them.
+    fn behind(&self, place: &Place) -> Vec<Place> {
+        let RunHandle { index, at } = &place.run;
+        let runs = index.runs.iter().enumerate().skip(at + 1).take(NEIGHBOURS_MAX);
+        let mut asked = place.run.position..place.run.position + place.run.length;
+        let mut room = self.loads.ahead_room();
+        let now = self.environment.clock.now();
+        let streams = self.streams();
+        let mut behind = Vec::new();
+        for (at, run) in runs {
+            let bytes = run.position..run.position + run.length;
+            // What one request has no room for together with all of this run, a later one has.
+            if !may_come_along(&asked, &bytes) {
+                break;
+            }
+            if streams.comes_to(run.partition, run.base..run.end, run.length, now) {
+                let Some(left) = room.checked_sub(bytes.end - asked.end) else { break };
+                (room, asked.end) = (left, bytes.end);
+                behind.push(Place {
+                    segment: place.segment,
+                    run: RunHandle { index: Arc::clone(index), at },
+                });
+            }
+        }
+        behind
     }
 
     /// Tells the streams what a reader got, and reads ahead if that is worth it.
@@ -349,7 +379,8 @@ impl Reader {
                 planned += span.end - span.start;
                 after += 1;
             }
-            if !self.loads.load_ahead(&place, first, after, class) {
+            let behind = if after == place.spans() { self.behind(&place) } else { Vec::new() };
+            if !self.loads.load_ahead(&place, first..after, &behind, class) {
                 break; // No permit or no room: the reader will come and wait.
             }
             // Of the first span, a part lies behind the reader.

@@ -10,6 +10,7 @@
 //! each time as much was read as it is wide.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::time::Duration;
 use vocabulary::{Offset, Partition, Tick};
 
@@ -115,6 +116,27 @@ impl Streams {
     pub(super) fn window(&self, partition: Partition, next: Offset) -> u64 {
         let streams = self.partitions.get(&partition).into_iter().flatten();
         streams.filter(|it| it.next == next).map(|it| it.window).max().unwrap_or(0)
+    }
+
+    /// Whether somebody reads the partition and, going on in order, comes to the run of `offsets` and
+    /// `bytes` before much else: it lies behind what is planned, and no further than the window, or the
+    /// first window of somebody who has read once.
+    pub(super) fn comes_to(
+        &self,
+        partition: Partition,
+        offsets: Range<Offset>,
+        bytes: u64,
+        now: Tick,
+    ) -> bool {
+        let records = u128::from((offsets.end.0 - offsets.start.0).max(1).unsigned_abs());
+        let comes = |it: &Stream| {
+            let at = it.next.max(it.planned);
+            let between = u128::from((offsets.start.0 - at.0).max(0).unsigned_abs());
+            let window = it.window.max(WINDOW_BYTES_FIRST);
+            let is_near = between * u128::from(bytes) / records <= u128::from(window);
+            at < offsets.end && is_near && now.since(it.touched) < IDLE_AFTER
+        };
+        self.partitions.get(&partition).is_some_and(|it| it.iter().any(comes))
     }
 
     /// What came of a plan: loads are under way up to `reached`, `bytes` of them.

@@ -116,3 +116,25 @@ fn many_point_reads_are_bounded() {
     }
     assert!(streams.partitions.len() <= PARTITIONS_MAX);
 }
+
+#[test]
+fn a_stream_comes_to_what_lies_a_window_ahead_and_is_not_planned() {
+    let mut streams = Streams::default();
+    let comes = |streams: &Streams, from: i64, to: i64, bytes: u64, seconds: u64| {
+        let offsets = Offset(from)..Offset(to);
+        streams.comes_to(served(0, 0, 0).partition, offsets, bytes, at(seconds))
+    };
+    assert!(!comes(&streams, 10, 20, 1000, 0), "nobody reads");
+    step(&mut streams, 0, 10, 1000);
+    assert!(comes(&streams, 10, 20, 1000, 0), "next");
+    assert!(comes(&streams, 5, 20, 1000, 0), "in the middle of it");
+    assert!(!comes(&streams, 0, 10, 1000, 0), "behind the reader");
+    let window = (WINDOW_BYTES_FIRST / 100) as i64;
+    assert!(comes(&streams, 10 + window, 20 + window, 1000, 0), "100 bytes a record, a window");
+    assert!(!comes(&streams, 11 + window, 21 + window, 1000, 0), "more than a window");
+    assert!(!comes(&streams, 10, 20, 1000, 40), "idle by now");
+    let plan = step(&mut streams, 10, 20, 1000).expect("a second read in order");
+    streams.planned(served(0, 0, 0).partition, plan, Offset(50), 3000);
+    assert!(!comes(&streams, 20, 50, 3000, 0), "on its way");
+    assert!(comes(&streams, 50, 60, 1000, 0));
+}

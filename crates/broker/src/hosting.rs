@@ -55,6 +55,7 @@ pub(crate) fn host_now(
         leader_epoch: info.leader_epoch,
         log_start: progress.log_start,
         committed_end: progress.committed_end,
+        committed_bytes: progress.committed_bytes,
         epochs: progress.epochs,
     };
     let log = broker.engine.host(start, settings);

@@ -57,6 +57,8 @@ pub struct PartitionStart {
     pub leader_epoch: LeaderEpoch,
     pub log_start: Offset,
     pub committed_end: Offset,
+    /// Bytes of all committed runs, those wholly below the log start included if there are any still.
+    pub committed_bytes: u64,
     /// The start offset of each epoch that has committed data, ascending.
     pub epochs: Vec<(LeaderEpoch, Offset)>,
 }
@@ -145,8 +147,12 @@ pub(crate) struct LogState {
     undecided: Undecided,
     /// Recovery found batches of producers.
     is_tail_produced: bool,
-    /// Bytes of committed runs at or above the log start; absent until they were counted.
-    pub(crate) committed_bytes: Option<u64>,
+    /// Bytes of committed runs at or above the log start, as far as is known: after a change that does
+    /// not tell how much it took they are counted anew.
+    pub(crate) committed_bytes: u64,
+    /// How often they were to be counted, and the latest of those that they were counted for.
+    pub(crate) counts_due: u32,
+    pub(crate) counts_done: u32,
     /// The metadata may still have runs wholly below the log start: retention looks.
     pub(crate) may_have_leftovers: bool,
     /// The metadata may have a higher log start: it was to move it and did not answer.
@@ -188,7 +194,10 @@ impl PartitionLog {
             base_producers: (committed_end == Offset::ZERO).then(Bytes::new),
             undecided: Undecided::default(),
             is_tail_produced: false,
-            committed_bytes: (committed_end == Offset::ZERO).then_some(0),
+            // What the metadata has below the log start is little, and seen by retention's first look.
+            committed_bytes: if committed_end <= start.log_start { 0 } else { start.committed_bytes },
+            counts_due: u32::from(Offset::ZERO < start.log_start),
+            counts_done: 0,
             may_have_leftovers: Offset::ZERO < start.log_start,
             is_start_in_doubt: false,
             is_off_budget: false,
@@ -257,12 +266,13 @@ impl PartitionLog {
         *self.settings.lock().expect("no holder of this leaf lock panics") = settings;
     }
 
-    /// Bytes from the log start on, committed and not. Committed runs that were there when the
-    /// partition was hosted are counted once retention has looked at them, soon after the start.
+    /// Bytes from the log start on, committed and not: of whole runs and batches, the first of which may
+    /// start below it.
     pub fn size_bytes(&self) -> u64 {
         let state = self.state();
-        let tail = state.tail.as_ref().map_or(0, |tail| tail.uncommitted_bytes());
-        state.committed_bytes.unwrap_or(0) + tail
+        let from = state.log_start.max(state.committed_end);
+        let tail = state.tail.as_ref().map_or(0, |tail| tail.bytes_between(from, state.end));
+        state.committed_bytes + tail
     }
 
     /// Wakes `waiter` whenever the high watermark or the log start moves or the partition goes, for

@@ -132,8 +132,10 @@ impl PartitionLog {
 
     /// Moves the log start in the metadata and then here.
     async fn advance(&self, log_start: Offset) -> Result<(), ReadError> {
-        self.state().committed_bytes = None;
-        self.advance_in_metadata(log_start).await?;
+        let advanced = self.advance_in_metadata(log_start).await;
+        // Also without an answer: some runs may be gone.
+        self.state().counts_due += 1;
+        advanced?;
         self.log_start_moved(log_start);
         self.count_committed().await
     }
@@ -197,23 +199,23 @@ impl PartitionLog {
         dropped
     }
 
-    /// Adds up the committed runs anew: some have become smaller.
+    /// Adds up the committed runs anew: some have become smaller, or are gone.
     pub(crate) async fn recount(&self) {
-        self.state().committed_bytes = None;
+        self.state().counts_due += 1;
         if let Err(error) = self.count_committed().await {
             tracing::debug!(partition = %self.partition(), %error, "counted by retention, later");
         }
     }
 
-    /// Adds up the committed runs, unless that was done.
+    /// Adds up the committed runs, if that is due.
     async fn count_committed(&self) -> Result<(), ReadError> {
         loop {
-            let (mut next, committed_end) = {
+            let (due, mut next, committed_end) = {
                 let state = self.state();
-                if state.committed_bytes.is_some() {
+                if state.counts_done == state.counts_due {
                     return Ok(());
                 }
-                (state.log_start, state.committed_end)
+                (state.counts_due, state.log_start, state.committed_end)
             };
             let mut bytes = 0;
             while next < committed_end {
@@ -224,9 +226,9 @@ impl PartitionLog {
                 bytes += counted.map(|run| run.length).sum::<u64>();
             }
             let mut state = self.state();
-            // A flush in between has added nothing to a count that was not there: count again.
+            // What a flush in between has added is not in here: count again.
             if state.committed_end == committed_end {
-                state.committed_bytes = Some(bytes);
+                (state.committed_bytes, state.counts_done) = (bytes, due);
             }
         }
     }

@@ -156,6 +156,7 @@ impl Node {
             leader_epoch: info.leader_epoch,
             log_start: progress.log_start,
             committed_end: progress.committed_end,
+            committed_bytes: progress.committed_bytes,
             epochs: progress.epochs,
         };
         Some(self.engine.host(start, Arc::new(settings(&topic.configs))))

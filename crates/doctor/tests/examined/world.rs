@@ -125,6 +125,7 @@ impl Life {
                     leader_epoch: info.leader_epoch,
                     log_start: progress.log_start,
                     committed_end: progress.committed_end,
+                    committed_bytes: progress.committed_bytes,
                     epochs: progress.epochs,
                 };
                 logs.push(self.engine.host(start, Arc::new(LogSettings::default())));

@@ -112,7 +112,7 @@ impl PartitionLog {
         let is_nobody = state.producers.is_none() && state.is_without_producers();
         let unread = is_nobody.then(Bytes::new);
         state.base_producers = producers.or(unread).filter(|it| it.len() <= BASE_BYTES_KEPT_MAX);
-        state.committed_bytes = state.committed_bytes.map(|it| it + bytes);
+        state.committed_bytes += if end <= state.log_start { 0 } else { bytes };
         let Some(tail) = state.tail.as_mut() else { return false };
         tail.commit(end);
         if tail.is_flushed() {

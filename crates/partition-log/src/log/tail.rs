@@ -186,12 +186,6 @@ impl Tail {
         last.cumulative - first.cumulative + u64::from(first.batch.length)
     }
 
-    /// Bytes not yet in committed runs.
-    pub(crate) fn uncommitted_bytes(&self) -> u64 {
-        let first = self.entries.get(self.committed);
-        first.map_or(0, |it| self.cumulative - it.cumulative + u64::from(it.batch.length))
-    }
-
     /// Whole batches from the one containing `from` up to `limit`, at most `bytes_max` of them or
     /// the first one whatever its size (KIP-74) if `at_least_one`.
     pub(crate) fn stretch(

@@ -15,7 +15,10 @@ fn state(committed_end: i64) -> LogState {
         undecided: Undecided::default(),
         is_tail_produced: false,
         may_have_leftovers: false,
-        committed_bytes: None,
+        is_start_in_doubt: false,
+        committed_bytes: 0,
+        counts_due: 0,
+        counts_done: 0,
         is_off_budget: false,
     }
 }

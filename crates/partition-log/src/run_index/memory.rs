@@ -34,6 +34,8 @@ pub struct PartitionFacts {
     pub leader_epoch: LeaderEpoch,
     pub log_start: Offset,
     pub committed_end: Offset,
+    /// Of its live runs.
+    pub committed_bytes: u64,
     pub epochs: Vec<(LeaderEpoch, Offset)>,
 }
 

@@ -59,6 +59,47 @@ async fn what_exceeds_the_size_goes_from_the_start() {
     assert_eq!(log.offsets().log_start, runs[0].base);
 }
 
+/// Goal: a partition's size is right from the moment it is hosted, before anybody has looked at its runs,
+/// and while the log start moves.
+#[tokio::test(start_paused = true)]
+async fn the_size_is_known_from_the_start() {
+    let world = World::new(9);
+    let life = world.start().await;
+    let log = world.host(&life, partition(0));
+    let now = world.environment.clock.wall().0;
+    let mut sizes = vec![0];
+    for label in 0..6 {
+        acked(&log, batch_of(None, label, 3, 50, now)).await;
+        sizes.push(log.size_bytes());
+        if label < 4 {
+            life.engine.flush_all().await;
+            assert_eq!(log.size_bytes(), sizes[label as usize + 1], "a flush changes nothing");
+        }
+    }
+    let whole = *sizes.last().expect("some");
+    assert_eq!(whole, 6 * sizes[1], "batches of one size");
+    world.crash(life).await;
+    let life = world.start().await;
+    let log = world.host(&life, partition(0));
+    assert_eq!(log.size_bytes(), whole, "four runs and a tail of two batches");
+    assert_eq!(log.delete_before(Offset(7)).await, Ok(Offset(7)));
+    assert_eq!(log.size_bytes(), whole - sizes[2], "the third run is needed in part");
+    // Into the tail: nothing committed is left, and of the tail one batch.
+    assert_eq!(log.delete_before(Offset(15)).await, Ok(Offset(15)));
+    assert_eq!(log.size_bytes(), sizes[1]);
+    life.engine.flush_all().await;
+    assert_eq!(log.size_bytes(), sizes[2], "one run of both batches");
+    world.crash(life).await;
+    let life = world.start().await;
+    let log = world.host(&life, partition(0));
+    let size = log.size_bytes();
+    world.sleep(Duration::from_secs(40)).await;
+    assert_eq!(log.size_bytes(), size, "retention has looked");
+    let runs = world.runs.runs(partition(0));
+    let live = runs.iter().filter(|it| Offset(15) < it.end).map(|it| it.length);
+    assert_eq!(size, live.sum::<u64>());
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_the_delete_policy_nothing_goes() {
     let mut world = World::new(3);

@@ -271,6 +271,7 @@ async fn metadata_that_contradicts_the_wal_is_refused_loudly() {
         leader_epoch: LeaderEpoch(2),
         log_start: Offset(0),
         committed_end: Offset(3), // Inside of a batch: no flush ever ended there.
+        committed_bytes: 0,
         epochs: Vec::new(),
     };
     let log = life.engine.host(start, std::sync::Arc::clone(&world.settings));

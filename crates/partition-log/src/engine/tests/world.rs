@@ -109,6 +109,7 @@ impl World {
             leader_epoch: facts.leader_epoch,
             log_start: facts.log_start,
             committed_end: facts.committed_end,
+            committed_bytes: facts.committed_bytes,
             epochs: facts.epochs,
         };
         engine.host(start, Arc::clone(&self.settings))

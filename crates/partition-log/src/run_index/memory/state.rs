@@ -176,6 +176,7 @@ impl PartitionRuns {
             leader_epoch: self.leader_epoch,
             log_start: self.log_start,
             committed_end: self.committed_end,
+            committed_bytes: self.runs.values().map(|it| it.length).sum(),
             epochs: self.epochs.clone(),
         }
     }

@@ -195,7 +195,11 @@ impl PartitionLog {
             undecided: Undecided::default(),
             is_tail_produced: false,
             // What the metadata has below the log start is little, and seen by retention's first look.
-            committed_bytes: if committed_end <= start.log_start { 0 } else { start.committed_bytes },
+            committed_bytes: if committed_end <= start.log_start {
+                0
+            } else {
+                start.committed_bytes
+            },
             counts_due: u32::from(Offset::ZERO < start.log_start),
             counts_done: 0,
             may_have_leftovers: Offset::ZERO < start.log_start,

@@ -96,9 +96,11 @@ impl MetadataInspection {
     async fn listed(&self, folder: &str) -> Result<Vec<String>, StoreError> {
         let prefix = Path::from(format!("{}/{folder}", self.path()));
         let listed = self.object_store().list(Some(&prefix));
-        let listed: Vec<_> = listed.map_ok(|it| it.location.to_string()).try_collect().await.map_err(
-            |it: object_store::Error| StoreError::Unavailable(it.to_string()),
-        )?;
+        let listed: Vec<_> = listed
+            .map_ok(|it| it.location.to_string())
+            .try_collect()
+            .await
+            .map_err(|it: object_store::Error| StoreError::Unavailable(it.to_string()))?;
         Ok(listed)
     }
 

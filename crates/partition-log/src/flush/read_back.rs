@@ -67,7 +67,8 @@ pub(super) async fn batches_of(
         for (at, entry) in entries.iter().enumerate() {
             match entry.piece() {
                 Piece::Memory(bytes) => {
-                    let header = BatchHeader::parse(&bytes).expect("what was appended has a header");
+                    let header =
+                        BatchHeader::parse(&bytes).expect("what was appended has a header");
                     assert_eq!(header.base_offset, entry.batch.base_offset, "A2: as stamped");
                     found[part][at] = Some((header, bytes));
                 }
@@ -84,7 +85,7 @@ pub(super) async fn batches_of(
             found[it.part][it.at] = piece;
         }
     }
-    let whole = |(part, found): (&FlushPart, Vec<Checked>)| {
+    let whole = |(part, found): (&FlushPart, Vec<Checked>)| -> Option<Batches> {
         let epochs = part.entries.iter().map(|it| it.leader_epoch);
         let batches = epochs.zip(found);
         batches.map(|(epoch, it)| it.map(|(header, bytes)| (epoch, header, bytes))).collect()
@@ -130,7 +131,8 @@ async fn pieces_of(
             let end = start.checked_add(it.place.length as usize)?;
             let part = bytes.get(start..end)?;
             let header = checked(part, &parts[it.part].entries[it.at])?;
-            let kept = if is_mostly_useful { bytes.slice(start..end) } else { part.to_vec().into() };
+            let kept =
+                if is_mostly_useful { bytes.slice(start..end) } else { part.to_vec().into() };
             Some((header, kept))
         };
         pieces = read.pieces.iter().map(|it| (*it, piece(it))).collect();
@@ -159,9 +161,9 @@ mod tests {
     }
 
     fn shown(pieces: &[(u64, u64, u32)]) -> Vec<(u64, u64, u32, usize)> {
-        let wanted = pieces.iter().map(|(sequence, position, length)| {
-            self::wanted(*sequence, *position, *length)
-        });
+        let wanted = pieces
+            .iter()
+            .map(|(sequence, position, length)| self::wanted(*sequence, *position, *length));
         let shown = |it: Read| {
             let WalPlace { sequence, position, length } = it.place;
             (sequence, position, length, it.pieces.len())
@@ -171,14 +173,21 @@ mod tests {
 
     #[test]
     fn neighbours_come_together_whoever_they_belong_to() {
-        assert_eq!(shown(&[(1, 200, 50), (2, 64, 10), (1, 100, 100)]), [(1, 100, 150, 2), (2, 64, 10, 1)]);
+        assert_eq!(
+            shown(&[(1, 200, 50), (2, 64, 10), (1, 100, 100)]),
+            [(1, 100, 150, 2), (2, 64, 10, 1)]
+        );
         let near = 300 + GAP_BYTES_MAX;
         assert_eq!(shown(&[(1, 100, 200), (1, near, 5)]), [(1, 100, 205 + near as u32 - 300, 2)]);
         assert_eq!(shown(&[(1, 100, 200), (1, near + 1, 5)]).len(), 2, "too much between them");
         let half = READ_BYTES_MAX as u32 / 2;
         let halves = [(1, 0, half), (1, u64::from(half), half), (1, READ_BYTES_MAX, 1)];
         assert_eq!(shown(&halves), [(1, 0, 2 * half, 2), (1, READ_BYTES_MAX, 1, 1)]);
-        assert_eq!(shown(&[(1, 0, 3 * half)]), [(1, 0, 3 * half, 1)], "one batch, whatever its size");
+        assert_eq!(
+            shown(&[(1, 0, 3 * half)]),
+            [(1, 0, 3 * half, 1)],
+            "one batch, whatever its size"
+        );
     }
 
     proptest! {

@@ -72,10 +72,7 @@ pub(super) async fn write(shared: &Arc<Shared>, parts: Vec<FlushPart>) -> Result
 }
 
 /// The parts with their bytes and their producers, without those whose partition is gone or has moved on.
-async fn gather(
-    shared: &Arc<Shared>,
-    parts: Vec<FlushPart>,
-) -> Result<Vec<Gathered>, FlushError> {
+async fn gather(shared: &Arc<Shared>, parts: Vec<FlushPart>) -> Result<Vec<Gathered>, FlushError> {
     let (mut here, mut producers) = (Vec::with_capacity(parts.len()), Vec::new());
     for part in parts {
         if let Some(known) = producers_of(shared, &part).await? {
@@ -95,10 +92,7 @@ async fn gather(
 }
 
 /// The producers as of the end of a part. `None` if its partition is gone or has moved on.
-async fn producers_of(
-    shared: &Arc<Shared>,
-    part: &FlushPart,
-) -> Result<Option<Bytes>, FlushError> {
+async fn producers_of(shared: &Arc<Shared>, part: &FlushPart) -> Result<Option<Bytes>, FlushError> {
     let partition = part.log.partition();
     let (as_of, table) = match part.log.base_producers().await {
         Ok(base) => base,

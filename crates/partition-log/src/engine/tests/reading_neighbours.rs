@@ -66,7 +66,11 @@ async fn who_reads_all_partitions_of_a_segment_asks_for_it_once() {
     consume(&world, &logs).await;
     // Of the first segment nobody knows yet who else comes.
     let most = PARTITIONS as u64 + SEGMENTS - 1;
-    assert!(loads(&life) <= most, "{} requests for {RUNS} runs in {SEGMENTS} segments", loads(&life));
+    assert!(
+        loads(&life) <= most,
+        "{} requests for {RUNS} runs in {SEGMENTS} segments",
+        loads(&life)
+    );
     let metrics = life.engine.metrics();
     let loaded = metrics.tail_load_bytes.get() + metrics.lagging_load_bytes.get();
     let stored: u64 = logs.iter().map(|(log, _)| log.size_bytes()).sum();

@@ -60,7 +60,9 @@ pub(super) struct BrokenSeal {
 
 impl BrokenSeal {
     /// The broken seal that an error comes from.
-    pub(super) fn behind(error: &(dyn std::error::Error + 'static)) -> Option<&BrokenSeal> {
+    pub(super) fn behind<'a>(
+        error: &'a (dyn std::error::Error + 'static),
+    ) -> Option<&'a BrokenSeal> {
         NonRetryable::find(error)?.0.downcast_ref()
     }
 }

@@ -156,14 +156,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn wanted(sequence: u64, position: u64, length: u32) -> Wanted {
+    fn wanted_at(sequence: u64, position: u64, length: u32) -> Wanted {
         Wanted { place: WalPlace { sequence, position, length }, part: 0, at: 0 }
     }
 
     fn shown(pieces: &[(u64, u64, u32)]) -> Vec<(u64, u64, u32, usize)> {
         let wanted = pieces
             .iter()
-            .map(|(sequence, position, length)| self::wanted(*sequence, *position, *length));
+            .map(|(sequence, position, length)| wanted_at(*sequence, *position, *length));
         let shown = |it: Read| {
             let WalPlace { sequence, position, length } = it.place;
             (sequence, position, length, it.pieces.len())
@@ -200,7 +200,7 @@ mod tests {
             let wanted: Vec<Wanted> = all
                 .iter()
                 .zip(&pieces)
-                .map(|((sequence, slot), it)| wanted(*sequence, slot * 40 * 1024, it.2 * 1024))
+                .map(|((sequence, slot), it)| wanted_at(*sequence, slot * 40 * 1024, it.2 * 1024))
                 .collect();
             let reads = together(wanted.clone());
             let mut seen: Vec<Wanted> = reads.iter().flat_map(|it| it.pieces.clone()).collect();

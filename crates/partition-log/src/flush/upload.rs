@@ -18,7 +18,7 @@ use crate::segment::{EncodedSegment, SegmentBuilder, segment_key};
 use bucket::{BucketError, Purpose, PutOutcome};
 use bytes::Bytes;
 use std::sync::Arc;
-use vocabulary::{LeaderEpoch, Offset, SegmentName, Tick};
+use vocabulary::{Offset, SegmentName, Tick};
 
 /// Tries of one upload or commit before the flush starts over (and says so in its health).
 const TRIES_MAX: u32 = 8;

@@ -1,39 +1,32 @@
 //! Hosts the group coordinators of the `__consumer_offsets` partitions this broker leads.
 //!
-//! Owns: which shard has an owner task, the way of a request to it, the topic's creation on first
-//! need, the news of deleted topics. Does not own: the rules (`coordinator`), the way into the log
-//! and back (`journal`), the wire (the handlers).
+//! Owns: the shards' options, the news of topics. Does not own: the rules (`coordinator`), the tasks and the way of a
+//! request to them (`owners`), the wire (the handlers).
 //!
 //! | module | in it |
 //! | --- | --- |
 //! | `catalogue` | what the rules ask of metadata and configuration |
-//! | `owner` | the task that owns one shard: requests, timers, answers |
+//! | `machine` | a shard, as its owner drives it |
 //! | `metrics` | what operators see of the groups |
-//!
-//! One task a shard, started when the partition is led here; an idle one costs a queue and a timer.
-//! A task that panicked is replaced at the next request, from the log: a bug in one group's rules
-//! must not take down every partition of the broker.
 
 mod catalogue;
+mod machine;
 mod metrics;
-mod owner;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::{Topic, TopicChange};
-use coordinator::{Command, ConsumerSettings, GroupOptions, Reply, TransactionEnd};
+use coordinator::{Command, ConsumerSettings, GroupOptions, Reply, Shard, TransactionEnd};
 use environment::TaskKind;
 use prometheus_client::registry::Registry;
 use protocol::ErrorCode;
-use tokio::sync::{mpsc, oneshot};
 use vocabulary::Partition;
 
 use crate::broker::Broker;
 use crate::configs::BrokerConfig;
-use crate::groups::catalogue::ViewCatalogue;
+use crate::groups::machine::TopicNews;
 use crate::groups::metrics::GroupMetrics;
-use crate::groups::owner::{Owner, ToOwner};
 use crate::owners::Owners;
 
 /// Kafka's name; clients and tools know it.
@@ -48,7 +41,7 @@ pub(crate) struct GroupHost {
     options: GroupOptions,
     settings: ConsumerSettings,
     metrics: GroupMetrics,
-    owners: Owners<ToOwner>,
+    owners: Owners<Shard>,
 }
 
 impl GroupHost {
@@ -68,9 +61,7 @@ impl GroupHost {
     /// members need their timers from the start, not from the first request on.
     pub(crate) fn start(&self, broker: &Arc<Broker>) {
         let mut changes = broker.view.changes();
-        if let Some(topic) = broker.view.topic(OFFSETS_TOPIC) {
-            self.own_all(broker, &topic);
-        }
+        self.owners.own_all(broker);
         let broker = Arc::clone(broker);
         let tasks = broker.environment.tasks.clone();
         tasks.spawn(TaskKind::Critical, "group-topics", async move {
@@ -92,27 +83,17 @@ impl GroupHost {
         match change {
             TopicChange::Changed(topic) => {
                 if topic.name == OFFSETS_TOPIC {
-                    self.own_all(broker, &topic);
+                    self.owners.own_all(broker);
                 }
-                for owner in self.owners.living() {
-                    // An owner that ended meanwhile looks at all topics when it loads again.
-                    let _ = owner.send(ToOwner::TopicChanged { name: topic.name.clone() }).await;
-                }
+                self.owners.tell(&TopicNews::Changed { name: topic.name.clone() }).await;
             }
             TopicChange::Deleted { id, name } if name == OFFSETS_TOPIC => self.owners.disown(id),
             TopicChange::Deleted { name, .. } => {
-                for owner in self.owners.living() {
-                    // An owner that ended meanwhile compares the topics when it loads again.
-                    let _ = owner.send(ToOwner::TopicDeleted { name: name.clone() }).await;
-                }
+                self.owners.tell(&TopicNews::Deleted { name }).await;
             }
             TopicChange::Resync => {
-                if let Some(topic) = broker.view.topic(OFFSETS_TOPIC) {
-                    self.own_all(broker, &topic);
-                }
-                for owner in self.owners.living() {
-                    let _ = owner.send(ToOwner::CompareTopics).await;
-                }
+                self.owners.own_all(broker);
+                self.owners.tell(&TopicNews::Missed).await;
             }
         }
     }
@@ -132,8 +113,7 @@ impl GroupHost {
     /// Asks the group's coordinator; `pick` takes the kind of reply that answers the command.
     ///
     /// # Errors
-    /// `NotCoordinator`, `CoordinatorNotAvailable` and `CoordinatorLoadInProgress`, on which
-    /// clients look again or wait. Nothing is known of what became of the request then.
+    /// As of [`Owners::ask`].
     pub(crate) async fn ask<T>(
         &self,
         broker: &Arc<Broker>,
@@ -141,16 +121,13 @@ impl GroupHost {
         command: Command,
         pick: impl FnOnce(Reply) -> Option<T>,
     ) -> Result<T, ErrorCode> {
-        let (topic, partition) = self.home(broker, group).await?;
-        let owner = self.owner(broker, &topic, partition)?;
-        let reply = ask(owner, command).await?;
-        pick(reply).ok_or(ErrorCode::UnknownServerError)
+        self.owners.ask(broker, group, command, pick).await
     }
 
     /// Writes the end of a transaction to one partition of the offsets' topic, which this broker leads.
     ///
     /// # Errors
-    /// As of [`GroupHost::ask`].
+    /// As of [`Owners::ask`].
     pub(crate) async fn end_transaction(
         &self,
         broker: &Arc<Broker>,
@@ -158,67 +135,21 @@ impl GroupHost {
         partition: Partition,
         end: TransactionEnd,
     ) -> Result<(), ErrorCode> {
-        let owner = self.owner(broker, topic, partition)?;
-        ask(owner, Command::EndTransaction(end)).await.map(|_| ())
+        let command = Command::EndTransaction(end);
+        self.owners.ask_partition(broker, topic, partition, command).await.map(|_| ())
     }
 
     /// Asks every coordinator hosted here the same, in no order.
     ///
     /// # Errors
-    /// `CoordinatorLoadInProgress` if one is still loading; one that moved away meanwhile has
-    /// nothing to say.
+    /// As of [`Owners::ask_all`].
     pub(crate) async fn ask_all(
         &self,
         broker: &Arc<Broker>,
         command: &Command,
     ) -> Result<Vec<Reply>, ErrorCode> {
-        if let Some(topic) = broker.view.topic(OFFSETS_TOPIC) {
-            self.own_all(broker, &topic);
-        }
-        let asked = self.owners.living().into_iter().map(|owner| ask(owner, command.clone()));
-        let mut replies = Vec::new();
-        for reply in futures::future::join_all(asked).await {
-            match reply {
-                Ok(reply) => replies.push(reply),
-                Err(ErrorCode::NotCoordinator) => (),
-                Err(code) => return Err(code),
-            }
-        }
-        Ok(replies)
+        self.owners.ask_all(broker, command).await
     }
-
-    fn own_all(&self, broker: &Arc<Broker>, topic: &Topic) {
-        for partition in Owners::<ToOwner>::led(broker, topic) {
-            // Refused only while stopping.
-            let _ = self.owner(broker, topic, partition);
-        }
-    }
-
-    /// The task that owns the shard, started if there is none.
-    fn owner(
-        &self,
-        broker: &Arc<Broker>,
-        topic: &Topic,
-        partition: Partition,
-    ) -> Result<mpsc::Sender<ToOwner>, ErrorCode> {
-        self.owners.owner(broker, topic, partition, |queue| {
-            let catalogue = ViewCatalogue { view: broker.view.clone(), settings: self.settings };
-            let catalogue = Arc::new(catalogue);
-            let owner = Owner::new(broker, partition, self.options.clone(), catalogue, queue);
-            let name = format!("group-shard-{}", partition.index);
-            broker.environment.tasks.spawn(TaskKind::Background, name, owner.run());
-        })
-    }
-}
-
-/// A queue that closes, or an answer that is dropped, means that the shard is not here any more.
-async fn ask(owner: mpsc::Sender<ToOwner>, command: Command) -> Result<Reply, ErrorCode> {
-    let (reply, answer) = oneshot::channel();
-    let asked = owner.send(ToOwner::Ask { command, reply }).await;
-    asked.map_err(|_| ErrorCode::NotCoordinator)?;
-    // Whoever waits must not be what keeps the queue open.
-    drop(owner);
-    answer.await.unwrap_or(Err(ErrorCode::NotCoordinator))
 }
 
 fn options(config: &BrokerConfig) -> GroupOptions {

@@ -9,7 +9,8 @@
 //! | `hosting` | which partitions are open here, following the metadata |
 //! | `run_index` | the log's port to the metadata |
 //! | `peer` | asking another broker who it is |
-//! | `groups` | the shell around the pure group coordinator |
+//! | `owners`, `journal` | the tasks that own coordinators; their way into the log and back |
+//! | `groups`, `transactions` | the shells around the pure coordinators |
 //! | `configs` | the catalogue of Kafka's and our options, and what they resolve to |
 //!
 //! What is deliberately absent: option files and signals (the binary), HTTP (`admin`), rules of
@@ -20,6 +21,7 @@
 
 mod auto_create;
 mod broker;
+mod commit_rows;
 mod config_admin;
 mod configs;
 mod connection;

@@ -1,35 +1,60 @@
 //! The tasks that own the coordinators led here, one a partition of an internal topic.
 //!
-//! Owns: which partition has a task, and the topic's creation on first need. Does not own: what the tasks do.
+//! Owns: which partition has a task, the way of a request to it, the topic's creation on first need. Does not own: the
+//! rules (`coordinator`), the way into the log and back (`journal`).
 //!
-//! A task is started when its partition is led here. One that ended, by a bug or because the partition went, is
-//! replaced at the next request.
+//! | module | in it |
+//! | --- | --- |
+//! | `machine` | what a coordinator must be able to do |
+//! | `owner` | the task: requests, timers, answers, orders |
+//!
+//! A task is started when its partition is led here; an idle one costs a queue and a timer. One that ended, by a bug or
+//! because the partition went, is replaced at the next request, from the log: a bug in one group's rules must not take
+//! down every partition of the broker.
+
+mod machine;
+mod owner;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use cluster::{CreateTopicError, Topic};
 use coordinator::shard_of;
+use environment::TaskKind;
 use protocol::ErrorCode;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use vocabulary::{Partition, TopicId};
 
 use crate::broker::Broker;
+#[cfg(test)]
+pub(crate) use crate::owners::machine::Counted;
+pub(crate) use crate::owners::machine::{Machine, Metrics};
+use crate::owners::owner::Owner;
 
 /// Requests waiting for one owner. Past it the connections that ask wait, and are not read.
 const QUEUE_REQUESTS_MAX: usize = 1024;
 
-/// `M` is what an owner is told.
+/// Who waits for an answer.
+pub(crate) type Asker<R> = oneshot::Sender<Result<R, ErrorCode>>;
+
+/// What an owner is told.
 #[derive(Debug)]
-pub(crate) struct Owners<M> {
+pub(crate) enum ToOwner<M: Machine> {
+    Ask { command: M::Command, reply: Asker<M::Reply> },
+    News(M::News),
+}
+
+/// The owners of the machines of one kind.
+#[derive(Debug)]
+pub(crate) struct Owners<M: Machine> {
     topic: &'static str,
     partitions: u32,
     configs: BTreeMap<String, String>,
     /// A leaf lock, held for map operations and never across an await.
-    queues: Mutex<HashMap<Partition, mpsc::Sender<M>>>,
+    queues: Mutex<HashMap<Partition, mpsc::Sender<ToOwner<M>>>>,
 }
 
-impl<M: Send + 'static> Owners<M> {
+impl<M: Machine> Owners<M> {
     pub(crate) fn new(topic: &'static str, partitions: i32, segment_bytes: String) -> Owners<M> {
         let configs = [
             ("cleanup.policy", "compact".to_owned()),
@@ -88,17 +113,91 @@ impl<M: Send + 'static> Owners<M> {
         }
     }
 
-    /// The queue of the task that owns the partition; `start` begins one if there is none.
+    /// Asks the coordinator of `key`; `pick` takes the kind of reply that answers the command.
     ///
     /// # Errors
-    /// `NotCoordinator` where another broker leads the partition, and while stopping.
-    pub(crate) fn owner(
+    /// `NotCoordinator`, `CoordinatorNotAvailable` and `CoordinatorLoadInProgress`, on which clients look again or
+    /// wait. Nothing is known of what became of the request then.
+    pub(crate) async fn ask<T>(
         &self,
-        broker: &Broker,
+        broker: &Arc<Broker>,
+        key: &str,
+        command: M::Command,
+        pick: impl FnOnce(M::Reply) -> Option<T>,
+    ) -> Result<T, ErrorCode> {
+        let (topic, partition) = self.home(broker, key).await?;
+        let reply = self.ask_partition(broker, &topic, partition, command).await?;
+        pick(reply).ok_or(ErrorCode::UnknownServerError)
+    }
+
+    /// Asks the coordinator of one partition of the topic.
+    ///
+    /// # Errors
+    /// As of [`Owners::ask`].
+    pub(crate) async fn ask_partition(
+        &self,
+        broker: &Arc<Broker>,
         topic: &Topic,
         partition: Partition,
-        start: impl FnOnce(mpsc::Receiver<M>),
-    ) -> Result<mpsc::Sender<M>, ErrorCode> {
+        command: M::Command,
+    ) -> Result<M::Reply, ErrorCode> {
+        ask(self.owner(broker, topic, partition)?, command).await
+    }
+
+    /// Asks every coordinator hosted here the same, in no order.
+    ///
+    /// # Errors
+    /// `CoordinatorLoadInProgress` if one is still loading; one that moved away meanwhile has nothing to say.
+    pub(crate) async fn ask_all(
+        &self,
+        broker: &Arc<Broker>,
+        command: &M::Command,
+    ) -> Result<Vec<M::Reply>, ErrorCode>
+    where
+        M::Command: Clone,
+    {
+        self.own_all(broker);
+        let asked = self.living().into_iter().map(|owner| ask(owner, command.clone()));
+        let mut replies = Vec::new();
+        for reply in futures::future::join_all(asked).await {
+            match reply {
+                Ok(reply) => replies.push(reply),
+                Err(ErrorCode::NotCoordinator) => (),
+                Err(code) => return Err(code),
+            }
+        }
+        Ok(replies)
+    }
+
+    /// Tells every owner. One that ended meanwhile is told that it has missed news when it loads again.
+    pub(crate) async fn tell(&self, news: &M::News) {
+        for owner in self.living() {
+            let _ = owner.send(ToOwner::News(news.clone())).await;
+        }
+    }
+
+    /// Every partition of the topic that is led here gets its owner.
+    pub(crate) fn own_all(&self, broker: &Arc<Broker>) {
+        let Some(topic) = self.topic(broker) else { return };
+        let led = topic.partitions.iter().zip(0..).filter(|(info, _)| info.leader == broker.id);
+        for (_, index) in led {
+            // Refused only while stopping.
+            let _ = self.owner(broker, &topic, Partition { topic: topic.id, index });
+        }
+    }
+
+    /// The owners end when their queues do.
+    pub(crate) fn disown(&self, topic: TopicId) {
+        self.queues().retain(|partition, _| partition.topic != topic);
+    }
+
+    /// The queue of the task that owns the partition, started if there is none.
+    fn owner(
+        &self,
+        broker: &Arc<Broker>,
+        topic: &Topic,
+        partition: Partition,
+    ) -> Result<mpsc::Sender<ToOwner<M>>, ErrorCode> {
         let index = usize::try_from(partition.index).ok();
         let info = index.and_then(|it| topic.partitions.get(it));
         if info.is_none_or(|it| it.leader != broker.id) || broker.stop.is_stopped() {
@@ -110,26 +209,30 @@ impl<M: Send + 'static> Owners<M> {
         }
         let (sender, queue) = mpsc::channel(QUEUE_REQUESTS_MAX);
         queues.insert(partition, sender.clone());
-        start(queue);
+        let owner = Owner::<M>::new(broker, partition, queue);
+        let name = format!("{}-shard-{}", M::NAME, partition.index);
+        broker.environment.tasks.spawn(TaskKind::Background, name, owner.run());
         Ok(sender)
     }
 
-    /// Every partition of the topic that is led here.
-    pub(crate) fn led(broker: &Broker, topic: &Topic) -> Vec<Partition> {
-        let led = topic.partitions.iter().zip(0..).filter(|(info, _)| info.leader == broker.id);
-        led.map(|(_, index)| Partition { topic: topic.id, index }).collect()
-    }
-
-    /// The owners end when their queues do.
-    pub(crate) fn disown(&self, topic: TopicId) {
-        self.queues().retain(|partition, _| partition.topic != topic);
-    }
-
-    pub(crate) fn living(&self) -> Vec<mpsc::Sender<M>> {
+    fn living(&self) -> Vec<mpsc::Sender<ToOwner<M>>> {
         self.queues().values().filter(|it| !it.is_closed()).cloned().collect()
     }
 
-    fn queues(&self) -> MutexGuard<'_, HashMap<Partition, mpsc::Sender<M>>> {
+    fn queues(&self) -> MutexGuard<'_, HashMap<Partition, mpsc::Sender<ToOwner<M>>>> {
         self.queues.lock().expect("no holder of this leaf lock panics: map operations only")
     }
+}
+
+/// A queue that closes, or an answer that is dropped, means that the machine is not here any more.
+async fn ask<M: Machine>(
+    owner: mpsc::Sender<ToOwner<M>>,
+    command: M::Command,
+) -> Result<M::Reply, ErrorCode> {
+    let (reply, answer) = oneshot::channel();
+    let asked = owner.send(ToOwner::Ask { command, reply }).await;
+    asked.map_err(|_| ErrorCode::NotCoordinator)?;
+    // Whoever waits must not be what keeps the queue open.
+    drop(owner);
+    answer.await.unwrap_or(Err(ErrorCode::NotCoordinator))
 }

@@ -1,19 +1,19 @@
 //! Hosts the transaction coordinators of the `__transaction_state` partitions this broker leads (KIP-98, KIP-890).
 //!
-//! Owns: which shard has an owner task, the way of a request to it, fresh producer ids for it. Does not own: the rules
-//! (`coordinator`), the way into the log and back (`journal`), the wire (the handlers).
+//! Owns: the shards' options, fresh producer ids for them, the gates. Does not own: the rules (`coordinator`), the
+//! tasks and the way of a request to them (`owners`), the wire (the handlers).
 //!
 //! | module | in it |
 //! | --- | --- |
 //! | `admission` | whether a transactional batch may be appended: asks the coordinator |
+//! | `machine` | a shard, as its owner drives it |
 //! | `markers` | the end of a transaction, on its way to every partition of it |
 //! | `metrics` | what operators see of transactions |
-//! | `owner` | the task that owns one shard: requests, timers, answers, orders for markers |
 
 pub(crate) mod admission;
+mod machine;
 pub(crate) mod markers;
 mod metrics;
-mod owner;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,18 +21,17 @@ use std::time::Duration;
 use cluster::{Topic, TopicChange};
 use coordinator::transactions::{
     TransactionCommand, TransactionOptions, TransactionPartitions, TransactionReply,
+    TransactionShard,
 };
 use environment::TaskKind;
 use prometheus_client::registry::Registry;
 use protocol::ErrorCode;
-use tokio::sync::{mpsc, oneshot};
 use vocabulary::{Partition, ProducerId};
 
 use crate::broker::Broker;
 use crate::configs::BrokerConfig;
 use crate::owners::Owners;
 use crate::transactions::metrics::TransactionMetrics;
-use crate::transactions::owner::{Asked, Owner};
 
 /// Kafka's name; clients and tools know it.
 pub(crate) const TRANSACTIONS_TOPIC: &str = "__transaction_state";
@@ -45,7 +44,7 @@ const GATES: usize = 64;
 pub(crate) struct TransactionHost {
     options: TransactionOptions,
     metrics: TransactionMetrics,
-    owners: Owners<Asked>,
+    owners: Owners<TransactionShard>,
     /// By producer id: see [`TransactionHost::hold`].
     gates: [tokio::sync::Mutex<()>; GATES],
 }
@@ -66,7 +65,7 @@ impl TransactionHost {
     /// carried out, and what is overdue to be aborted, whether anybody asks or not.
     pub(crate) fn start(&self, broker: &Arc<Broker>) {
         let mut changes = broker.view.changes();
-        self.own_all(broker);
+        self.owners.own_all(broker);
         let broker = Arc::clone(broker);
         let tasks = broker.environment.tasks.clone();
         tasks.spawn(TaskKind::Critical, "transaction-topic", async move {
@@ -83,7 +82,7 @@ impl TransactionHost {
                     Some(TopicChange::Changed(topic)) if topic.name != TRANSACTIONS_TOPIC => (),
                     Some(TopicChange::Deleted { .. }) => (),
                     Some(TopicChange::Changed(_) | TopicChange::Resync) => {
-                        broker.transactions.own_all(&broker);
+                        broker.transactions.owners.own_all(&broker);
                     }
                 }
             }
@@ -112,8 +111,7 @@ impl TransactionHost {
     /// Asks the coordinator of a transactional id; `pick` takes the kind of reply that answers the command.
     ///
     /// # Errors
-    /// `NotCoordinator`, `CoordinatorNotAvailable` and `CoordinatorLoadInProgress`, on which clients look again or
-    /// wait. Nothing is known of what became of the request then.
+    /// As of [`Owners::ask`].
     pub(crate) async fn ask<T>(
         &self,
         broker: &Arc<Broker>,
@@ -121,10 +119,7 @@ impl TransactionHost {
         command: TransactionCommand,
         pick: impl FnOnce(TransactionReply) -> Option<T>,
     ) -> Result<T, ErrorCode> {
-        let (topic, partition) = self.home(broker, id).await?;
-        let owner = self.owner(broker, &topic, partition)?;
-        let reply = ask(owner, command).await?;
-        pick(reply).ok_or(ErrorCode::UnknownServerError)
+        self.owners.ask(broker, id, command, pick).await
     }
 
     /// Asks for a producer id and epoch; `command` makes the request, without or with a fresh producer id, which costs
@@ -157,44 +152,13 @@ impl TransactionHost {
     /// Asks every coordinator hosted here the same, in no order.
     ///
     /// # Errors
-    /// `CoordinatorLoadInProgress` if one is still loading; one that moved away meanwhile has nothing to say.
+    /// As of [`Owners::ask_all`].
     pub(crate) async fn ask_all(
         &self,
         broker: &Arc<Broker>,
         command: &TransactionCommand,
     ) -> Result<Vec<TransactionReply>, ErrorCode> {
-        self.own_all(broker);
-        let asked = self.owners.living().into_iter().map(|owner| ask(owner, command.clone()));
-        let mut replies = Vec::new();
-        for reply in futures::future::join_all(asked).await {
-            match reply {
-                Ok(reply) => replies.push(reply),
-                Err(ErrorCode::NotCoordinator) => (),
-                Err(code) => return Err(code),
-            }
-        }
-        Ok(replies)
-    }
-
-    fn own_all(&self, broker: &Arc<Broker>) {
-        let Some(topic) = self.owners.topic(broker) else { return };
-        for partition in Owners::<Asked>::led(broker, &topic) {
-            // Refused only while stopping.
-            let _ = self.owner(broker, &topic, partition);
-        }
-    }
-
-    fn owner(
-        &self,
-        broker: &Arc<Broker>,
-        topic: &Topic,
-        partition: Partition,
-    ) -> Result<mpsc::Sender<Asked>, ErrorCode> {
-        self.owners.owner(broker, topic, partition, |queue| {
-            let owner = Owner::new(broker, partition, self.options.clone(), queue);
-            let name = format!("transaction-shard-{}", partition.index);
-            broker.environment.tasks.spawn(TaskKind::Background, name, owner.run());
-        })
+        self.owners.ask_all(broker, command).await
     }
 }
 
@@ -208,19 +172,6 @@ pub(crate) async fn partition_of_group(
 ) -> Result<TransactionPartitions, ErrorCode> {
     let (topic, partition) = broker.groups.home(broker, group).await?;
     Ok([(topic.name.clone(), [partition.index].into())].into())
-}
-
-/// A queue that closes, or an answer that is dropped, means that the shard is not here any more.
-async fn ask(
-    owner: mpsc::Sender<Asked>,
-    command: TransactionCommand,
-) -> Result<TransactionReply, ErrorCode> {
-    let (reply, answer) = oneshot::channel();
-    let asked = owner.send(Asked { command, reply }).await;
-    asked.map_err(|_| ErrorCode::NotCoordinator)?;
-    // Whoever waits must not be what keeps the queue open.
-    drop(owner);
-    answer.await.unwrap_or(Err(ErrorCode::NotCoordinator))
 }
 
 fn options(config: &BrokerConfig) -> TransactionOptions {

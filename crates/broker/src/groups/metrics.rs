@@ -1,7 +1,7 @@
 //! What operators see of the groups hosted here: how many there are and what happens to them. No label names a
 //! group, so the number of series does not grow with the groups.
 //!
-//! Owns: the series. Does not own: the counting (`coordinator::Census`, `coordinator::Tally`), when (`owner`).
+//! Owns: the series. Does not own: the counting (`coordinator::Census`, `coordinator::Tally`), when (`owners`).
 
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use crate::owners::Metrics;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabel {
@@ -61,14 +63,19 @@ impl GroupMetrics {
         );
         metrics
     }
+}
 
-    pub(super) fn count(&self, tally: Tally) {
+impl Metrics for GroupMetrics {
+    type Census = Census;
+    type Tally = Tally;
+
+    fn count(&self, tally: Tally) {
         self.rebalances.inc_by(tally.rebalances);
         self.offsets_committed.inc_by(tally.offsets_committed);
         self.offsets_expired.inc_by(tally.offsets_expired);
     }
 
-    pub(super) fn loaded(&self, took: Duration) {
+    fn loaded(&self, took: Duration) {
         self.load_seconds.observe(took.as_secs_f64());
     }
 
@@ -92,34 +99,10 @@ fn difference(from: usize, to: usize) -> i64 {
     to as i64 - from as i64
 }
 
-/// One shard's part of the gauges, taken back when the shard is not served any longer.
-#[derive(Debug)]
-pub(super) struct Counted {
-    metrics: GroupMetrics,
-    census: Census,
-}
-
-impl Counted {
-    pub(super) fn new(metrics: GroupMetrics, census: Census) -> Counted {
-        metrics.move_gauges(&Census::default(), &census);
-        Counted { metrics, census }
-    }
-
-    pub(super) fn set(&mut self, census: Census) {
-        self.metrics.move_gauges(&self.census, &census);
-        self.census = census;
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.set(Census::default());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::owners::Counted;
 
     #[test]
     fn shards_add_up_and_leave_nothing_behind() {

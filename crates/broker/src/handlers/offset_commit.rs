@@ -1,19 +1,15 @@
 //! OffsetCommit (key 8): how far a group has come. By topic name, from version 10 by id.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use cluster::Topic;
-use coordinator::{Command, CommitOffsets, CommitReply, OffsetToCommit, Reply};
-use protocol::ErrorCode;
-use protocol::messages::offset_commit::request::OffsetCommitRequestTopic;
+use coordinator::{Command, CommitOffsets, CommitReply, Reply};
 use protocol::messages::offset_commit::response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
 use protocol::messages::offset_commit::{Request, Response};
-use vocabulary::{Offset, TopicId};
 
 use crate::broker::Broker;
+use crate::commit_rows::{AnsweredTopic, AskedOffset, CommitRows};
 use crate::context::RequestContext;
 
 /// The first version that names topics by id (KIP-848).
@@ -28,9 +24,17 @@ pub(crate) async fn handle(
     request: Request,
 ) -> Response {
     let by_id = TOPIC_ID_VERSION <= context.version;
-    let known = request.topics.iter().map(|it| find(broker, (&it.name, it.topic_id), by_id));
-    let known: Vec<Result<Arc<Topic>, ErrorCode>> = known.collect();
-    let offsets = offsets(&request.topics, &known);
+    let mut rows = CommitRows::default();
+    for topic in request.topics {
+        let asked = topic.partitions.into_iter().map(|it| AskedOffset {
+            partition: it.partition_index,
+            offset: it.committed_offset,
+            leader_epoch: it.committed_leader_epoch,
+            metadata: it.committed_metadata,
+        });
+        rows.add(broker, (topic.name, topic.topic_id), by_id, asked);
+    }
+    let offsets = rows.take_offsets();
     let outcome = if offsets.is_empty() {
         Ok(CommitReply::Each(Vec::new()))
     } else {
@@ -48,81 +52,14 @@ pub(crate) async fn handle(
         let pick = |reply| if let Reply::Commit(it) = reply { Some(it) } else { None };
         broker.groups.ask(broker, &request.group_id, command, pick).await
     };
-    let topics = answer(request.topics, &known, outcome);
+    let topics = rows.answered(outcome).into_iter().map(row).collect();
     Response { topics, ..Default::default() }
 }
 
-/// The topic of a commit, which later versions name by its id.
-pub(super) fn find(
-    broker: &Broker,
-    (name, id): (&str, TopicId),
-    by_id: bool,
-) -> Result<Arc<Topic>, ErrorCode> {
-    if by_id {
-        broker.view.topic_by_id(id).ok_or(ErrorCode::UnknownTopicId)
-    } else {
-        broker.view.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)
-    }
-}
-
-pub(super) fn has_partition(topic: &Topic, index: i32) -> bool {
-    usize::try_from(index).is_ok_and(|it| it < topic.partitions.len())
-}
-
-/// The offsets of partitions that exist, in the order of the request.
-fn offsets(
-    topics: &[OffsetCommitRequestTopic],
-    known: &[Result<Arc<Topic>, ErrorCode>],
-) -> Vec<OffsetToCommit> {
-    let mut offsets = Vec::new();
-    for (asked, known) in topics.iter().zip(known) {
-        let Ok(topic) = known else { continue };
-        for partition in &asked.partitions {
-            if has_partition(topic, partition.partition_index) {
-                offsets.push(OffsetToCommit {
-                    topic: topic.name.clone(),
-                    partition: partition.partition_index,
-                    offset: Offset(partition.committed_offset),
-                    leader_epoch: partition.committed_leader_epoch,
-                    metadata: partition.committed_metadata.clone(),
-                });
-            }
-        }
-    }
-    offsets
-}
-
-/// One row for every partition asked for; the coordinator has answered for those that exist.
-fn answer(
-    topics: Vec<OffsetCommitRequestTopic>,
-    known: &[Result<Arc<Topic>, ErrorCode>],
-    outcome: Result<CommitReply, ErrorCode>,
-) -> Vec<OffsetCommitResponseTopic> {
-    let (mut each, for_all) = match outcome {
-        Ok(CommitReply::Each(codes)) => (VecDeque::from(codes), ErrorCode::UnknownServerError),
-        Ok(CommitReply::Refused(code)) | Err(code) => (VecDeque::new(), code),
-    };
-    let mut rows = Vec::with_capacity(topics.len());
-    for (asked, known) in topics.into_iter().zip(known) {
-        let partitions = asked.partitions.iter().map(|partition| {
-            let code = match known {
-                Err(code) => *code,
-                Ok(topic) if !has_partition(topic, partition.partition_index) => {
-                    ErrorCode::UnknownTopicOrPartition
-                }
-                Ok(_) => each.pop_front().unwrap_or(for_all),
-            };
-            OffsetCommitResponsePartition {
-                partition_index: partition.partition_index,
-                error_code: code.code(),
-            }
-        });
-        let partitions = partitions.collect();
-        rows.push(OffsetCommitResponseTopic {
-            name: asked.name,
-            topic_id: asked.topic_id,
-            partitions,
-        });
-    }
-    rows
+fn row(topic: AnsweredTopic) -> OffsetCommitResponseTopic {
+    let AnsweredTopic { name, id, codes } = topic;
+    let partitions = codes.into_iter().map(|(partition_index, code)| {
+        OffsetCommitResponsePartition { partition_index, error_code: code.code() }
+    });
+    OffsetCommitResponseTopic { name, topic_id: id, partitions: partitions.collect() }
 }

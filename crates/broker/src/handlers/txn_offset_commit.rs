@@ -1,23 +1,20 @@
 //! TxnOffsetCommit (key 28): offsets that count once their transaction is committed (KIP-98, KIP-447). By topic name,
 //! from version 6 by id. From version 5 on the group becomes part of the transaction by it (KIP-890).
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use cluster::Topic;
 use coordinator::transactions::TransactionVersion;
 use coordinator::{Command, CommitOffsets, CommitReply, OffsetToCommit, Reply};
 use protocol::ErrorCode;
-use protocol::messages::txn_offset_commit::request::TxnOffsetCommitRequestTopic;
 use protocol::messages::txn_offset_commit::response::{
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
 use protocol::messages::txn_offset_commit::{Request, Response};
-use vocabulary::{Offset, ProducerId};
+use vocabulary::ProducerId;
 
 use crate::broker::Broker;
+use crate::commit_rows::{AnsweredTopic, AskedOffset, CommitRows};
 use crate::context::RequestContext;
-use crate::handlers::offset_commit::{find, has_partition};
 use crate::transactions::admission::{self, Manners, Writer};
 use crate::transactions::partition_of_group;
 
@@ -36,15 +33,31 @@ pub(crate) async fn handle(
     mut request: Request,
 ) -> Response {
     let by_id = TOPIC_ID_VERSION <= context.version;
-    let topics = std::mem::take(&mut request.topics);
-    let known: Vec<Result<Arc<Topic>, ErrorCode>> =
-        topics.iter().map(|it| find(broker, (&it.name, it.topic_id), by_id)).collect();
-    let offsets = offsets(&topics, &known);
+    let mut rows = CommitRows::default();
+    for topic in std::mem::take(&mut request.topics) {
+        let asked = topic.partitions.into_iter().map(|it| AskedOffset {
+            partition: it.partition_index,
+            offset: it.committed_offset,
+            leader_epoch: it.committed_leader_epoch,
+            metadata: it.committed_metadata,
+        });
+        rows.add(broker, (topic.name, topic.topic_id), by_id, asked);
+    }
+    let offsets = rows.take_offsets();
     let outcome = match offsets.is_empty() {
         true => Ok(CommitReply::Each(Vec::new())),
         false => commit(broker, context.version, request, offsets).await,
     };
-    Response { topics: answer(topics, &known, outcome), ..Default::default() }
+    let topics = rows.answered(outcome).into_iter().map(row).collect();
+    Response { topics, ..Default::default() }
+}
+
+fn row(topic: AnsweredTopic) -> TxnOffsetCommitResponseTopic {
+    let AnsweredTopic { name, id, codes } = topic;
+    let partitions = codes.into_iter().map(|(partition_index, code)| {
+        TxnOffsetCommitResponsePartition { partition_index, error_code: code.code() }
+    });
+    TxnOffsetCommitResponseTopic { name, topic_id: id, partitions: partitions.collect() }
 }
 
 async fn commit(
@@ -89,54 +102,4 @@ async fn commit(
         CommitReply::Refused(ErrorCode::StaleMemberEpoch) => Err(ErrorCode::IllegalGeneration),
         reply => Ok(reply),
     }
-}
-
-/// The offsets of partitions that exist, in the order of the request.
-fn offsets(
-    topics: &[TxnOffsetCommitRequestTopic],
-    known: &[Result<Arc<Topic>, ErrorCode>],
-) -> Vec<OffsetToCommit> {
-    let found =
-        topics.iter().zip(known).filter_map(|(asked, known)| Some((asked, known.as_ref().ok()?)));
-    let offsets = found.flat_map(|(asked, topic)| {
-        let there = asked.partitions.iter().filter(|it| has_partition(topic, it.partition_index));
-        there.map(|partition| OffsetToCommit {
-            topic: topic.name.clone(),
-            partition: partition.partition_index,
-            offset: Offset(partition.committed_offset),
-            leader_epoch: partition.committed_leader_epoch,
-            metadata: partition.committed_metadata.clone(),
-        })
-    });
-    offsets.collect()
-}
-
-fn answer(
-    topics: Vec<TxnOffsetCommitRequestTopic>,
-    known: &[Result<Arc<Topic>, ErrorCode>],
-    outcome: Result<CommitReply, ErrorCode>,
-) -> Vec<TxnOffsetCommitResponseTopic> {
-    let (mut each, for_all) = match outcome {
-        Ok(CommitReply::Each(codes)) => (VecDeque::from(codes), ErrorCode::UnknownServerError),
-        Ok(CommitReply::Refused(code)) | Err(code) => (VecDeque::new(), code),
-    };
-    let mut rows = Vec::with_capacity(topics.len());
-    for (asked, known) in topics.into_iter().zip(known) {
-        let mut code = |index| match known {
-            Err(code) => *code,
-            Ok(topic) if !has_partition(topic, index) => ErrorCode::UnknownTopicOrPartition,
-            Ok(_) => each.pop_front().unwrap_or(for_all),
-        };
-        let partitions = asked.partitions.iter().map(|it| TxnOffsetCommitResponsePartition {
-            partition_index: it.partition_index,
-            error_code: code(it.partition_index).code(),
-        });
-        let partitions = partitions.collect();
-        rows.push(TxnOffsetCommitResponseTopic {
-            name: asked.name,
-            topic_id: asked.topic_id,
-            partitions,
-        });
-    }
-    rows
 }

@@ -1,7 +1,7 @@
 //! What operators see of the transactions coordinated here. No label names an id, so the number of series does not
 //! grow with them.
 //!
-//! Owns: the series. Does not own: the counting (`coordinator`), when (`owner`).
+//! Owns: the series. Does not own: the counting (`coordinator`), when (`owners`).
 
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use crate::owners::Metrics;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabel {
@@ -67,8 +69,13 @@ impl TransactionMetrics {
         );
         metrics
     }
+}
 
-    pub(super) fn count(&self, tally: TransactionTally) {
+impl Metrics for TransactionMetrics {
+    type Census = TransactionCensus;
+    type Tally = TransactionTally;
+
+    fn count(&self, tally: TransactionTally) {
         let TransactionTally { begun, committed, aborted, timed_out, fenced, expired } = tally;
         self.begun.inc_by(begun);
         self.committed.inc_by(committed);
@@ -78,7 +85,7 @@ impl TransactionMetrics {
         self.expired.inc_by(expired);
     }
 
-    pub(super) fn loaded(&self, took: Duration) {
+    fn loaded(&self, took: Duration) {
         self.load_seconds.observe(took.as_secs_f64());
     }
 
@@ -92,34 +99,10 @@ impl TransactionMetrics {
     }
 }
 
-/// One shard's part of the gauges, taken back when the shard is not served any longer.
-#[derive(Debug)]
-pub(super) struct Counted {
-    metrics: TransactionMetrics,
-    census: TransactionCensus,
-}
-
-impl Counted {
-    pub(super) fn new(metrics: TransactionMetrics, census: TransactionCensus) -> Counted {
-        metrics.move_gauges(&TransactionCensus::default(), &census);
-        Counted { metrics, census }
-    }
-
-    pub(super) fn set(&mut self, census: TransactionCensus) {
-        self.metrics.move_gauges(&self.census, &census);
-        self.census = census;
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.set(TransactionCensus::default());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::owners::Counted;
 
     #[test]
     fn shards_add_up_and_leave_nothing_behind() {

@@ -1,0 +1,125 @@
+//! A shard of groups as its owner drives it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use coordinator::format::{self, FormatError, Stored};
+use coordinator::transactions::TransactionVersion;
+use coordinator::{
+    Census, Command, Event, Input, Now, Outputs, Reply, Shard, Ticket, TransactionEnd,
+};
+use futures::future::BoxFuture;
+use vocabulary::{LeaderEpoch, Tick};
+
+use crate::broker::Broker;
+use crate::groups::catalogue::ViewCatalogue;
+use crate::groups::metrics::GroupMetrics;
+use crate::journal::Entry;
+use crate::owners::Machine;
+
+/// What happened to topics.
+#[derive(Debug, Clone)]
+pub(crate) enum TopicNews {
+    Changed {
+        name: String,
+    },
+    Deleted {
+        name: String,
+    },
+    /// News were missed: look which topics are still there.
+    Missed,
+}
+
+impl Machine for Shard {
+    const NAME: &'static str = "group";
+
+    type Command = Command;
+    type Reply = Reply;
+    type Input = Input;
+    type Event = Event;
+    type Order = Infallible;
+    type News = TopicNews;
+    type Metrics = GroupMetrics;
+    type ReplayError = FormatError;
+
+    fn empty(broker: &Broker) -> Shard {
+        let settings = broker.groups.settings;
+        let catalogue = ViewCatalogue { view: broker.view.clone(), settings };
+        Shard::new(broker.groups.options.clone(), Arc::new(catalogue))
+    }
+
+    fn metrics(broker: &Broker) -> &GroupMetrics {
+        &broker.groups.metrics
+    }
+
+    fn apply(&mut self, entry: Entry) -> Result<(), FormatError> {
+        let event = match entry {
+            Entry::Record(None, it) => format::decode(it.key.as_deref(), it.value.as_deref())?,
+            Entry::Record(Some(producer), it) => {
+                format::decode_in_transaction(producer, it.key.as_deref(), it.value.as_deref())?
+            }
+            Entry::Marker(producer, epoch, marker) => {
+                // How the end came about is of no interest any more.
+                let version = TransactionVersion::V1;
+                Some(Event::TransactionEnded(TransactionEnd { producer, epoch, marker, version }))
+            }
+        };
+        // `None` is of a kind of group that is not served here.
+        event.into_iter().for_each(|it| Shard::apply(self, it));
+        Ok(())
+    }
+
+    fn start(&mut self, now: Now, outputs: &mut Outputs) {
+        Shard::start(self, now, outputs);
+    }
+
+    fn step(&mut self, now: Now, input: Input, outputs: &mut Outputs) {
+        Shard::step(self, now, input, outputs);
+    }
+
+    fn wake_at(&self) -> Option<Tick> {
+        Shard::wake_at(self)
+    }
+
+    fn census(&self) -> Census {
+        Shard::census(self)
+    }
+
+    fn request(ticket: Ticket, command: Command) -> Input {
+        Input::Request { ticket, command }
+    }
+
+    fn time_passed() -> Input {
+        Input::TimePassed
+    }
+
+    fn heard(&self, broker: &Broker, news: TopicNews) -> Vec<Input> {
+        match news {
+            TopicNews::Changed { name } => vec![Input::TopicChanged { topic: name }],
+            TopicNews::Deleted { name } => vec![Input::TopicDeleted { topic: name }],
+            // Forgets the offsets of topics that went while nobody looked.
+            TopicNews::Missed => {
+                let gone = self.topics().filter(|it| broker.view.topic(it).is_none());
+                let gone = gone.map(|it| Input::TopicDeleted { topic: it.to_owned() });
+                gone.chain([Input::TopicsMissed]).collect()
+            }
+        }
+    }
+
+    fn news_missed() -> Option<TopicNews> {
+        Some(TopicNews::Missed)
+    }
+
+    fn outlives_load(news: &TopicNews) -> bool {
+        // Another topic of that name may be there by then.
+        matches!(news, TopicNews::Deleted { .. })
+    }
+
+    fn store(unit: &[Event]) -> Stored {
+        format::store(unit)
+    }
+
+    fn carry_out(_: Arc<Broker>, order: Infallible, _: LeaderEpoch) -> BoxFuture<'static, Command> {
+        match order {}
+    }
+}

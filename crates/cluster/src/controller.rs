@@ -30,8 +30,8 @@ use vocabulary::{BrokerEpoch, BrokerId, Timestamp, TopicId};
 pub use self::health::ControllerHealth;
 use self::health::Vitals;
 use crate::state::{
-    CreatePartitionsError, CreateTopicError, Event, RegisterBroker, Run, State, Topic,
-    UnknownTopic, apply, decide,
+    CreatePartitionsError, CreateTopicError, Event, GroupConfigsError, RegisterBroker, Run, State,
+    Topic, UnknownTopic, apply, decide,
 };
 use crate::store::{Store, StoreError, StoreOptions};
 use crate::view::View;
@@ -273,6 +273,16 @@ impl Controller {
         changes: BTreeMap<String, Option<String>>,
     ) -> Result<(), SubmitError> {
         self.submit(move |state| (decide::alter_broker_configs(state, broker, &changes), ())).await
+    }
+
+    /// Sets, or with `None` removes, configs of a group.
+    pub async fn alter_group_configs(
+        &self,
+        group: &str,
+        changes: BTreeMap<String, Option<String>>,
+    ) -> Result<Result<(), GroupConfigsError>, SubmitError> {
+        let group = group.to_owned();
+        self.submit(move |state| either(decide::alter_group_configs(state, &group, &changes))).await
     }
 
     /// A block of producer ids that nobody else gets.

@@ -22,9 +22,10 @@ mod view;
 pub use controller::{Controller, ControllerHealth, OpenError, SubmitError};
 pub use state::{
     ADOPTED_PRODUCERS_BYTES_MAX, ADOPTED_RUNS_MAX, AdoptRuns, Broker, CommitRefusal, CommitRuns,
-    CreatePartitionsError, CreateTopicError, KeptProducers, LogStartError, PartitionInfo, Progress,
-    RefusedRun, RegisterBroker, Registration, ReplaceRuns, Run, RunRefusal, RunsOfSegment, Segment,
-    Topic, TopicNameError, UnknownTopic, WalError, WalKind, WalLog, check_topic_name,
+    CreatePartitionsError, CreateTopicError, GroupConfigsError, KeptProducers, LogStartError,
+    PartitionInfo, Progress, RefusedRun, RegisterBroker, Registration, ReplaceRuns, Run,
+    RunRefusal, RunsOfSegment, Segment, Topic, TopicNameError, UnknownTopic, WalError, WalKind,
+    WalLog, check_topic_name,
 };
 pub use store::{
     DamagedFile, MetadataEntry, MetadataFiles, MetadataInspection, MetadataReader, MetadataValue,

@@ -97,6 +97,16 @@ impl View {
         self.read().broker_configs.get(&broker).cloned().unwrap_or_default()
     }
 
+    /// What was set for a group, whether there is such a group or not.
+    pub fn group_configs(&self, group: &str) -> BTreeMap<String, String> {
+        self.read().group_configs.get(group).cloned().unwrap_or_default()
+    }
+
+    /// Every group that something was set for, by name.
+    pub fn configured_groups(&self) -> Vec<String> {
+        self.read().group_configs.keys().cloned().collect()
+    }
+
     /// The data segment of that name, referenced or garbage. `None`: metadata knows no such segment.
     pub fn segment(&self, id: SegmentName) -> Option<Segment> {
         self.read().segments.get(&id).copied()

@@ -555,6 +555,7 @@ fn entry_row(entry: &MetadataEntry, value: &MetadataValue) -> Row {
         }
         MetadataValue::Configs(None, it) => ("configs", format!("of all brokers: {it:?}")),
         MetadataValue::Configs(Some(id), it) => ("configs", format!("of broker {id}: {it:?}")),
+        MetadataValue::GroupConfigs(group, it) => ("configs", format!("of group {group}: {it:?}")),
         MetadataValue::Dropping(id, count) => {
             ("dropping", format!("deleted topic {id}, {count} partitions"))
         }

@@ -50,6 +50,12 @@ pub(crate) fn apply(state: &mut State, event: &Event) {
         Event::BrokerConfigsChanged { broker, configs } => {
             state.broker_configs.insert(*broker, configs.clone());
         }
+        Event::GroupConfigsChanged { group, configs } if configs.is_empty() => {
+            state.group_configs.remove(group);
+        }
+        Event::GroupConfigsChanged { group, configs } => {
+            state.group_configs.insert(group.clone(), configs.clone());
+        }
         Event::RunCommitted { .. }
         | Event::RunsReplaced { .. }
         | Event::ProducersKept(_)

@@ -119,6 +119,12 @@ pub enum CreatePartitionsError {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum GroupConfigsError {
+    #[error("{max} groups have configs of their own, which is as many as may")]
+    TooMany { max: usize },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("unknown topic")]
 pub struct UnknownTopic;
 

@@ -7,7 +7,8 @@ use vocabulary::{BrokerEpoch, BrokerId, LeaderEpoch, TopicId};
 
 use super::apply::led_anew;
 use super::command::{
-    CreatePartitionsError, CreateTopicError, RegisterBroker, Registration, UnknownTopic, WalError,
+    CreatePartitionsError, CreateTopicError, GroupConfigsError, RegisterBroker, Registration,
+    UnknownTopic, WalError,
 };
 use super::event::Event;
 use super::topic::{self, PartitionInfo};
@@ -22,6 +23,9 @@ pub(crate) use runs::{
 
 /// The most partitions one topic may have. A typing error must not create a million.
 pub(crate) const TOPIC_PARTITIONS_MAX: u32 = 100_000;
+
+/// Groups that may have configs of their own: all of them are in memory.
+pub(crate) const CONFIGURED_GROUPS_MAX: usize = 100_000;
 
 type Decided<Reply, Refusal> = Result<(Vec<Event>, Reply), Refusal>;
 
@@ -208,6 +212,24 @@ pub(crate) fn alter_broker_configs(
         return Vec::new();
     }
     vec![Event::BrokerConfigsChanged { broker, configs }]
+}
+
+/// Whether there is such a group is not asked: configs may be set before it begins.
+pub(crate) fn alter_group_configs(
+    state: &State,
+    group: &str,
+    changes: &BTreeMap<String, Option<String>>,
+) -> Decided<(), GroupConfigsError> {
+    let before = state.group_configs.get(group);
+    let configs = altered(before.unwrap_or(&BTreeMap::new()), changes);
+    if before.is_none() && !configs.is_empty() && CONFIGURED_GROUPS_MAX <= state.group_configs.len()
+    {
+        return Err(GroupConfigsError::TooMany { max: CONFIGURED_GROUPS_MAX });
+    }
+    if before.unwrap_or(&BTreeMap::new()) == &configs {
+        return Ok((Vec::new(), ()));
+    }
+    Ok((vec![Event::GroupConfigsChanged { group: group.to_owned(), configs }], ()))
 }
 
 fn altered(

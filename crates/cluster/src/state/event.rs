@@ -47,6 +47,11 @@ pub(crate) enum Event {
         broker: Option<BrokerId>,
         configs: BTreeMap<String, String>,
     },
+    /// No configs: the group has none any more.
+    GroupConfigsChanged {
+        group: String,
+        configs: BTreeMap<String, String>,
+    },
     /// The partition's committed runs now end with `run`.
     RunCommitted {
         run: Run,
@@ -108,6 +113,7 @@ impl Event {
             | Event::WalChanged(_)
             | Event::WalContinued { .. }
             | Event::BrokerConfigsChanged { .. }
+            | Event::GroupConfigsChanged { .. }
             | Event::RunCommitted { .. }
             | Event::RunsReplaced { .. }
             | Event::ProducersKept(_)

@@ -23,8 +23,9 @@ mod wal;
 pub(crate) use apply::apply;
 pub use command::{
     ADOPTED_PRODUCERS_BYTES_MAX, ADOPTED_RUNS_MAX, AdoptRuns, CommitRefusal, CommitRuns,
-    CreatePartitionsError, CreateTopicError, KeptProducers, LogStartError, RefusedRun,
-    RegisterBroker, Registration, ReplaceRuns, RunRefusal, RunsOfSegment, UnknownTopic, WalError,
+    CreatePartitionsError, CreateTopicError, GroupConfigsError, KeptProducers, LogStartError,
+    RefusedRun, RegisterBroker, Registration, ReplaceRuns, RunRefusal, RunsOfSegment, UnknownTopic,
+    WalError,
 };
 pub(crate) use event::Event;
 pub use topic::{PartitionInfo, Progress, Topic, TopicNameError, check_topic_name};
@@ -91,6 +92,8 @@ pub(crate) struct State {
     pub(crate) garbage: BTreeSet<(Timestamp, SegmentName)>,
     /// Dynamic broker configs: of one broker, or of all (`None`).
     pub(crate) broker_configs: BTreeMap<Option<BrokerId>, BTreeMap<String, String>>,
+    /// Dynamic configs of groups that have some, whether there is such a group or not.
+    pub(crate) group_configs: BTreeMap<String, BTreeMap<String, String>>,
     pub(crate) producer_id_next: i64,
     pub(crate) broker_epoch_last: BrokerEpoch,
 }

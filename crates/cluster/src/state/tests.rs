@@ -558,6 +558,21 @@ fn configs_are_set_removed_and_left_alone() {
     let events = decide::alter_broker_configs(&state, None, &change("b", None));
     apply_all(&mut state, &events);
     assert!(state.broker_configs[&None].is_empty());
+
+    let alter = |state: &State, value| decide::alter_group_configs(state, "g", &change("c", value));
+    let (events, ()) = alter(&state, Some("3")).unwrap();
+    apply_all(&mut state, &events);
+    assert_eq!(state.group_configs["g"]["c"], "3");
+    assert_eq!(alter(&state, Some("3")).unwrap().0, [], "no change, no commit");
+    let (events, ()) = alter(&state, None).unwrap();
+    apply_all(&mut state, &events);
+    assert!(state.group_configs.is_empty(), "nothing is kept of a group without configs");
+    assert_eq!(alter(&state, None).unwrap().0, []);
+    let full = (0..decide::CONFIGURED_GROUPS_MAX).map(|it| (it.to_string(), BTreeMap::new()));
+    state.group_configs = full.collect();
+    let refused = Err(GroupConfigsError::TooMany { max: decide::CONFIGURED_GROUPS_MAX });
+    assert_eq!(alter(&state, Some("3")), refused);
+    assert_eq!(alter(&state, None).unwrap().0, []);
 }
 
 #[test]

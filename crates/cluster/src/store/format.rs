@@ -78,6 +78,10 @@ pub(super) fn writes(after: &State, event: &Event) -> Vec<(Vec<u8>, Option<Vec<u
         Event::BrokerConfigsChanged { broker, configs } => {
             vec![(keys::configs(*broker), Some(Writer::new().map(configs).finish()))]
         }
+        Event::GroupConfigsChanged { group, configs } => {
+            let value = (!configs.is_empty()).then(|| Writer::new().map(configs).finish());
+            vec![(keys::group_configs(group), value)]
+        }
         Event::RunCommitted { run, .. } => {
             let mut writes = progress_write(after, run.partition);
             writes.push((keys::run(run.partition, run.end), Some(encode_run(run))));
@@ -149,6 +153,9 @@ pub(super) fn load(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), Fo
         keys::CONFIGS => {
             let broker = if key.u8()? == 0 { None } else { Some(BrokerId(key.i32()?)) };
             state.broker_configs.insert(broker, value.map()?);
+        }
+        keys::GROUP_CONFIGS => {
+            state.group_configs.insert(key.all_text()?, value.map()?);
         }
         keys::DROPPING => {
             state.dropping.insert(TopicId(key.array()?), value.u32()?);
@@ -498,6 +505,12 @@ impl<'a> Reader<'a> {
     fn text(&mut self) -> Result<String, FormatError> {
         let length = self.u32()? as usize;
         let bytes = self.take(length)?;
+        String::from_utf8(bytes.to_vec()).map_err(|_| FormatError::Text)
+    }
+
+    /// What is left, as text.
+    fn all_text(&mut self) -> Result<String, FormatError> {
+        let bytes = self.take(self.rest.len())?;
         String::from_utf8(bytes.to_vec()).map_err(|_| FormatError::Text)
     }
 

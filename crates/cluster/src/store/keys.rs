@@ -6,6 +6,7 @@
 //! | `c` 0 | cluster-wide dynamic configs |
 //! | `c` 1 broker i32 | one broker's dynamic configs |
 //! | `d` topic 16 B | a deleted topic whose runs are being dropped: its number of partitions |
+//! | `g` group UTF-8 | a group's dynamic configs; absent where none is set |
 //! | `k` topic 16 B, index u32 | a partition's kept producers; read when they are needed |
 //! | `l` broker i32, epoch u64 | a write-ahead log |
 //! | `n` | the next producer id |
@@ -24,6 +25,7 @@ use vocabulary::{BrokerEpoch, BrokerId, Offset, Partition, SegmentName, TopicId}
 pub(super) const BROKER: u8 = b'b';
 pub(super) const CONFIGS: u8 = b'c';
 pub(super) const DROPPING: u8 = b'd';
+pub(super) const GROUP_CONFIGS: u8 = b'g';
 pub(super) const KEPT: u8 = b'k';
 pub(super) const LOG: u8 = b'l';
 pub(super) const PRODUCER_ID: u8 = b'n';
@@ -46,6 +48,10 @@ pub(super) fn configs(broker: Option<BrokerId>) -> Vec<u8> {
 
 pub(super) fn dropping(id: TopicId) -> Vec<u8> {
     joined(DROPPING, &[&id.0])
+}
+
+pub(super) fn group_configs(group: &str) -> Vec<u8> {
+    joined(GROUP_CONFIGS, &[group.as_bytes()])
 }
 
 pub(super) fn kept(partition: Partition) -> Vec<u8> {
@@ -96,9 +102,20 @@ pub(super) fn runs_of_topic(id: TopicId) -> Range<Vec<u8>> {
 /// The ranges that hold everything but runs and kept producers: topics before what refers to them.
 pub(super) fn all_but_runs() -> Vec<Range<Vec<u8>>> {
     let of = |kind: u8| vec![kind]..vec![kind + 1];
-    [TOPIC, PROGRESS, BROKER, CONFIGS, DROPPING, LOG, PRODUCER_ID, SEGMENT, WAL_SEGMENT]
-        .map(of)
-        .to_vec()
+    [
+        TOPIC,
+        PROGRESS,
+        BROKER,
+        CONFIGS,
+        GROUP_CONFIGS,
+        DROPPING,
+        LOG,
+        PRODUCER_ID,
+        SEGMENT,
+        WAL_SEGMENT,
+    ]
+    .map(of)
+    .to_vec()
 }
 
 /// For errors: the kind as a letter, the rest in hex.

@@ -72,7 +72,8 @@ async fn what_was_answered_is_there_after_a_restart() {
     controller.advance_log_start(partition, Offset(5), None).await.unwrap().unwrap();
     controller.delete_topic(gone.id).await.unwrap().unwrap();
     let changes = BTreeMap::from([("a".to_owned(), Some("1".to_owned()))]);
-    controller.alter_broker_configs(None, changes).await.unwrap();
+    controller.alter_broker_configs(None, changes.clone()).await.unwrap();
+    controller.alter_group_configs("g", changes).await.unwrap().unwrap();
     assert_eq!(controller.allocate_producer_ids(1000).await.unwrap(), 0..1000);
     while controller.view().dropping().is_some() {
         tokio::task::yield_now().await;

@@ -21,6 +21,8 @@ pub enum MetadataValue {
     Broker(Broker),
     /// Dynamic configs of one broker, or the cluster-wide ones.
     Configs(Option<BrokerId>, BTreeMap<String, String>),
+    /// Dynamic configs of a group.
+    GroupConfigs(String, BTreeMap<String, String>),
     /// A deleted topic whose runs are being dropped, and how many partitions it had.
     Dropping(TopicId, u32),
     Log(WalLog),
@@ -55,6 +57,7 @@ pub(in crate::store) fn decode(key: &[u8], value: &[u8]) -> Result<MetadataValue
             let broker = if key.u8()? == 0 { None } else { Some(BrokerId(key.i32()?)) };
             MetadataValue::Configs(broker, value.map()?)
         }
+        keys::GROUP_CONFIGS => MetadataValue::GroupConfigs(key.all_text()?, value.map()?),
         keys::DROPPING => MetadataValue::Dropping(TopicId(key.array()?), value.u32()?),
         keys::LOG => {
             let (broker, epoch) = (BrokerId(key.i32()?), BrokerEpoch(key.u64()?));

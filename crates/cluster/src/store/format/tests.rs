@@ -182,6 +182,24 @@ fn golden_topic() {
 }
 
 #[test]
+fn golden_group_configs() {
+    let configs = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+    let changed = |configs| Event::GroupConfigsChanged { group: "g/\u{e9}".to_owned(), configs };
+    let written = writes(&State::default(), &changed(configs.clone()));
+    let (key, value) = &written[0];
+    assert_eq!(hex(key), "67672fc3a9");
+    let value = value.as_deref().expect("it is set");
+    assert_eq!(hex(value), "010000000100000001610000000162");
+    let mut state = State::default();
+    load(&mut state, key, value).expect("it is read");
+    assert_eq!(state.group_configs, BTreeMap::from([("g/\u{e9}".to_owned(), configs.clone())]));
+    let entry = decode(key, value);
+    assert_eq!(entry, Ok(MetadataValue::GroupConfigs("g/\u{e9}".to_owned(), configs)));
+    let removed = writes(&State::default(), &changed(BTreeMap::new()));
+    assert_eq!(removed, [(key.clone(), None)], "nothing is kept of a group without configs");
+}
+
+#[test]
 fn what_cannot_be_read_is_an_error_and_nothing_else() {
     let topic = Topic {
         id: TopicId([1; 16]),

@@ -24,6 +24,24 @@ pub(crate) enum ResourceKind {
 }
 
 impl ResourceKind {
+    pub(crate) const ALL: [ResourceKind; 5] = [
+        ResourceKind::Topic,
+        ResourceKind::Broker,
+        ResourceKind::BrokerLogger,
+        ResourceKind::ClientMetrics,
+        ResourceKind::Group,
+    ];
+
+    pub(crate) fn wire_code(self) -> i8 {
+        match self {
+            ResourceKind::Topic => 2,
+            ResourceKind::Broker => 4,
+            ResourceKind::BrokerLogger => 8,
+            ResourceKind::ClientMetrics => 16,
+            ResourceKind::Group => 32,
+        }
+    }
+
     pub(crate) fn from_wire(code: i8) -> Result<ResourceKind, Refusal> {
         match code {
             2 => Ok(ResourceKind::Topic),
@@ -100,7 +118,7 @@ pub(crate) async fn alter(
             invalid("Log levels are set at the start of the broker, with --log or RUST_LOG.")
         }
         ResourceKind::ClientMetrics => invalid("Client metrics subscriptions are not served."),
-        ResourceKind::Group => invalid("Group configs cannot be changed yet."),
+        ResourceKind::Group => alter_group(broker, name, &change, validate_only).await,
     }
 }
 
@@ -123,6 +141,32 @@ async fn alter_topic(
     let differences = differences(&topic.configs, altered);
     if !validate_only && !differences.is_empty() {
         broker.controller.alter_topic_configs(name, differences).await??;
+    }
+    Ok(())
+}
+
+async fn alter_group(
+    broker: &Arc<Broker>,
+    name: &str,
+    change: &Change,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    if name.is_empty() {
+        let words = "Default group resources are not allowed.";
+        return Err(Refusal::new(ErrorCode::InvalidRequest, words));
+    }
+    let _one_at_a_time = broker.config.alteration.lock().await;
+    let current = broker.view.group_configs(name);
+    let layers = broker.config.layers();
+    let altered = match change {
+        Change::Incremental(changes) => configs::alter_group(&current, changes, &layers)?,
+        Change::Replacement(settings) => configs::replace_group(settings, &layers)?,
+    };
+    let differences = differences(&current, altered);
+    if !validate_only && !differences.is_empty() {
+        // Its coordinator asks for them at its next decision.
+        let altered = broker.controller.alter_group_configs(name, differences).await?;
+        altered.map_err(|it| Refusal::new(ErrorCode::PolicyViolation, it.to_string()))?;
     }
     Ok(())
 }

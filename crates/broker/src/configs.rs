@@ -9,6 +9,7 @@
 //! - `layers`: where a value comes from: topic, dynamic broker, dynamic cluster, static, default.
 //! - `broker_config`, `listeners`, `locations`: one broker, typed.
 //! - `topic_config`: validation of a topic's settings, what its log does.
+//! - `group_config`: validation of a group's settings, what counts of them.
 //! - `alter`, `describe`: the pure halves of the config APIs.
 //! - `properties`: Java's file format. `manual`: the option manual.
 
@@ -17,6 +18,7 @@ mod broker_config;
 mod catalogue;
 mod definition;
 mod describe;
+mod group_config;
 mod layers;
 mod listeners;
 mod locations;
@@ -25,12 +27,14 @@ mod properties;
 mod topic_config;
 
 pub(crate) use alter::{
-    Alteration, Operation, alter_broker, alter_topic, check_topic, replace_broker, replace_topic,
+    Alteration, Operation, alter_broker, alter_group, alter_topic, check_topic, replace_broker,
+    replace_group, replace_topic,
 };
 pub use broker_config::{BrokerConfig, ConfigProblems, GroupConfig, LogConfig, SocketBuffers};
 pub(crate) use describe::{
     DescribedConfig, describe_broker, describe_cluster_defaults, describe_group, describe_topic,
 };
+pub(crate) use group_config::consumer_settings;
 pub use layers::Properties;
 pub(crate) use layers::Synonym;
 pub use listeners::Listener;

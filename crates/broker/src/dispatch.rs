@@ -188,6 +188,7 @@ routes! {
     DescribeCluster => describe_cluster,
     ConsumerGroupHeartbeat => consumer_group_heartbeat,
     ConsumerGroupDescribe => consumer_group_describe,
+    ListConfigResources => list_config_resources,
     DescribeTopicPartitions => describe_topic_partitions,
     AddPartitionsToTxn => add_partitions_to_txn,
     AddOffsetsToTxn => add_offsets_to_txn,

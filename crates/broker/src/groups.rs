@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::{Topic, TopicChange};
-use coordinator::{Command, ConsumerSettings, GroupOptions, Reply, Shard, TransactionEnd};
+use coordinator::{Command, GroupOptions, Reply, Shard, TransactionEnd};
 use environment::TaskKind;
 use prometheus_client::registry::Registry;
 use protocol::ErrorCode;
@@ -39,7 +39,6 @@ const SEGMENT_BYTES: &str = "104857600";
 #[derive(Debug)]
 pub(crate) struct GroupHost {
     options: GroupOptions,
-    settings: ConsumerSettings,
     metrics: GroupMetrics,
     owners: Owners<Shard>,
 }
@@ -51,7 +50,6 @@ impl GroupHost {
         let partitions = config.groups.offsets_topic_partitions;
         GroupHost {
             options: options(config),
-            settings: settings(config),
             metrics: GroupMetrics::register(registry),
             owners: Owners::new(OFFSETS_TOPIC, partitions, segment_bytes),
         }
@@ -168,15 +166,6 @@ fn options(config: &BrokerConfig) -> GroupOptions {
         consumer_assignors: groups.consumer_assignors.clone(),
         migration_policy: groups.consumer_migration_policy,
         ..GroupOptions::default()
-    }
-}
-
-fn settings(config: &BrokerConfig) -> ConsumerSettings {
-    let int = |it: Duration| i32::try_from(it.as_millis()).unwrap_or(i32::MAX);
-    ConsumerSettings {
-        session_timeout_ms: int(config.groups.consumer_session_timeout),
-        heartbeat_interval_ms: int(config.groups.consumer_heartbeat_interval),
-        assignment_interval_ms: int(config.groups.consumer_assignment_interval),
     }
 }
 

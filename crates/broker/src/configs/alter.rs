@@ -1,4 +1,4 @@
-//! Changing the settings of a topic or of brokers: old settings and a request in, new settings out.
+//! Changing the settings of a topic, of a group or of brokers: old settings and a request in, new settings out.
 //!
 //! Owns: the four operations of KIP-339, full replacement, Kafka's refusals and their codes.
 //! Does not own: storing the result (`cluster`), reading requests (`handlers`).
@@ -9,6 +9,7 @@ use protocol::ErrorCode;
 
 use super::catalogue;
 use super::definition::{Definition, Effect, Kind, Update, Value};
+use super::group_config::validate_group_configs;
 use super::layers::{Layers, Properties};
 use super::topic_config::validate_topic_configs;
 use crate::refusal::Refusal;
@@ -68,6 +69,33 @@ pub(crate) fn replace_topic(
 /// Settings for a topic about to be created.
 pub(crate) fn check_topic(settings: &Properties, layers: &Layers) -> Result<(), Refusal> {
     validate_topic_configs(settings, layers)
+        .map_err(|problem| Refusal::new(ErrorCode::InvalidConfig, problem.0))
+}
+
+/// A group's settings after an IncrementalAlterConfigs.
+pub(crate) fn alter_group(
+    current: &Properties,
+    alterations: &[Alteration],
+    layers: &Layers,
+) -> Result<Properties, Refusal> {
+    let find = |name: &str| catalogue::group_config(name).map(|it| &it.config.definition);
+    let altered = apply(current, alterations, find)?;
+    check_group(&altered, layers)?;
+    Ok(altered)
+}
+
+/// A group's settings after an AlterConfigs, which replaces all of them.
+pub(crate) fn replace_group(
+    replacement: &[Alteration],
+    layers: &Layers,
+) -> Result<Properties, Refusal> {
+    let altered = apply(&Properties::new(), replacement, |_| None)?;
+    check_group(&altered, layers)?;
+    Ok(altered)
+}
+
+fn check_group(settings: &Properties, layers: &Layers) -> Result<(), Refusal> {
+    validate_group_configs(settings, layers)
         .map_err(|problem| Refusal::new(ErrorCode::InvalidConfig, problem.0))
 }
 
@@ -252,6 +280,21 @@ mod tests {
         assert_eq!(replaced, Ok(properties(&[("flush.ms", "5")])));
         let refused = replace_topic(&[change("flush.ms", Set, None)], &Layers::default());
         assert_eq!(refused.map_err(|it| it.code), Err(ErrorCode::InvalidRequest));
+    }
+
+    #[test]
+    fn groups_are_changed_as_topics_are() {
+        let layers = Layers::default();
+        let name = "consumer.session.timeout.ms";
+        let current = properties(&[(name, "50000")]);
+        let alter = |it: Alteration| alter_group(&current, &[it], &layers).map_err(|it| it.code);
+        assert_eq!(alter(change(name, Set, Some("46000"))), Ok(properties(&[(name, "46000")])));
+        assert_eq!(alter(change(name, Delete, None)), Ok(properties(&[])));
+        assert_eq!(alter(change(name, Set, Some("1"))), Err(ErrorCode::InvalidConfig));
+        assert_eq!(alter(change(name, Append, Some("1"))), Err(ErrorCode::InvalidConfig));
+        let replaced =
+            replace_group(&[change("consumer.heartbeat.interval.ms", Set, Some("6000"))], &layers);
+        assert_eq!(replaced, Ok(properties(&[("consumer.heartbeat.interval.ms", "6000")])));
     }
 
     #[track_caller]

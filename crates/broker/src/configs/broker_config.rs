@@ -19,6 +19,7 @@ use vocabulary::{BrokerEpoch, BrokerId, ByteCount, VolumeId};
 
 use super::catalogue::{self, REMOVED_BROKER_CONFIGS};
 use super::definition::{Definition, Effect, Value};
+use super::group_config::problems_of_bounds;
 use super::layers::{Layers, Properties};
 use super::listeners::{self, Listener, ListenerSettings};
 use super::locations::{self, WalLocation};
@@ -461,6 +462,8 @@ impl Resolver {
                     .to_owned(),
             );
         }
+        let layers = Layers { fixed: self.fixed.clone(), ..Layers::default() };
+        self.problems.extend(problems_of_bounds(&layers));
         let retention_minutes = self.bytes("offsets.retention.minutes");
         GroupConfig {
             session_timeout_min: shortest,

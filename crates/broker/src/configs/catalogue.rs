@@ -17,7 +17,7 @@ mod topic;
 
 use super::definition::{Definition, Kind};
 
-pub(crate) use group::GROUP_CONFIGS;
+pub(crate) use group::{GROUP_CONFIGS, GROUP_CONFIGS_IN_ORDER, GroupDefinition};
 pub(crate) use topic::{REMOVED_TOPIC_CONFIGS, TOPIC_CONFIGS, TopicDefinition};
 
 /// How a broker config's number becomes the topic config's milliseconds.
@@ -91,6 +91,10 @@ pub(crate) fn topic_config(name: &str) -> Option<&'static TopicDefinition> {
     TOPIC_CONFIGS.iter().find(|it| it.definition.name == name)
 }
 
+pub(crate) fn group_config(name: &str) -> Option<&'static GroupDefinition> {
+    GROUP_CONFIGS.iter().find(|it| it.config.definition.name == name)
+}
+
 /// The known name an unknown one was probably meant to be.
 pub(super) fn suggestion<'a>(
     unknown: &str,
@@ -157,10 +161,14 @@ mod tests {
     use super::*;
     use crate::configs::definition::{Effect, Value};
 
+    fn resource_configs() -> impl Iterator<Item = &'static TopicDefinition> {
+        TOPIC_CONFIGS.iter().chain(GROUP_CONFIGS.iter().map(|it| &it.config))
+    }
+
     #[test]
     fn every_default_obeys_its_own_rule_and_every_entry_has_words() {
-        let topics = TOPIC_CONFIGS.iter().chain(GROUP_CONFIGS).map(|it| &it.definition);
-        for definition in broker_configs().chain(topics) {
+        let resources = resource_configs().map(|it| &it.definition);
+        for definition in broker_configs().chain(resources) {
             if let Some(default) = definition.default {
                 let parsed = definition.parse(default);
                 assert!(parsed.is_ok(), "{}: {parsed:?}", definition.name);
@@ -177,9 +185,9 @@ mod tests {
         let names: Vec<&str> = broker_configs().map(|it| it.name).collect();
         let unique: BTreeSet<&str> = names.iter().copied().collect();
         assert_eq!(names.len(), unique.len());
-        for list in [TOPIC_CONFIGS, GROUP_CONFIGS] {
-            assert!(list.is_sorted_by(|a, b| a.definition.name < b.definition.name));
-        }
+        let names = |it: &TopicDefinition| it.definition.name;
+        assert!(TOPIC_CONFIGS.is_sorted_by(|a, b| names(a) < names(b)));
+        assert!(GROUP_CONFIGS.is_sorted_by(|a, b| names(&a.config) < names(&b.config)));
         for (removed, _) in REMOVED_BROKER_CONFIGS {
             assert!(!unique.contains(removed), "{removed} is both known and removed");
         }
@@ -187,7 +195,7 @@ mod tests {
 
     #[test]
     fn fallbacks_are_broker_configs_with_the_same_default_and_kind() {
-        for topic in TOPIC_CONFIGS.iter().chain(GROUP_CONFIGS) {
+        for topic in resource_configs() {
             let mut defaults = Vec::new();
             for (name, unit) in topic.fallbacks {
                 let broker = broker_config(name).unwrap_or_else(|| panic!("{name} is unknown"));

@@ -24,12 +24,12 @@ pub(crate) struct DescribedConfig {
 
 /// Every config of a topic with these settings of its own, by name.
 pub(crate) fn describe_topic(overrides: &Properties, layers: &Layers) -> Vec<DescribedConfig> {
-    resource_rows(TOPIC_CONFIGS, overrides, layers, Source::Topic)
+    resource_rows(TOPIC_CONFIGS.iter(), overrides, layers, Source::Topic)
 }
 
 /// Every config of a group with these settings of its own, by name.
 pub(crate) fn describe_group(overrides: &Properties, layers: &Layers) -> Vec<DescribedConfig> {
-    resource_rows(GROUP_CONFIGS, overrides, layers, Source::Group)
+    resource_rows(GROUP_CONFIGS.iter().map(|it| &it.config), overrides, layers, Source::Group)
 }
 
 /// Every config of this broker, by name.
@@ -49,13 +49,12 @@ pub(crate) fn describe_cluster_defaults(layers: &Layers) -> Vec<DescribedConfig>
 }
 
 fn resource_rows(
-    definitions: &'static [TopicDefinition],
+    definitions: impl Iterator<Item = &'static TopicDefinition>,
     overrides: &Properties,
     layers: &Layers,
     own: Source,
 ) -> Vec<DescribedConfig> {
     definitions
-        .iter()
         .map(|it| row(&it.definition, layers.resource_config(it, overrides, own), false))
         .collect()
 }
@@ -151,6 +150,23 @@ mod tests {
         assert_eq!(rows.len(), 1);
         assert_eq!(rows[0].value.as_deref(), Some("9"));
         assert_eq!(rows[0].source, Source::DynamicDefaultBroker);
+    }
+
+    #[test]
+    fn a_group_shows_where_each_value_comes_from() {
+        let layers = Layers {
+            fixed: properties(&[("group.consumer.heartbeat.interval.ms", "6000")]),
+            ..Layers::default()
+        };
+        let rows =
+            describe_group(&properties(&[("consumer.session.timeout.ms", "50000")]), &layers);
+        let session = find(&rows, "consumer.session.timeout.ms");
+        assert_eq!((session.value.as_deref(), session.source), (Some("50000"), Source::Group));
+        let places: Vec<_> = session.synonyms.iter().map(|it| (it.name, it.source)).collect();
+        let default = ("group.consumer.session.timeout.ms", Source::Default);
+        assert_eq!(places, [("consumer.session.timeout.ms", Source::Group), default]);
+        let beats = find(&rows, "consumer.heartbeat.interval.ms");
+        assert_eq!((beats.value.as_deref(), beats.source), (Some("6000"), Source::StaticBroker));
     }
 
     #[test]

@@ -15,7 +15,8 @@ const INTRODUCTION: &str = "\
 Configs keep Apache Kafka's names. They come from a `server.properties` file
 (`aquifer serve --config FILE`) and from the command line (`--set name=value`, as often as needed,
 stronger than the file). A name that is not listed here stops the start, with a suggestion. Topics
-have configs of their own, set with the usual tools (`kafka-configs`, `kafka-topics --config`).
+have configs of their own, set with the usual tools (`kafka-configs`, `kafka-topics --config`), and so
+have groups (`kafka-configs --entity-type groups`).
 
 *Dynamic* broker configs can also be changed while the broker runs, for one broker or as the default
 of all, with `kafka-configs --entity-type brokers`.
@@ -29,13 +30,15 @@ pub fn configuration_manual() -> String {
     let (ours, theirs): (Vec<&Definition>, Vec<&Definition>) =
         brokers.iter().filter(applied).partition(|it| it.name.starts_with("aquifer."));
     let topics: Vec<&Definition> = TOPIC_CONFIGS.iter().map(|it| &it.definition).collect();
-    let groups: Vec<&Definition> = GROUP_CONFIGS.iter().map(|it| &it.definition).collect();
+    let groups: Vec<&Definition> = GROUP_CONFIGS.iter().map(|it| &it.config.definition).collect();
+    let applied_groups: Vec<&Definition> = groups.iter().filter(applied).copied().collect();
     let applied_topics: Vec<&Definition> = topics.iter().filter(applied).copied().collect();
 
     let mut manual = INTRODUCTION.to_owned();
     section(&mut manual, "Where things live and what memory they take", &ours);
     section(&mut manual, "Kafka's broker configs that act here", &theirs);
     section(&mut manual, "Topic configs that act here", &applied_topics);
+    section(&mut manual, "Group configs that act here", &applied_groups);
     without_effect(&mut manual, "Topic configs accepted without effect", &topics);
     without_effect(&mut manual, "Group configs accepted without effect", &groups);
     without_effect(&mut manual, "Broker configs accepted without effect", &brokers);

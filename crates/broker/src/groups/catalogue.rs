@@ -6,11 +6,13 @@ use cluster::{Topic, View};
 use coordinator::{Catalogue, ConsumerSettings, TopicFacts};
 use vocabulary::TopicId;
 
+use crate::configs::{self, BrokerConfig};
+
 /// Answers from the metadata as they are now.
 #[derive(Debug)]
 pub(super) struct ViewCatalogue {
     pub(super) view: View,
-    pub(super) settings: ConsumerSettings,
+    pub(super) config: Arc<BrokerConfig>,
 }
 
 impl Catalogue for ViewCatalogue {
@@ -26,8 +28,8 @@ impl Catalogue for ViewCatalogue {
         self.view.topics().into_iter().map(|it| it.name.clone()).collect()
     }
 
-    fn settings(&self, _group: &str) -> ConsumerSettings {
-        self.settings
+    fn settings(&self, group: &str) -> ConsumerSettings {
+        configs::consumer_settings(&self.view.group_configs(group), &self.config)
     }
 }
 

@@ -43,8 +43,8 @@ impl Machine for Shard {
     type ReplayError = FormatError;
 
     fn empty(broker: &Broker) -> Shard {
-        let settings = broker.groups.settings;
-        let catalogue = ViewCatalogue { view: broker.view.clone(), settings };
+        let (view, config) = (broker.view.clone(), Arc::clone(&broker.config));
+        let catalogue = ViewCatalogue { view, config };
         Shard::new(broker.groups.options.clone(), Arc::new(catalogue))
     }
 

@@ -1,6 +1,7 @@
 //! The shell with everything real below it, on a simulated disk and bucket and simulated time: the
 //! handlers are called as the dispatcher calls them.
 
+mod configs;
 mod in_transactions;
 
 use std::collections::BTreeMap;

@@ -11,7 +11,7 @@ use protocol::messages::describe_configs::{Request, Response};
 
 use crate::broker::Broker;
 use crate::config_admin::{BrokerScope, ResourceKind};
-use crate::configs::{self, DescribedConfig, Properties};
+use crate::configs::{self, DescribedConfig};
 use crate::context::RequestContext;
 use crate::refusal::Refusal;
 
@@ -61,7 +61,9 @@ fn describe(
         // No subscription exists, and none can be made.
         ResourceKind::ClientMetrics => Ok(Vec::new()),
         ResourceKind::Group if name.is_empty() => invalid("Group name must not be empty"),
-        ResourceKind::Group => Ok(configs::describe_group(&Properties::new(), &layers)),
+        ResourceKind::Group => {
+            Ok(configs::describe_group(&broker.view.group_configs(name), &layers))
+        }
     }
 }
 

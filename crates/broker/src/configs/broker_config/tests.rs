@@ -180,7 +180,13 @@ fn outcome(pairs: &[(&str, &str)]) -> String {
     let everything = format!("{config:?}");
     let (resolved, _) = everything.split_once("layers: ").expect("the text comes last");
     let compaction = crate::configs::compaction_options(&config);
-    format!("{resolved}{settings:?}{compaction:?}")
+    // Groups that want as much, and as little, as may be.
+    let names = ["session.timeout", "heartbeat.interval", "assignment.interval"];
+    let groups = ["0", "2147483647"].map(|value| {
+        let own = names.map(|it| (format!("consumer.{it}.ms"), value.to_owned())).into();
+        crate::configs::consumer_settings(&own, &config)
+    });
+    format!("{resolved}{settings:?}{compaction:?}{groups:?}")
 }
 
 // Goal: the catalogue does not claim an effect that is not there. Method: change one config at a time

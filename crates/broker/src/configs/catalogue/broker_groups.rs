@@ -10,7 +10,6 @@ const OWN_THREADS: &str = "the coordinator runs on the broker's runtime";
 const BUCKET_HOLDS: &str = "the internal topic is as durable as any other: no replicas to place";
 const NO_SHARE: &str = "share groups are not served yet";
 const NO_STREAMS: &str = "streams groups are not served yet";
-const NO_GROUP_CONFIGS: &str = "it bounds the settings of single groups, which have none yet";
 const ALWAYS_VERIFIED: &str = "writes always check their transaction";
 const NO_TWO_PHASES: &str = "two-phase commit is not served yet";
 const LOADS_ALL: &str = "the coordinator reads its partition in pieces sized by the read path";
@@ -96,11 +95,9 @@ pub(super) const CONFIGS: &[Definition] = &[
     int("group.consumer.session.timeout.ms", "45000", "Default of consumer.session.timeout.ms.")
         .rule(Rule::AtLeast(1)),
     int("group.consumer.min.session.timeout.ms", "45000", "Least consumer.session.timeout.ms.")
-        .rule(Rule::AtLeast(1))
-        .no_effect(NO_GROUP_CONFIGS),
+        .rule(Rule::AtLeast(1)),
     int("group.consumer.max.session.timeout.ms", "60000", "Most consumer.session.timeout.ms.")
-        .rule(Rule::AtLeast(1))
-        .no_effect(NO_GROUP_CONFIGS),
+        .rule(Rule::AtLeast(1)),
     int(
         "group.consumer.heartbeat.interval.ms",
         "5000",
@@ -112,15 +109,13 @@ pub(super) const CONFIGS: &[Definition] = &[
         "5000",
         "Least consumer.heartbeat.interval.ms.",
     )
-    .rule(Rule::AtLeast(1))
-    .no_effect(NO_GROUP_CONFIGS),
+    .rule(Rule::AtLeast(1)),
     int(
         "group.consumer.max.heartbeat.interval.ms",
         "15000",
         "Most consumer.heartbeat.interval.ms.",
     )
-    .rule(Rule::AtLeast(1))
-    .no_effect(NO_GROUP_CONFIGS),
+    .rule(Rule::AtLeast(1)),
     int("group.consumer.max.size", "2147483647", "Members a consumer group may have.")
         .rule(Rule::AtLeast(1)),
     list("group.consumer.assignors", "uniform,range", "Assignors the server offers."),
@@ -133,8 +128,20 @@ pub(super) const CONFIGS: &[Definition] = &[
     int("group.consumer.regex.refresh.interval.ms", "600000", "Time between regex evaluations.")
         .rule(Rule::AtLeast(10_000))
         .no_effect("expressions are evaluated whenever topics come or go"),
-    int("group.consumer.assignment.interval.ms", "1000", "Least time between assignments.")
+    int(
+        "group.consumer.assignment.interval.ms",
+        "1000",
+        "Default of consumer.assignment.interval.ms.",
+    )
+    .rule(Rule::AtLeast(0)),
+    int("group.consumer.min.assignment.interval.ms", "0", "Least consumer.assignment.interval.ms.")
         .rule(Rule::AtLeast(0)),
+    int(
+        "group.consumer.max.assignment.interval.ms",
+        "15000",
+        "Most consumer.assignment.interval.ms.",
+    )
+    .rule(Rule::AtLeast(0)),
     // Share groups (KIP-932).
     int("group.share.session.timeout.ms", "45000", "Default of share.session.timeout.ms.")
         .no_effect(NO_SHARE),

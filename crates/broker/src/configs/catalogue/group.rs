@@ -1,71 +1,95 @@
-//! The configs of a group (resource type 32, KIP-848, KIP-932, KIP-1071), and the broker config each
-//! falls back to.
+//! The configs of a group (resource type 32, KIP-848, KIP-932, KIP-1071), the broker config each falls back to, and
+//! those that bound it.
 //!
-//! Owns: names, types, defaults, rules. Does not own: what a coordinator does with them.
+//! Owns: names, types, defaults, rules. Does not own: what a coordinator does with them, the bounds (`group_config`).
 
 use super::super::definition::{Definition, Kind, Rule};
 use super::TopicDefinition as FallbackDefinition;
 use super::Unit::Same;
 
-const NO_CONSUMER: &str =
-    "consumer groups follow the broker's configs: none is set for one group yet";
 const NO_SHARE: &str = "share groups are not served yet";
 const NO_STREAMS: &str = "streams groups are not served yet";
 
-const fn int(
-    name: &'static str,
-    default: &'static str,
-    low: i64,
-    doc: &'static str,
-    reason: &'static str,
-) -> Definition {
-    Definition::new(name, Kind::Int, Some(default), doc).rule(Rule::AtLeast(low)).no_effect(reason)
+/// A group config and the broker configs that say how far it may go: the least and the most.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct GroupDefinition {
+    pub(crate) config: FallbackDefinition,
+    pub(crate) least: Option<&'static str>,
+    pub(crate) most: Option<&'static str>,
 }
 
+/// The first must be greater than the second: a member must be able to prove in time that it is alive.
+pub(crate) const GROUP_CONFIGS_IN_ORDER: &[(&str, &str)] = &[
+    ("consumer.session.timeout.ms", "consumer.heartbeat.interval.ms"),
+    ("share.session.timeout.ms", "share.heartbeat.interval.ms"),
+    ("streams.session.timeout.ms", "streams.heartbeat.interval.ms"),
+];
+
+const fn int(name: &'static str, default: &'static str, low: i64, doc: &'static str) -> Definition {
+    Definition::new(name, Kind::Int, Some(default), doc).rule(Rule::AtLeast(low))
+}
+
+/// What has no bounds of its own; a broker config of the same meaning if there is one.
+const fn free(
+    definition: Definition,
+    fallbacks: &'static [(&'static str, super::Unit)],
+) -> GroupDefinition {
+    let config = FallbackDefinition { definition, fallbacks };
+    GroupDefinition { config, least: None, most: None }
+}
+
+const fn bounded(
+    definition: Definition,
+    fallbacks: &'static [(&'static str, super::Unit)],
+    least: &'static str,
+    most: &'static str,
+) -> GroupDefinition {
+    let config = FallbackDefinition { definition, fallbacks };
+    GroupDefinition { config, least: Some(least), most: Some(most) }
+}
+
+const BEATS: &str = "Time between heartbeats of the group's members, in milliseconds.";
+const SILENCE: &str = "Silence after which a member is removed, in milliseconds.";
+const PAUSE: &str = "Least time between two assignments of the group, in milliseconds.";
+
 /// Sorted by name.
-pub(crate) const GROUP_CONFIGS: &[FallbackDefinition] = &[
-    FallbackDefinition {
-        definition: int(
-            "consumer.heartbeat.interval.ms",
-            "5000",
-            1,
-            "Time between heartbeats of the group's members, in milliseconds.",
-            NO_CONSUMER,
-        ),
-        fallbacks: &[("group.consumer.heartbeat.interval.ms", Same)],
-    },
-    FallbackDefinition {
-        definition: int(
-            "consumer.session.timeout.ms",
-            "45000",
-            1,
-            "Silence after which a member is removed, in milliseconds.",
-            NO_CONSUMER,
-        ),
-        fallbacks: &[("group.consumer.session.timeout.ms", Same)],
-    },
-    FallbackDefinition {
-        definition: Definition::new(
+pub(crate) const GROUP_CONFIGS: &[GroupDefinition] = &[
+    bounded(
+        int("consumer.assignment.interval.ms", "1000", 0, PAUSE),
+        &[("group.consumer.assignment.interval.ms", Same)],
+        "group.consumer.min.assignment.interval.ms",
+        "group.consumer.max.assignment.interval.ms",
+    ),
+    bounded(
+        int("consumer.heartbeat.interval.ms", "5000", 1, BEATS),
+        &[("group.consumer.heartbeat.interval.ms", Same)],
+        "group.consumer.min.heartbeat.interval.ms",
+        "group.consumer.max.heartbeat.interval.ms",
+    ),
+    bounded(
+        int("consumer.session.timeout.ms", "45000", 1, SILENCE),
+        &[("group.consumer.session.timeout.ms", Same)],
+        "group.consumer.min.session.timeout.ms",
+        "group.consumer.max.session.timeout.ms",
+    ),
+    free(
+        Definition::new(
             "share.auto.offset.reset",
             Kind::String,
             Some("latest"),
             "Where a share group starts: latest, earliest, or by_duration:PnDTnHnMn.nS.",
         )
         .no_effect(NO_SHARE),
-        fallbacks: &[],
-    },
-    FallbackDefinition {
-        definition: int(
-            "share.heartbeat.interval.ms",
-            "5000",
-            1,
-            "Time between heartbeats of the group's members, in milliseconds.",
-            NO_SHARE,
-        ),
-        fallbacks: &[("group.share.heartbeat.interval.ms", Same)],
-    },
-    FallbackDefinition {
-        definition: Definition::new(
+        &[],
+    ),
+    bounded(
+        int("share.heartbeat.interval.ms", "5000", 1, BEATS).no_effect(NO_SHARE),
+        &[("group.share.heartbeat.interval.ms", Same)],
+        "group.share.min.heartbeat.interval.ms",
+        "group.share.max.heartbeat.interval.ms",
+    ),
+    free(
+        Definition::new(
             "share.isolation.level",
             Kind::String,
             Some("read_uncommitted"),
@@ -73,56 +97,50 @@ pub(crate) const GROUP_CONFIGS: &[FallbackDefinition] = &[
         )
         .rule(Rule::OneOf(&["read_committed", "read_uncommitted"]))
         .no_effect(NO_SHARE),
-        fallbacks: &[],
-    },
-    FallbackDefinition {
-        definition: int(
+        &[],
+    ),
+    bounded(
+        int(
             "share.record.lock.duration.ms",
             "30000",
             1000,
             "Time a delivered record stays locked, in milliseconds.",
-            NO_SHARE,
-        ),
-        fallbacks: &[("group.share.record.lock.duration.ms", Same)],
+        )
+        .no_effect(NO_SHARE),
+        &[("group.share.record.lock.duration.ms", Same)],
+        "group.share.min.record.lock.duration.ms",
+        "group.share.max.record.lock.duration.ms",
+    ),
+    bounded(
+        int("share.session.timeout.ms", "45000", 1, SILENCE).no_effect(NO_SHARE),
+        &[("group.share.session.timeout.ms", Same)],
+        "group.share.min.session.timeout.ms",
+        "group.share.max.session.timeout.ms",
+    ),
+    bounded(
+        int("streams.heartbeat.interval.ms", "5000", 1, BEATS).no_effect(NO_STREAMS),
+        &[("group.streams.heartbeat.interval.ms", Same)],
+        "group.streams.min.heartbeat.interval.ms",
+        "group.streams.max.heartbeat.interval.ms",
+    ),
+    GroupDefinition {
+        config: FallbackDefinition {
+            definition: int(
+                "streams.num.standby.replicas",
+                "0",
+                0,
+                "Standby tasks kept for each task.",
+            )
+            .no_effect(NO_STREAMS),
+            fallbacks: &[("group.streams.num.standby.replicas", Same)],
+        },
+        least: None,
+        most: Some("group.streams.max.standby.replicas"),
     },
-    FallbackDefinition {
-        definition: int(
-            "share.session.timeout.ms",
-            "45000",
-            1,
-            "Silence after which a member is removed, in milliseconds.",
-            NO_SHARE,
-        ),
-        fallbacks: &[("group.share.session.timeout.ms", Same)],
-    },
-    FallbackDefinition {
-        definition: int(
-            "streams.heartbeat.interval.ms",
-            "5000",
-            1,
-            "Time between heartbeats of the group's members, in milliseconds.",
-            NO_STREAMS,
-        ),
-        fallbacks: &[("group.streams.heartbeat.interval.ms", Same)],
-    },
-    FallbackDefinition {
-        definition: int(
-            "streams.num.standby.replicas",
-            "0",
-            0,
-            "Standby tasks kept for each task.",
-            NO_STREAMS,
-        ),
-        fallbacks: &[("group.streams.num.standby.replicas", Same)],
-    },
-    FallbackDefinition {
-        definition: int(
-            "streams.session.timeout.ms",
-            "45000",
-            1,
-            "Silence after which a member is removed, in milliseconds.",
-            NO_STREAMS,
-        ),
-        fallbacks: &[("group.streams.session.timeout.ms", Same)],
-    },
+    bounded(
+        int("streams.session.timeout.ms", "45000", 1, SILENCE).no_effect(NO_STREAMS),
+        &[("group.streams.session.timeout.ms", Same)],
+        "group.streams.min.session.timeout.ms",
+        "group.streams.max.session.timeout.ms",
+    ),
 ];

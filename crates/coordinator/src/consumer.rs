@@ -46,8 +46,8 @@ use crate::catalogue::Catalogue;
 use crate::classic::millis;
 use crate::command::{CommitOffsets, GroupState, Refused};
 use crate::event::{
-    ConsumerFact, Current, Event, GroupEpoch, MemberState, Partitions, ResolvedPattern,
-    Subscription, TargetEpoch,
+    ConsumerFact, Current, Event, GroupEpoch, MemberState, OwnedPartitions, Partitions,
+    ResolvedPattern, Subscription, TargetEpoch,
 };
 use crate::shard::Turn;
 use crate::timers::{Alarm, Timers};
@@ -198,28 +198,30 @@ impl ConsumerGroup {
         if commit.generation < 0 && self.members.is_empty() {
             return Ok(()); // An admin client, or a consumer that assigns its partitions itself.
         }
-        let member = self.members.get(commit.member.as_str()).ok_or(ErrorCode::UnknownMemberId)?;
-        let epoch = member.current.epoch;
-        if member.is_classic() {
-            let is_current = commit.generation == epoch;
-            return if is_current { Ok(()) } else { Err(ErrorCode::IllegalGeneration) };
+        let is_anonymous =
+            commit.generation == -1 && commit.member.is_empty() && commit.instance.is_none();
+        if is_anonymous && commit.transaction.is_some() {
+            return Ok(()); // TxnOffsetCommit before version 3 does not say who commits (KIP-447).
         }
-        if !commit.member_epochs_known {
+        let member = self.members.get(commit.member.as_str()).ok_or(ErrorCode::UnknownMemberId)?;
+        if !member.is_classic() && !commit.member_epochs_known {
             return Err(ErrorCode::UnsupportedVersion);
         }
+        let epoch = member.current.epoch;
         // A member may not know its newest epoch yet: what it has had since the one it names is
-        // its own all the same (KIP-1251).
+        // its own all the same, until it has given it up (KIP-1251).
         let has_long = |topic: &str, partition: &i32| {
-            let assigned =
-                catalogue.topic(topic).and_then(|it| member.current.assigned.get(&it.id));
-            let since = assigned.and_then(|it| it.get(partition));
-            since.is_some_and(|since| *since <= commit.generation)
+            let id = catalogue.topic(topic).map(|it| it.id);
+            let since = |them: &OwnedPartitions| them.get(&id?)?.get(partition).copied();
+            let Current { assigned, revoking, .. } = &member.current;
+            let since = since(assigned).or_else(|| since(revoking));
+            since.is_some_and(|since| since <= commit.generation)
         };
         let is_own = || commit.offsets.iter().all(|it| has_long(&it.topic, &it.partition));
-        if commit.generation == epoch
-            || (0 < commit.generation && commit.generation < epoch && is_own())
-        {
+        if commit.generation == epoch || (commit.generation < epoch && is_own()) {
             Ok(())
+        } else if member.is_classic() {
+            Err(ErrorCode::IllegalGeneration)
         } else {
             Err(ErrorCode::StaleMemberEpoch)
         }

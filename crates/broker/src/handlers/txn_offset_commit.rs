@@ -18,7 +18,8 @@ use crate::context::RequestContext;
 use crate::transactions::admission::{self, Manners, Writer};
 use crate::transactions::partition_of_group;
 
-/// The first version that names topics by id (KIP-848).
+/// The first version that names topics by id, and whose clients know GROUP_ID_NOT_FOUND and STALE_MEMBER_EPOCH here
+/// (KIP-1319).
 const TOPIC_ID_VERSION: i16 = 6;
 
 /// The first version of the new rules.
@@ -75,6 +76,9 @@ async fn commit(
     };
     let (producer, epoch) = (ProducerId(request.producer_id), request.producer_epoch);
     let group = request.group_id;
+    if group.is_empty() {
+        return Err(ErrorCode::InvalidGroupId);
+    }
     // A transaction that ends between the question and the write must not be joined by it.
     let _held = broker.transactions.hold(producer).await;
     let writer = Writer { id: &request.transactional_id, producer, epoch };
@@ -91,15 +95,17 @@ async fn commit(
         member: request.member_id,
         instance: request.group_instance_id,
         retention_ms: None,
-        group_not_found_known: false,
+        group_not_found_known: TOPIC_ID_VERSION <= version,
         member_epochs_known: true,
         transaction: Some((producer, epoch)),
         offsets,
     });
     let pick = |reply| if let Reply::Commit(it) = reply { Some(it) } else { None };
     match broker.groups.ask(broker, &group, command, pick).await? {
-        // Of a consumer group; producers know generations only (KIP-848).
-        CommitReply::Refused(ErrorCode::StaleMemberEpoch) => Err(ErrorCode::IllegalGeneration),
+        // Of a consumer group; older producers know generations only.
+        CommitReply::Refused(ErrorCode::StaleMemberEpoch) if version < TOPIC_ID_VERSION => {
+            Err(ErrorCode::IllegalGeneration)
+        }
         reply => Ok(reply),
     }
 }

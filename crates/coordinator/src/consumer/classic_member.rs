@@ -14,12 +14,16 @@ use crate::command::{Heartbeat, JoinGroup, JoinReply, Reply, SyncGroup, SyncRepl
 use crate::consumer::heartbeat::{Sender, places};
 use crate::consumer::{ConsumerGroup, Member};
 use crate::event::{ClassicFace, MemberState, Subscription};
+use crate::options::MigrationPolicy;
 use crate::shard::Turn;
 use crate::subscription::{CONSUMER, ConsumerSubscription, encode_assignment};
 
 impl ConsumerGroup {
     pub(crate) fn classic_join(&mut self, turn: &mut Turn<'_>, ticket: Ticket, join: &JoinGroup) {
         let refuse = |error| refused_join(error, &join.member);
+        if turn.options.migration_policy == MigrationPolicy::Disabled {
+            return turn.answer(ticket, refuse(ErrorCode::InconsistentGroupProtocol));
+        }
         if let Err(refused) = self.refuse_if_full(turn, &join.member) {
             return turn.answer(ticket, refuse(refused.code));
         }

@@ -34,6 +34,18 @@ pub(crate) const DELAY_MS: u64 = 3_000;
 #[derive(Debug)]
 pub(crate) struct TestCatalogue {
     pub(crate) topics: Mutex<BTreeMap<String, TopicFacts>>,
+    pub(crate) settings: Mutex<ConsumerSettings>,
+}
+
+impl Default for TestCatalogue {
+    fn default() -> TestCatalogue {
+        let settings = ConsumerSettings {
+            session_timeout_ms: 45_000,
+            heartbeat_interval_ms: 5_000,
+            assignment_interval_ms: 1_000,
+        };
+        TestCatalogue { topics: Mutex::default(), settings: Mutex::new(settings) }
+    }
 }
 
 impl Catalogue for TestCatalogue {
@@ -51,11 +63,7 @@ impl Catalogue for TestCatalogue {
     }
 
     fn settings(&self, _group: &str) -> ConsumerSettings {
-        ConsumerSettings {
-            session_timeout_ms: 45_000,
-            heartbeat_interval_ms: 5_000,
-            assignment_interval_ms: 1_000,
-        }
+        *self.settings.lock().unwrap()
     }
 }
 
@@ -77,7 +85,7 @@ impl Bench {
 
     pub(crate) fn with(options: GroupOptions) -> Bench {
         let now = Now { tick: Tick(1_000_000), wall: Timestamp(1_700_000_000_000) };
-        let catalogue = Arc::new(TestCatalogue { topics: Mutex::default() });
+        let catalogue = Arc::new(TestCatalogue::default());
         let shard = Shard::new(options, Arc::clone(&catalogue) as Arc<dyn Catalogue>);
         let mut bench = Bench {
             catalogue,

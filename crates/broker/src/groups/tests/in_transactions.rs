@@ -88,7 +88,16 @@ impl Life {
         }
     }
 
-    async fn commit_in_transaction(&self, version: i16, (id, epoch): Producer) -> i16 {
+    async fn commit_in_transaction(&self, version: i16, producer: Producer) -> i16 {
+        self.commit_as(version, producer, ("g", "", -1)).await
+    }
+
+    async fn commit_as(
+        &self,
+        version: i16,
+        (id, epoch): Producer,
+        (group, member, generation): (&str, &str, i32),
+    ) -> i16 {
         let partition = txn_offset_commit::request::TxnOffsetCommitRequestPartition {
             partition_index: 0,
             committed_offset: 5,
@@ -96,13 +105,15 @@ impl Life {
         };
         let request = txn_offset_commit::Request {
             transactional_id: ID.to_owned(),
-            group_id: "g".to_owned(),
+            group_id: group.to_owned(),
+            generation_id_or_member_epoch: generation,
+            member_id: member.to_owned(),
             producer_id: id,
             producer_epoch: epoch,
             topics: vec![txn_offset_commit::request::TxnOffsetCommitRequestTopic {
                 name: "t".to_owned(),
+                topic_id: self.broker.view.topic("t").unwrap().id,
                 partitions: vec![partition],
-                ..Default::default()
             }],
             ..Default::default()
         };
@@ -203,6 +214,36 @@ async fn records_and_offsets_of_the_new_rules_count_when_they_are_committed() {
     life.end(5, second, false).await.unwrap();
     life.ended("CompleteAbort").await;
     assert_eq!(life.committed_view().await, (5, vec![id]));
+    assert_eq!(life.stable_offset().await, (5, OK));
+    life.stop().await;
+}
+
+// Goal: a producer is refused with a code that its version knows (KIP-848, KIP-1319). Method: a member of the consumer
+// protocol whose producer names another epoch, and a group that is not there, in the versions before and after.
+#[tokio::test(start_paused = true)]
+async fn offsets_of_a_member_that_has_moved_on_are_refused_as_each_version_knows() {
+    let machine = Machine::new();
+    let life = machine.start().await;
+    life.create("t").await;
+    life.beat("m", 0).await;
+    let producer = life.init(5, (-1, -1)).await.unwrap();
+    for (version, stale, missing) in [
+        (5, ErrorCode::IllegalGeneration, ErrorCode::IllegalGeneration),
+        (6, ErrorCode::StaleMemberEpoch, ErrorCode::GroupIdNotFound),
+    ] {
+        let member = ("g", "m", 1);
+        assert_eq!(life.commit_as(version, producer, member).await, OK, "version {version}");
+        let (unknown, code) = (("g", "n", 1), ErrorCode::UnknownMemberId.code());
+        assert_eq!(life.commit_as(version, producer, unknown).await, code, "version {version}");
+        let moved_on = ("g", "m", 2);
+        assert_eq!(life.commit_as(version, producer, moved_on).await, stale.code());
+        let nowhere = ("nowhere", "m", 1);
+        assert_eq!(life.commit_as(version, producer, nowhere).await, missing.code());
+        let nameless = life.commit_as(version, producer, ("", "m", 1)).await;
+        assert_eq!(nameless, ErrorCode::InvalidGroupId.code());
+    }
+    life.end(5, producer, true).await.unwrap();
+    life.ended("CompleteCommit").await;
     assert_eq!(life.stable_offset().await, (5, OK));
     life.stop().await;
 }

@@ -71,7 +71,7 @@ impl Bench {
         }
     }
 
-    fn commits(&mut self, member: &str, epoch: i32) -> ErrorCode {
+    pub(super) fn commits(&mut self, member: &str, epoch: i32, partition: i32) -> ErrorCode {
         let commit = CommitOffsets {
             group: "g".to_owned(),
             generation: epoch,
@@ -83,7 +83,7 @@ impl Bench {
             transaction: None,
             offsets: vec![OffsetToCommit {
                 topic: "t".to_owned(),
-                partition: 0,
+                partition,
                 offset: Offset(1),
                 leader_epoch: -1,
                 metadata: None,
@@ -141,10 +141,10 @@ fn epochs_fence_and_ids_are_known() {
     assert_eq!(bench.beat(silent("a", 2)), Err(ErrorCode::FencedMemberEpoch));
     // Epoch 0 was its epoch before, but it owns what nobody gave it then.
     assert_eq!(bench.told(joining("a", &["t"])), (1, owns("t", &[0])), "it may start over");
-    assert_eq!(bench.commits("a", 1), ErrorCode::None);
-    assert_eq!(bench.commits("a", 2), ErrorCode::StaleMemberEpoch);
-    assert_eq!(bench.commits("b", 1), ErrorCode::UnknownMemberId);
-    assert_eq!(bench.commits("", -1), ErrorCode::UnknownMemberId, "there are members");
+    assert_eq!(bench.commits("a", 1, 0), ErrorCode::None);
+    assert_eq!(bench.commits("a", 2, 0), ErrorCode::StaleMemberEpoch);
+    assert_eq!(bench.commits("b", 1, 0), ErrorCode::UnknownMemberId);
+    assert_eq!(bench.commits("", -1, 0), ErrorCode::UnknownMemberId, "there are members");
     let reads = |member: Option<&str>, member_epoch| FetchOffsets {
         group: "g".to_owned(),
         member: member.map(str::to_owned),
@@ -169,8 +169,23 @@ fn epochs_fence_and_ids_are_known() {
     bench.advance(1_000);
     let more = ConsumerHeartbeat { topics: Some(wants_more), ..silent("a", 1) };
     assert_eq!(bench.beat(more).map(|it| it.epoch), Ok(2));
-    assert_eq!(bench.commits("a", 1), ErrorCode::None);
-    assert_eq!(bench.commits("a", 0), ErrorCode::StaleMemberEpoch);
+    assert_eq!(bench.commits("a", 1, 0), ErrorCode::None);
+    assert_eq!(bench.commits("a", 0, 0), ErrorCode::StaleMemberEpoch);
+}
+
+#[test]
+fn settings_of_the_group_count_from_the_next_heartbeat_on() {
+    let mut bench = Bench::new();
+    bench.topic("t", 1);
+    let beats = |bench: &mut Bench| bench.beat(silent("a", 1)).map(|it| it.heartbeat_interval_ms);
+    bench.beat(joining("a", &["t"])).unwrap();
+    assert_eq!(beats(&mut bench), Ok(5_000));
+    bench.catalogue.settings.lock().unwrap().heartbeat_interval_ms = 700;
+    bench.catalogue.settings.lock().unwrap().session_timeout_ms = 2_000;
+    bench.advance(44_000);
+    assert_eq!(beats(&mut bench), Ok(700), "the session it was in was as long as it was");
+    bench.advance(2_000);
+    assert_eq!(beats(&mut bench), Err(ErrorCode::UnknownMemberId));
 }
 
 #[test]

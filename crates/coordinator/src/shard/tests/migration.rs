@@ -61,12 +61,23 @@ impl Bench {
 
     /// A stable classic group with one member, which has both partitions of "t".
     fn classic_with_one(&mut self) -> (String, i32) {
+        self.classic_with(&[0, 1], b"")
+    }
+
+    /// A stable classic group with one member, which has these of the two partitions of "t" and what its leader adds.
+    fn classic_with(&mut self, them: &[i32], user_data: &[u8]) -> (String, i32) {
         self.topic("t", 2);
         let ticket = self.join(consumer("", &["t"], &[]));
         self.advance(DELAY_MS);
         let reply = self.joined(ticket);
         let (member, generation) = (reply.member, reply.generation);
-        let assignments = vec![(member.clone(), Bytes::from(assignment(&[0, 1])))];
+        let mut bytes = assignment(them);
+        if !user_data.is_empty() {
+            bytes.truncate(bytes.len() - 4); // The length of no data.
+            bytes.extend((user_data.len() as i32).to_be_bytes());
+            bytes.extend(user_data);
+        }
+        let assignments = vec![(member.clone(), Bytes::from(bytes))];
         let ticket =
             self.send(Command::Sync(SyncGroup { assignments, ..sync(&member, generation, &[]) }));
         assert_eq!(self.synced(ticket).error, ErrorCode::None);
@@ -141,6 +152,10 @@ fn a_classic_member_joins_a_consumer_group() {
     assert_eq!(bench.sync_classic(&a, 2).unwrap(), assignment(&[1]));
     assert_eq!(bench.heartbeat(&a, 2), ErrorCode::None);
     assert_eq!(bench.heartbeat(&a, 1), ErrorCode::IllegalGeneration);
+    assert_eq!(bench.commits(&a, 2, 1), ErrorCode::None);
+    assert_eq!(bench.commits(&a, 2, 0), ErrorCode::None, "in its generation anything, as ever");
+    assert_eq!(bench.commits(&a, 1, 1), ErrorCode::IllegalGeneration, "it did not have it then");
+    assert_eq!(bench.commits(&a, 3, 1), ErrorCode::IllegalGeneration);
     assert_eq!(bench.heartbeat("b", 2), ErrorCode::UnknownMemberId, "it speaks the other protocol");
     let opaque = JoinGroup { protocol_type: "connect".to_owned(), ..consumer("", &["t"], &[]) };
     assert_eq!(bench.rejoin_classic(opaque).0, ErrorCode::InconsistentGroupProtocol);
@@ -176,12 +191,23 @@ fn the_policy_and_what_members_say_decide_whether_a_group_may_change() {
     let (a, generation) = bench.classic_with_one();
     assert_eq!(bench.beat(joining("b", &["t"])), Err(ErrorCode::GroupIdNotFound));
     assert_eq!(bench.heartbeat(&a, generation), ErrorCode::None, "nothing has happened to it");
+    let modern = ConsumerHeartbeat { group: "modern".to_owned(), ..joining("b", &["t"]) };
+    bench.beat(modern).unwrap();
+    let other = JoinGroup { group: "modern".to_owned(), ..consumer("", &["t"], &[]) };
+    assert_eq!(bench.rejoin_classic(other).0, ErrorCode::InconsistentGroupProtocol);
 
     // An assignment that only its assignor understands cannot be taken over.
     let mut bench = Bench::new();
     bench.topic("topic", 2);
     bench.stable(1);
     assert_eq!(bench.beat(joining("b", &["t"])), Err(ErrorCode::GroupIdNotFound));
+
+    // librdkafka's leader copies what sticky members say of their last assignment into the next one; to Kafka that is
+    // data of a custom assignor, which the upgrade would lose.
+    let mut bench = Bench::new();
+    let (a, generation) = bench.classic_with(&[0, 1], b"previous assignment");
+    assert_eq!(bench.beat(joining("b", &["t"])), Err(ErrorCode::GroupIdNotFound));
+    assert_eq!(bench.heartbeat(&a, generation), ErrorCode::None, "nothing has happened to it");
 
     // A pattern that is no pattern does not touch the group.
     let mut bench = Bench::new();

@@ -3,6 +3,7 @@
 use protocol::records::{EndTxnMarker, TransactionResult};
 use vocabulary::ProducerId;
 
+use super::consumers::{id, joining, set, silent};
 use super::*;
 use crate::TransactionEnd;
 use crate::transactions::TransactionVersion;
@@ -39,6 +40,10 @@ fn end(bench: &mut Bench, producer: ProducerId, result: TransactionResult) {
     let marker = EndTxnMarker { result, coordinator_epoch: 0 };
     let end = TransactionEnd { producer, epoch: 0, marker, version: TransactionVersion::V1 };
     assert_eq!(bench.ask(Command::EndTransaction(end)), Reply::EndTransaction);
+}
+
+fn places(them: &[i32]) -> Partitions {
+    Partitions::from([(id("topic"), set(them))])
 }
 
 /// The offset of one partition, and whether it is told to whoever wants it stable.
@@ -119,6 +124,54 @@ fn a_transaction_may_commit_for_the_current_generation_only() {
         let reply = bench.ask(Command::Commit(commit));
         assert_eq!(reply, Reply::Commit(CommitReply::Refused(code)));
     }
+}
+
+// Goal: an offset that was read by nobody else is committed once, also while the group rebalances. Method: two members
+// of the consumer protocol; the first commits in a transaction before, while and after it gives a partition up.
+#[test]
+fn a_transaction_commits_what_its_member_has_while_the_group_rebalances() {
+    let mut bench = Bench::new();
+    bench.topic("topic", 2);
+    bench.beat(joining("a", &["topic"])).unwrap();
+    let of = |producer, member: &str, generation, partition, offset| CommitOffsets {
+        generation,
+        member: member.to_owned(),
+        member_epochs_known: true,
+        ..commit(Some(producer), partition, offset)
+    };
+    let refused = |bench: &mut Bench, commit| match bench.ask(Command::Commit(commit)) {
+        Reply::Commit(CommitReply::Refused(code)) => code,
+        other => panic!("{other:?}"),
+    };
+    committed(&mut bench, of(PRODUCER, "a", 1, 0, 10));
+    committed(&mut bench, of(PRODUCER, "a", 1, 1, 20));
+    end(&mut bench, PRODUCER, TransactionResult::Commit);
+
+    // The second member makes the first give up partition 1; until it has said so it may commit there.
+    bench.advance(1_000);
+    bench.beat(joining("b", &["topic"])).unwrap();
+    assert_eq!(bench.beat(silent("a", 1)).unwrap().assignment, Some(places(&[0])));
+    committed(&mut bench, of(PRODUCER, "a", 1, 1, 21));
+    assert_eq!(offset(&mut bench, 1), (20, false), "whoever gets the partition waits for the end");
+    end(&mut bench, PRODUCER, TransactionResult::Commit);
+    bench.restart();
+    let obeys = ConsumerHeartbeat { owned: Some(places(&[0])), ..silent("a", 1) };
+    assert_eq!(bench.beat(obeys).unwrap().epoch, 2);
+    assert_eq!(bench.beat(silent("b", 2)).unwrap().assignment, Some(places(&[1])));
+
+    // A producer that has not heard of its new epoch commits what it still has, and nothing else.
+    let stale = ErrorCode::StaleMemberEpoch;
+    assert_eq!(refused(&mut bench, of(PRODUCER, "a", 1, 1, 22)), stale, "it is the other's");
+    assert_eq!(refused(&mut bench, of(PRODUCER, "a", 3, 0, 22)), stale, "no epoch it was told");
+    assert_eq!(refused(&mut bench, of(PRODUCER, "c", 2, 0, 22)), ErrorCode::UnknownMemberId);
+    committed(&mut bench, of(PRODUCER, "a", 1, 0, 11));
+    committed(&mut bench, of(OTHER, "b", 2, 1, 22));
+    end(&mut bench, PRODUCER, TransactionResult::Abort);
+    end(&mut bench, OTHER, TransactionResult::Commit);
+    assert_eq!((offset(&mut bench, 0), offset(&mut bench, 1)), ((10, true), (22, true)));
+    committed(&mut bench, commit(Some(OTHER), 0, 12)); // Clients before KIP-447 do not say who they are.
+    let plain = CommitOffsets { transaction: None, ..commit(None, 0, 12) };
+    assert_eq!(refused(&mut bench, plain), ErrorCode::UnknownMemberId, "there are members");
 }
 
 #[test]

@@ -2,8 +2,9 @@
 //! KIP-534).
 //!
 //! Owns: when partitions are looked at, which is cleaned first, how trouble is taken.
-//! Does not own: what the configs mean (`plan`), the keys (`keys`, `mapping`), what is left of a batch
-//! (`clean`), writing and committing (`rewrite`); the pace, which is that of merging.
+//! Does not own: what the configs mean (`plan`), the keys (`keys`, `mapping`), how transactions ended
+//! (`fates`), what is left of a batch (`clean`), writing and committing (`rewrite`); the pace, which is that
+//! of merging.
 //!
 //! # How
 //!
@@ -20,7 +21,7 @@
 //! # Invariants
 //!
 //! - C1 a record goes only for a later record of its key that is committed and below the last stable offset,
-//!   or as a tombstone whose horizon is over;
+//!   as a tombstone whose horizon is over, or because its transaction was aborted;
 //! - C2 in the clean part no key has two records. A pass goes upwards and stops at the first run that it
 //!   cannot rewrite, so that what it did is a prefix: each of its runs is clean for all that lies below it;
 //! - C3 a tombstone goes only when no older record of its key is left: by C2, and because its horizon was
@@ -28,7 +29,10 @@
 //! - C4 the producers as of the end of a partition's last run travel with it (A5). Idempotence needs no
 //!   batch of theirs: five batches of each are in that snapshot, so none stays for their sake;
 //! - C5 memory: the keys (log.cleaner.dedupe.buffer.size), what a run has left ([`MergeOptions::target_bytes`]
-//!   at most), [`rewrite::READS_AT_ONCE`] reads of [`rewrite::READ_BYTES_MAX`], and one batch decompressed.
+//!   at most), [`rewrite::READS_AT_ONCE`] reads of [`rewrite::READ_BYTES_MAX`], and one batch decompressed;
+//! - C6 a marker goes only when no batch of its transaction is left and its horizon is over, which a pass
+//!   has set that met none. So the indexes tell of every batch how it was decided (A8), before and after,
+//!   also to whoever has read it from a run that was replaced meanwhile.
 //!
 //! # Safety
 //!
@@ -50,6 +54,7 @@ use std::time::Duration;
 use vocabulary::{ByteCount, Offset, Partition, Tick};
 
 mod clean;
+mod fates;
 mod keys;
 mod mapping;
 mod plan;
@@ -140,6 +145,8 @@ enum CompactionError {
     Rewriting(#[from] MergeError),
     #[error("the batch at {at} has more keys than log.cleaner.dedupe.buffer.size has room for")]
     TooManyKeys { at: Offset },
+    #[error("a transaction in the run from {from} on has no marker")]
+    Undecided { from: Offset },
     #[error("the runs from {from} on keep being replaced by somebody else")]
     Overtaken { from: Offset },
 }

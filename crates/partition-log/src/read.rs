@@ -33,6 +33,7 @@ mod verify;
 mod windows;
 
 pub use aborted::AbortedTransaction;
+pub(crate) use aborted::Ending;
 
 use reader::Wanted;
 use streams::Served;

@@ -13,7 +13,12 @@
 //! `delete.retention.ms`, so that whoever reads slowly from the beginning still learns that the key is
 //! gone (KIP-534). When it goes, no older record of its key is left below it: that pass, or an earlier
 //! one, has removed them all before it came to the tombstone.
+//!
+//! A marker gets a horizon likewise, once nothing is left of its transaction, and goes when that is over.
+//! Until then a reader that has read records of the transaction before they went still learns how it
+//! ended. That takes at least as long as reads may take that are under way (`markers_kept_ms`).
 
+use super::fates::Fate;
 use super::keys::KeyMap;
 use bytes::Bytes;
 use protocol::records::{BatchError, BatchHeader, OpenedBatch, TargetCompression, emptied};
@@ -30,6 +35,8 @@ pub(super) struct Rules<'a> {
     pub(super) below: Offset,
     pub(super) now: Timestamp,
     pub(super) delete_retention_ms: i64,
+    /// A marker of nothing stays for so long.
+    pub(super) markers_kept_ms: i64,
     pub(super) levels: TargetCompression,
 }
 
@@ -47,6 +54,10 @@ pub(super) enum Cleaned {
 pub(super) struct Counts {
     pub(super) kept: u64,
     pub(super) dropped: u64,
+    /// Of those, records of aborted transactions.
+    pub(super) aborted: u64,
+    /// Likewise, markers.
+    pub(super) markers: u64,
 }
 
 impl Rules<'_> {
@@ -55,17 +66,62 @@ impl Rules<'_> {
     pub(super) fn clean(
         &self,
         batch: &Bytes,
+        fate: Fate,
         is_last: bool,
         counts: &mut Counts,
     ) -> Result<Cleaned, BatchError> {
         let header = BatchHeader::parse(batch)?;
-        if self.below <= header.base_offset || header.attributes.is_control() {
-            counts.kept += u64::from(header.record_count.unsigned_abs());
+        let records = u64::from(header.record_count.unsigned_abs());
+        if self.below <= header.base_offset || fate == Fate::Deciding {
+            counts.kept += records;
             return Ok(Cleaned::AsIs);
         }
-        if header.record_count == 0 {
+        if header.record_count == 0 && !header.attributes.is_transactional() {
             return Ok(if is_last { Cleaned::AsIs } else { Cleaned::Gone });
         }
+        match fate {
+            Fate::Counts | Fate::Deciding => self.clean_records(&header, batch, is_last, counts),
+            Fate::Spent => self.clean_marker(&header, batch, is_last, counts),
+            Fate::Aborted => {
+                counts.dropped += records;
+                counts.aborted += records;
+                Ok(without_records(&header, is_last))
+            }
+        }
+    }
+
+    /// Of a marker that decides about nothing any more.
+    fn clean_marker(
+        &self,
+        header: &BatchHeader,
+        batch: &Bytes,
+        is_last: bool,
+        counts: &mut Counts,
+    ) -> Result<Cleaned, BatchError> {
+        let horizon = header.attributes.has_delete_horizon().then_some(header.base_timestamp);
+        if horizon.is_some_and(|it| it <= self.now) {
+            counts.dropped += 1;
+            counts.markers += 1;
+            return Ok(without_records(header, is_last));
+        }
+        counts.kept += 1;
+        if horizon.is_some() {
+            return Ok(Cleaned::AsIs);
+        }
+        let until = Timestamp(self.now.0.saturating_add(self.markers_kept_ms));
+        let opened = OpenedBatch::open(batch, RECORDS_BYTES_MAX)?;
+        let kept = vec![true; opened.records().count()];
+        let (header, bytes) = opened.thinned(&kept, Some(until), self.levels)?;
+        Ok(Cleaned::Thinned(header, bytes))
+    }
+
+    fn clean_records(
+        &self,
+        header: &BatchHeader,
+        batch: &Bytes,
+        is_last: bool,
+        counts: &mut Counts,
+    ) -> Result<Cleaned, BatchError> {
         let opened = OpenedBatch::open(batch, RECORDS_BYTES_MAX)?;
         let horizon = header.attributes.has_delete_horizon().then_some(header.base_timestamp);
         let is_over = horizon.is_some_and(|it| it <= self.now);
@@ -87,13 +143,7 @@ impl Rules<'_> {
         counts.kept += staying as u64;
         counts.dropped += (kept.len() - staying) as u64;
         if staying == 0 {
-            return Ok(match is_last {
-                false => Cleaned::Gone,
-                true => {
-                    let (header, bytes) = emptied(&header);
-                    Cleaned::Thinned(header, bytes)
-                }
-            });
+            return Ok(without_records(header, is_last));
         }
         let needs_horizon = has_tombstone && horizon.is_none();
         if staying == kept.len() && !needs_horizon {
@@ -105,11 +155,19 @@ impl Rules<'_> {
     }
 }
 
+fn without_records(header: &BatchHeader, is_last: bool) -> Cleaned {
+    if !is_last {
+        return Cleaned::Gone;
+    }
+    let (header, bytes) = emptied(header);
+    Cleaned::Thinned(header, bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::records::{BatchBuilder, Compression, records};
-    use vocabulary::LeaderEpoch;
+    use protocol::records::{BatchBuilder, Compression, EndTxnMarker, TransactionResult, records};
+    use vocabulary::{LeaderEpoch, ProducerId};
 
     /// One record for each key and value, from `base` on.
     fn batch(base: i64, pairs: &[(Option<&str>, Option<&str>)]) -> Bytes {
@@ -133,12 +191,16 @@ mod tests {
 
     fn rules(keys: &KeyMap, now: i64) -> Rules<'_> {
         let (below, now, levels) = (Offset(100), Timestamp(now), TargetCompression::Producer);
-        Rules { keys, below, now, delete_retention_ms: 1000, levels }
+        Rules { keys, below, now, delete_retention_ms: 1000, markers_kept_ms: 2000, levels }
     }
 
     fn clean(rules: &Rules<'_>, batch: &Bytes, is_last: bool) -> (Cleaned, Counts) {
+        cleaned(rules, batch, Fate::Counts, is_last)
+    }
+
+    fn cleaned(rules: &Rules<'_>, batch: &Bytes, fate: Fate, is_last: bool) -> (Cleaned, Counts) {
         let mut counts = Counts::default();
-        (rules.clean(batch, is_last, &mut counts).expect("it is intact"), counts)
+        (rules.clean(batch, fate, is_last, &mut counts).expect("it is intact"), counts)
     }
 
     fn offsets(cleaned: &Cleaned) -> Vec<i64> {
@@ -154,7 +216,7 @@ mod tests {
             batch(10, &[(Some("a"), Some("1")), (Some("a"), Some("2")), (Some("b"), Some("3"))]);
         let (cleaned, counts) = clean(&rules(&keys, 0), &three, false);
         assert_eq!(offsets(&cleaned), [11]);
-        assert_eq!(counts, Counts { kept: 1, dropped: 2 });
+        assert_eq!(counts, Counts { kept: 1, dropped: 2, ..Counts::default() });
         let latest = batch(40, &[(Some("b"), Some("4")), (Some("unknown"), Some("5"))]);
         assert_eq!(clean(&rules(&keys, 0), &latest, false).0, Cleaned::AsIs);
     }
@@ -180,6 +242,44 @@ mod tests {
         assert_eq!(header.base_timestamp, Timestamp(1500));
         assert_eq!(clean(&rules(&keys, 1499), &bytes, false).0, Cleaned::AsIs);
         assert_eq!(clean(&rules(&keys, 1500), &bytes, false).0, Cleaned::Gone);
+    }
+
+    #[test]
+    fn what_was_aborted_goes_whatever_its_keys() {
+        let keys = keys(&[]);
+        let newest = batch(10, &[(Some("a"), Some("1")), (Some("b"), None)]);
+        let (gone, counts) = cleaned(&rules(&keys, 0), &newest, Fate::Aborted, false);
+        assert_eq!(gone, Cleaned::Gone);
+        assert_eq!(counts, Counts { dropped: 2, aborted: 2, ..Counts::default() });
+        let (last, _) = cleaned(&rules(&keys, 0), &newest, Fate::Aborted, true);
+        let Cleaned::Thinned(header, _) = last else { panic!("{last:?}") };
+        assert_eq!((header.record_count, header.end_offset()), (0, Offset(12)));
+        let later = batch(100, &[(Some("a"), Some("1"))]);
+        assert_eq!(cleaned(&rules(&keys, 0), &later, Fate::Aborted, false).0, Cleaned::AsIs);
+    }
+
+    #[test]
+    fn a_marker_goes_long_after_its_records() {
+        let keys = keys(&[]);
+        let marker = EndTxnMarker { result: TransactionResult::Commit, coordinator_epoch: 1 };
+        let mut batch = marker.batch(ProducerId(7), 0, Timestamp(5));
+        batch.stamp(Offset(10), LeaderEpoch(0));
+        let batch = batch.freeze().1;
+        let at =
+            |now, bytes: &Bytes, fate, is_last| cleaned(&rules(&keys, now), bytes, fate, is_last);
+        assert_eq!(at(500, &batch, Fate::Deciding, false).0, Cleaned::AsIs);
+        let (spent, counts) = at(500, &batch, Fate::Spent, false);
+        let Cleaned::Thinned(header, bytes) = spent else { panic!("{spent:?}") };
+        assert_eq!((header.base_timestamp, counts.kept), (Timestamp(2500), 1));
+        assert_eq!(EndTxnMarker::read(&bytes), Ok(Some(marker)));
+        assert_eq!(at(2499, &bytes, Fate::Spent, false).0, Cleaned::AsIs);
+        assert_eq!(at(2500, &bytes, Fate::Deciding, false).0, Cleaned::AsIs);
+        let (gone, counts) = at(2500, &bytes, Fate::Spent, false);
+        assert_eq!((gone, counts.markers), (Cleaned::Gone, 1));
+        let (last, _) = at(2500, &bytes, Fate::Spent, true);
+        let Cleaned::Thinned(header, bytes) = last else { panic!("{last:?}") };
+        assert_eq!((header.end_offset(), header.attributes.is_control()), (Offset(11), false));
+        assert_eq!(at(2500, &bytes, Fate::Counts, true).0, Cleaned::AsIs);
     }
 
     #[test]

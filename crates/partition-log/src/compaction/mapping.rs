@@ -3,6 +3,7 @@
 //! Owns: reading that part, how far memory reaches. Does not own: the table (`keys`).
 
 use super::clean::RECORDS_BYTES_MAX;
+use super::fates::{Fate, Fates};
 use super::keys::{Full, KeyMap};
 use super::rewrite::{damaged, each_batch, entry};
 use super::{CompactionError, PAGE_RUNS};
@@ -21,8 +22,8 @@ pub(super) struct Mapped {
     pub(super) end: Offset,
 }
 
-/// As much of `[from, to)` as memory has room for. Batches of transactions end it: which of them count is
-/// known only to whoever knows how they ended.
+/// As much of `[from, to)` as memory has room for. What was aborted has no say. Where a transaction is not
+/// decided, which below the last stable offset none is, the mapped part ends.
 pub(super) async fn map_keys(
     shared: &Arc<Shared>,
     log: &PartitionLog,
@@ -36,20 +37,19 @@ pub(super) async fn map_keys(
     let records = (to.0 - from.0).unsigned_abs();
     let keys = KeyMap::new(records, options.dedupe_bytes.0, options.load_factor, prefixes);
     let mut mapped = Mapped { keys, end: from };
+    let mut fates = Fates::default();
     while mapped.end < to {
         let page = shared.runs.runs_from(log.partition(), mapped.end, PAGE_RUNS).await?;
         let before = mapped.end;
         for run in page.iter().take_while(|it| it.base < to) {
             let entry = entry(shared, run).await?;
             let wanted = |it: &BatchEntry| from <= it.base_offset && it.base_offset < to;
-            let is_decided =
-                |it: &BatchEntry| !it.attributes.is_transactional() && !it.attributes.is_control();
-            if entry.batches.iter().any(|it| wanted(it) && !is_decided(it)) {
-                return Ok(mapped);
-            }
+            let Some(fates) = fates.of(log, &entry, to).await? else { return Ok(mapped) };
+            let mut fates = fates.into_iter();
             let mut full_at = None;
             each_batch(shared, run, &entry, |batch, bytes| {
-                if !wanted(batch) || full_at.is_some() {
+                let fate = fates.next().expect("there is one for each batch");
+                if !wanted(batch) || full_at.is_some() || fate != Fate::Counts {
                     return Ok(());
                 }
                 let opened = OpenedBatch::open(bytes, RECORDS_BYTES_MAX);

@@ -10,6 +10,7 @@
 //! Every run is checked against its checksum before anything refers to a copy of its bytes (A6).
 
 use super::clean::{Cleaned, Counts, Rules};
+use super::fates::{Fate, Fates};
 use super::mapping::Mapped;
 use super::{CompactionError, PAGE_RUNS};
 use crate::engine::Shared;
@@ -51,10 +52,19 @@ pub(super) async fn rewrite(
 ) -> Result<(), CompactionError> {
     let mut next = log.offsets().log_start;
     let mut changes = 0;
+    let mut fates = Fates::default();
     while next < mapped.end && log.seal() < Seal::Fenced {
         let Some(group) = group(shared, log, next, mapped.end).await? else { break };
-        match clean(shared, log, mapped, &group).await? {
+        // What comes instead of a group that has changed is looked at from the same point.
+        let mut told = fates.clone();
+        let mut of_group = Vec::new();
+        for entry in &group.entries {
+            let of_run = told.of(log, entry, mapped.end).await?;
+            of_group.push(of_run.ok_or(CompactionError::Undecided { from: entry.base })?);
+        }
+        match clean(shared, log, mapped, &group, of_group).await? {
             Outcome::Done => {
+                fates = told;
                 next = group.end();
                 changes = 0;
             }
@@ -129,22 +139,28 @@ async fn clean(
     log: &PartitionLog,
     mapped: &Mapped,
     group: &Group,
+    fates: Vec<Vec<Fate>>,
 ) -> Result<Outcome, CompactionError> {
     let settings = log.settings();
+    let grace_ms = shared.options.collection_grace.as_millis() as i64;
     let rules = Rules {
         keys: &mapped.keys,
         below: mapped.end,
         now: shared.environment.clock.wall(),
         delete_retention_ms: settings.delete_retention_ms,
+        // Whoever has read records from a run that is replaced since must find how they were decided.
+        markers_kept_ms: settings.delete_retention_ms.max(grace_ms),
         levels: settings.compression,
     };
     let mut draft = Draft::default();
     let mut counts = Counts::default();
     let last = group.entries.last().and_then(|it| it.batches.last()).map(|it| it.base_offset);
-    for (run, entry) in group.runs.iter().zip(&group.entries) {
+    for ((run, entry), fates) in group.runs.iter().zip(&group.entries).zip(fates) {
+        let mut fates = fates.into_iter();
         each_batch(shared, run, entry, |batch, bytes| {
             let is_last = last == Some(batch.base_offset);
-            let cleaned = rules.clean(bytes, is_last, &mut counts);
+            let fate = fates.next().expect("there is one for each batch");
+            let cleaned = rules.clean(bytes, fate, is_last, &mut counts);
             draft.add(batch, bytes, cleaned.map_err(|error| damaged(run, batch, &error))?);
             Ok(())
         })
@@ -153,6 +169,8 @@ async fn clean(
     let metrics = &shared.metrics;
     metrics.compaction_records_kept.inc_by(counts.kept);
     metrics.compaction_records_dropped.inc_by(counts.dropped);
+    metrics.compaction_aborted_dropped.inc_by(counts.aborted);
+    metrics.compaction_markers_dropped.inc_by(counts.markers);
     // Of a run that reaches beyond the mapped part, the rest is still dirty.
     let is_whole = group.end() <= mapped.end;
     let is_marked = group.runs.len() == 1 && (is_compacted(group.runs[0].segment) || !is_whole);
@@ -184,7 +202,8 @@ impl Draft {
             Cleaned::Thinned(header, thinned) => {
                 self.is_changed = true;
                 let length = u32::try_from(thinned.len()).expect("a batch's length has 31 bits");
-                (BatchEntry::of(header, None, position, length), thinned)
+                let marker = batch.marker.filter(|_| header.attributes.is_control());
+                (BatchEntry::of(header, marker, position, length), thinned)
             }
             Cleaned::Gone => return self.is_changed = true,
         };

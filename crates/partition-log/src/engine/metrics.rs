@@ -44,6 +44,8 @@ log_metrics! {
     Counter compaction_written_bytes "Bytes of compacted segments uploaded"
     Counter compaction_records_kept "Records that key compaction has kept, each time it saw them"
     Counter compaction_records_dropped "Records that key compaction has dropped"
+    Counter compaction_aborted_dropped "Of those, records of aborted transactions"
+    Counter compaction_markers_dropped "Of those, markers of transactions without records"
     Counter compaction_failures "Partitions that could not be compacted, each time it was tried"
     Gauge compaction_dirty_bytes "Bytes of compacted topics that are not compacted yet, active ones included"
     Gauge compaction_dirty_percent_max "Of the partition with most to clean, the share of it in percent"

@@ -3,6 +3,7 @@
 mod budgets;
 mod compacting;
 mod compacting_model;
+mod compacting_transactions;
 mod crashes;
 mod deletion;
 mod fencing;

@@ -7,12 +7,14 @@
 //! A transaction is known by its marker, which may be far behind its records. So the search goes on
 //! behind the range until every producer that wrote transactional batches in it has its marker; up to
 //! the last stable offset each of them has one. It reads the indexes of runs, never a payload.
+//!
+//! Key compaction asks the same of producers that it met: how the transaction ended that a run's end cuts.
 
 use super::spans::Class;
 use super::{LOOKS_MAX, ReadError};
 use crate::log::{LogOffsets, PartitionLog};
 use crate::segment::BatchEntry;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use vocabulary::{Offset, ProducerId};
 
 /// A transaction that its producer aborted, in one partition.
@@ -25,6 +27,14 @@ pub struct AbortedTransaction {
     pub last_offset: Offset,
 }
 
+/// How a transaction ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// Of its marker.
+    pub(crate) offset: Offset,
+    pub(crate) is_abort: bool,
+}
+
 /// What was seen of `[from, to)` and behind it so far.
 #[derive(Debug)]
 struct Search {
@@ -32,6 +42,9 @@ struct Search {
     /// Who wrote to the range and was not decided yet.
     undecided: HashSet<i64>,
     found: Vec<AbortedTransaction>,
+    /// How those were decided who had written.
+    endings: HashMap<i64, Ending>,
+    class: Class,
     /// The next offset to look at.
     next: Offset,
 }
@@ -46,7 +59,14 @@ enum Next {
 
 impl Search {
     fn new(from: Offset, to: Offset) -> Search {
-        Search { to, undecided: HashSet::new(), found: Vec::new(), next: from }
+        Search {
+            to,
+            undecided: HashSet::new(),
+            found: Vec::new(),
+            endings: HashMap::new(),
+            class: Class::Tail,
+            next: from,
+        }
     }
 
     fn is_done(&self) -> bool {
@@ -65,7 +85,10 @@ impl Search {
             self.next = batch.end_offset();
             match batch.marker {
                 Some(marker) => {
-                    self.undecided.remove(&batch.producer_id);
+                    if self.undecided.remove(&batch.producer_id) {
+                        let (offset, is_abort) = (batch.base_offset, marker.is_abort());
+                        self.endings.insert(batch.producer_id, Ending { offset, is_abort });
+                    }
                     let first = marker.first_offset.filter(|it| *it < self.to);
                     if let (true, Some(first_offset)) = (marker.is_abort(), first) {
                         let producer = ProducerId(batch.producer_id);
@@ -97,15 +120,39 @@ impl PartitionLog {
         to: Offset,
     ) -> Result<Vec<AbortedTransaction>, ReadError> {
         let mut search = Search::new(from, to);
-        let mut looks = 0;
+        if from < to {
+            self.search(&mut search).await?;
+        }
+        Ok(search.found)
+    }
 
-        while !search.is_done() && from < to {
-            match self.see_tail(&mut search) {
+    /// The first marker of each of these producers from `from` on, if it is durable; without those that
+    /// have none. Who has written below `from` has one if `from` is not above the last stable offset.
+    ///
+    /// # Errors
+    ///
+    /// As of [`PartitionLog::aborted_transactions`].
+    pub(crate) async fn endings(
+        &self,
+        from: Offset,
+        producers: HashSet<i64>,
+    ) -> Result<HashMap<i64, Ending>, ReadError> {
+        let search = Search::new(from, from);
+        let mut search = Search { undecided: producers, class: Class::Lagging, ..search };
+        self.search(&mut search).await?;
+        Ok(search.endings)
+    }
+
+    async fn search(&self, search: &mut Search) -> Result<(), ReadError> {
+        let from = search.next;
+        let mut looks = 0;
+        while !search.is_done() {
+            match self.see_tail(search) {
                 Next::Done => break,
                 Next::Deleted => return Err(self.deleted(from)),
                 Next::Committed => (),
             }
-            if !self.see_run(&mut search).await? {
+            if !self.see_run(search).await? {
                 looks += 1;
                 if looks == LOOKS_MAX {
                     self.shared.metrics.read_failures.inc();
@@ -113,7 +160,7 @@ impl PartitionLog {
                 }
             }
         }
-        Ok(search.found)
+        Ok(())
     }
 
     fn deleted(&self, asked: Offset) -> ReadError {
@@ -146,7 +193,7 @@ impl PartitionLog {
             self.learn_log_start().await?;
             return Ok(false);
         };
-        let Some(entry) = reader.open_run(&run, Class::Tail).await? else { return Ok(false) };
+        let Some(entry) = reader.open_run(&run, search.class).await? else { return Ok(false) };
         let first = entry.batches.partition_point(|it| it.end_offset() <= search.next);
         search.see(&entry.batches[first..]);
         if !search.is_done() {

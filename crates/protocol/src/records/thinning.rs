@@ -3,9 +3,9 @@
 //! Owns: looking at keys without making records, the bytes of what is left. Does not own: which records
 //! go (the log's compaction).
 //!
-//! What never changes: base offset and last offset, hence the offsets of all records, and the producer's
-//! sequence. Records that stay are copied as they are encoded; only a new base timestamp, which a
-//! horizon is, rewrites their timestamp deltas. The codec stays the batch's own.
+//! What never changes: base offset and last offset, hence the offsets of all records, and as long as one
+//! stays whose they are. Records that stay are copied as they are encoded; only a new base timestamp, which
+//! a horizon is, rewrites their timestamp deltas. The codec stays the batch's own.
 
 use bytes::{Bytes, BytesMut};
 use vocabulary::{Offset, Timestamp};
@@ -169,12 +169,18 @@ impl RecordView<'_> {
     }
 }
 
-/// `header` without any record: it still says where the offsets and the sequences of the batch end.
+/// `header` without any record: it still says where the offsets of the batch end, and no more. It is of
+/// nobody's transaction, so that no marker has to stay for its sake.
 pub fn emptied(header: &BatchHeader) -> (BatchHeader, Bytes) {
-    let dropped = Attributes::DELETE_HORIZON | Attributes::COMPRESSION;
-    let attributes = Attributes(header.attributes.0 & !dropped);
-    let base_timestamp = header.max_timestamp;
-    let emptied = BatchHeader { attributes, base_timestamp, record_count: 0, ..*header };
+    let emptied = BatchHeader {
+        attributes: Attributes(header.attributes.0 & Attributes::LOG_APPEND_TIME),
+        base_timestamp: header.max_timestamp,
+        producer_id: -1,
+        producer_epoch: -1,
+        base_sequence: -1,
+        record_count: 0,
+        ..*header
+    };
     sealed(emptied, BytesMut::zeroed(BATCH_HEADER_LEN))
 }
 
@@ -202,7 +208,7 @@ mod tests {
     use proptest::prelude::*;
     use vocabulary::{LeaderEpoch, ProducerId};
 
-    use super::super::{BatchBuilder, check_crc, records};
+    use super::super::{BatchBuilder, EndTxnMarker, TransactionResult, check_crc, records};
     use super::*;
 
     const CODECS: [Compression; 5] = [
@@ -243,10 +249,12 @@ mod tests {
             prop_assert_eq!(BatchHeader::parse(&after), Ok(header));
             let was = opened.header();
             prop_assert_eq!(header.base_offset, was.base_offset);
-            prop_assert_eq!((header.end_offset(), header.last_sequence()), (was.end_offset(), was.last_sequence()));
+            prop_assert_eq!(header.end_offset(), was.end_offset());
             let all: Vec<_> = records(&before, 1 << 20).expect("it opens").map(|it| it.expect("intact")).collect();
             let wanted: Vec<_> = all.into_iter().zip(&kept).filter(|it| *it.1).map(|it| it.0).collect();
             let found: Vec<_> = records(&after, 1 << 20).expect("it opens").map(|it| it.expect("intact")).collect();
+            let whose = (header.producer_id, header.producer_epoch, header.base_sequence);
+            prop_assert_eq!(whose, if wanted.is_empty() { (-1, -1, -1) } else { (7, 2, 40) });
             prop_assert_eq!(header.attributes.has_delete_horizon(), horizon.is_some() && !wanted.is_empty());
             if let Some(latest) = wanted.iter().map(|it| it.timestamp).max() {
                 prop_assert_eq!(header.max_timestamp, latest);
@@ -265,6 +273,23 @@ mod tests {
         let opened = OpenedBatch::open(&first.1, 1 << 20).expect("it opens");
         let second = opened.thinned(&[true; 3], Some(Timestamp(99_000)), keep).expect("it can");
         assert_eq!(second, first);
+    }
+
+    #[test]
+    fn a_marker_with_a_horizon_is_still_one_and_without_its_record_none() {
+        let marker = EndTxnMarker { result: TransactionResult::Abort, coordinator_epoch: 3 };
+        let mut batch = marker.batch(ProducerId(7), 2, Timestamp(1000));
+        batch.stamp(Offset(500), LeaderEpoch(3));
+        let opened = OpenedBatch::open(&batch.freeze().1, 1 << 20).expect("it opens");
+        let keep = TargetCompression::Producer;
+        let (header, bytes) = opened.thinned(&[true], Some(Timestamp(77)), keep).expect("it can");
+        assert_eq!((header.base_timestamp, header.max_timestamp), (Timestamp(77), Timestamp(1000)));
+        assert!(header.attributes.has_delete_horizon());
+        assert_eq!(EndTxnMarker::read(&bytes), Ok(Some(marker)));
+        let (header, bytes) = emptied(&header);
+        assert_eq!(header.attributes, Attributes(0));
+        assert_eq!((header.base_offset, header.producer_id), (Offset(500), -1));
+        assert_eq!(EndTxnMarker::read(&bytes), Ok(None));
     }
 
     #[test]

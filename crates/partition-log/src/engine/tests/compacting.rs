@@ -74,6 +74,10 @@ pub(super) async fn consume(world: &World, log: &PartitionLog, from: Offset) -> 
                     batches(it).map(|it| it.expect("whole batches come back")).collect::<Vec<_>>()
                 }) {
                     assert!(next < header.end_offset(), "offsets grow");
+                    next = header.end_offset();
+                    if header.attributes.is_control() {
+                        continue;
+                    }
                     for record in records(&bytes, 1 << 20).expect("it opens") {
                         let record = record.expect("it is intact");
                         if from <= record.offset {
@@ -81,7 +85,6 @@ pub(super) async fn consume(world: &World, log: &PartitionLog, from: Offset) -> 
                             seen.insert(record.offset.0, (key, record.value));
                         }
                     }
-                    next = header.end_offset();
                 }
                 assert!(before < next);
             }

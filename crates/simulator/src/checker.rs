@@ -1,5 +1,6 @@
 //! Compares a node and its bucket with what clients were told.
 
+use crate::changelog;
 use crate::history::History;
 use crate::node::{Node, Opening};
 use crate::shelf::Shelf;
@@ -13,10 +14,10 @@ use std::time::Duration;
 use vocabulary::{Offset, Partition, SegmentName, Timestamp};
 
 /// Between two tries of what storage trouble has refused.
-const RETRY: Duration = Duration::from_millis(100);
+pub(crate) const RETRY: Duration = Duration::from_millis(100);
 
 /// Tries after which trouble is no excuse any more.
-const TRIES_MAX: u32 = 2000;
+pub(crate) const TRIES_MAX: u32 = 2000;
 
 const RUNS_MAX: usize = 1_000_000;
 
@@ -89,6 +90,10 @@ pub(crate) async fn logs(node: &Node, history: &RefCell<History>) {
     assert_eq!(node.engine.health().damaged, [], "A3: WAL and metadata contradict each other");
     for partition in partitions {
         let log = node.engine.partition(partition).expect("every partition is hosted");
+        if history.borrow_mut().partition(partition).is_some_and(|it| it.changelog.is_some()) {
+            changelog::is_whole(&node.environment, &log, history).await;
+            continue;
+        }
         log_is_whole(&node.environment, &log, history).await;
     }
 }

@@ -5,6 +5,7 @@
 //! A batch is known at an offset once its producer was acknowledged or a reader was served it; from
 //! then on it must stay there until the log start passes it.
 
+use crate::changelog::{Changelog, Pair};
 use crate::transactions::{Transacting, writer};
 use bucket::LyingStore;
 use bytes::Bytes;
@@ -47,6 +48,14 @@ pub struct Tally {
     /// Batches of transactions that readers of committed records kept, and that they left out.
     pub committed_read: u64,
     pub aborted_left_out: u64,
+    /// Readings of compacted partitions that were compared with what was told.
+    pub changelogs_read: u64,
+    /// Compacted partitions in which at the end nothing was left but what counts.
+    pub changelogs_settled: u64,
+    /// By key compaction: records in all, those of aborted transactions, and markers.
+    pub records_compacted: u64,
+    pub aborted_compacted: u64,
+    pub markers_compacted: u64,
     /// Lives that ended in order; all others but the stillborn were killed.
     pub stopped: u64,
     /// Starts that found the log of an earlier life in the bucket and took it over.
@@ -91,6 +100,9 @@ impl Tally {
         self.segments_collected += log.segments_collected.get();
         self.orphans_swept += log.orphans_swept.get();
         self.runs_expired += log.runs_expired.get();
+        self.records_compacted += log.compaction_records_dropped.get();
+        self.aborted_compacted += log.compaction_aborted_dropped.get();
+        self.markers_compacted += log.compaction_markers_dropped.get();
         self.wal_bytes_read += log.wal_read_bytes.get();
         for lies in meters.stores.iter().map(|it| it.lies()) {
             self.stored_not_told += lies.stored_not_told;
@@ -114,6 +126,11 @@ impl std::ops::AddAssign for Tally {
         self.transactions_ended += other.transactions_ended;
         self.committed_read += other.committed_read;
         self.aborted_left_out += other.aborted_left_out;
+        self.changelogs_read += other.changelogs_read;
+        self.changelogs_settled += other.changelogs_settled;
+        self.records_compacted += other.records_compacted;
+        self.aborted_compacted += other.aborted_compacted;
+        self.markers_compacted += other.markers_compacted;
         self.stopped += other.stopped;
         self.logs_taken_over += other.logs_taken_over;
         self.runs_taken_over += other.runs_taken_over;
@@ -157,6 +174,8 @@ pub(crate) struct PartitionStory {
     pub(crate) transacting: Option<Transacting>,
     /// What was decided about each transaction, by its writer.
     pub(crate) fates: BTreeMap<i64, TransactionResult>,
+    /// Of a partition of a compacted topic.
+    pub(crate) changelog: Option<Changelog>,
     /// By writer and first sequence: all that was ever sent.
     sent: BTreeMap<(i64, i32), Sent>,
     /// The key of the batch that is known to be at a base offset.
@@ -179,9 +198,11 @@ pub(crate) struct Sent {
     pub(crate) tries: u64,
     /// Part of a transaction.
     pub(crate) is_transactional: bool,
+    /// Its records, if they have keys. A marker has none.
+    pub(crate) pairs: Option<Vec<Pair>>,
     /// Behind the stamped fields; a marker has whatever time it is written at.
     bytes: Option<Bytes>,
-    offset: Option<i64>,
+    pub(crate) offset: Option<i64>,
     epoch: Option<i32>,
     is_acknowledged: bool,
 }
@@ -220,18 +241,20 @@ impl History {
 
     /// Stories of partitions that exist, and of no others.
     pub(crate) fn follow_topics(&mut self) {
-        let mut existing: BTreeMap<TopicId, u32> = BTreeMap::new();
+        let mut existing: BTreeMap<TopicId, (u32, Option<Changelog>)> = BTreeMap::new();
         for topic in self.topics.iter().filter_map(|it| it.now.as_ref()) {
-            existing.extend(topic.id.map(|id| (id, topic.partitions)));
+            let changelog = Changelog::of(&topic.configs);
+            existing.extend(topic.id.map(|id| (id, (topic.partitions, changelog))));
         }
         self.partitions.retain(|it, _| existing.contains_key(&it.topic));
-        for (topic, count) in existing {
+        for (topic, (count, changelog)) in existing {
             // A new partition has the configs of its topic.
             let stories = self.partitions.iter().filter(|(it, _)| it.topic == topic);
             let retention_ms_min = stories.filter_map(|(_, it)| it.retention_ms_min).min();
             for index in 0..count as i32 {
                 let story = self.partitions.entry(Partition { topic, index }).or_default();
                 story.retention_ms_min = retention_ms_min;
+                story.changelog = changelog;
             }
         }
     }
@@ -286,11 +309,21 @@ impl PartitionStory {
         };
         let is_same = sent.bytes.as_ref().is_none_or(|it| bytes.slice(STAMPED_BYTES..) == it);
         assert!(is_same, "A1: batch {key:?} at {} has other bytes", header.base_offset);
+        self.saw_part(key, header);
+    }
+
+    /// Likewise, of a batch that may have fewer records than were sent.
+    pub(crate) fn saw_part(&mut self, key: (i64, i32), header: &BatchHeader) {
         self.place(key, header.base_offset);
         let sent = self.sent.get_mut(&key).expect("it has a place");
         let epoch = *sent.epoch.get_or_insert(header.leader_epoch);
         assert_eq!(epoch, header.leader_epoch, "A2: the epoch of batch {key:?} has changed");
         self.high_watermark = self.high_watermark.max(header.end_offset().0);
+    }
+
+    /// By its key, each batch with the offset that it is known to have.
+    pub(crate) fn all_sent(&self) -> impl Iterator<Item = (&(i64, i32), &Sent)> {
+        self.sent.iter()
     }
 
     fn place(&mut self, key: (i64, i32), offset: Offset) {
@@ -352,6 +385,7 @@ impl Sent {
             life,
             tries: 0,
             is_transactional: false,
+            pairs: None,
             bytes,
             offset: None,
             epoch: None,
@@ -363,6 +397,10 @@ impl Sent {
     pub(crate) fn marker(timestamp: Timestamp, life: u64) -> Sent {
         let sent = Sent::new(1, timestamp, life, &[0; STAMPED_BYTES]);
         Sent { bytes: None, ..sent }.within_transaction()
+    }
+
+    pub(crate) fn keyed(self, pairs: Option<Vec<Pair>>) -> Sent {
+        Sent { pairs, ..self }
     }
 
     pub(crate) fn within_transaction(self) -> Sent {

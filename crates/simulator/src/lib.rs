@@ -16,6 +16,7 @@
 //! - `node`: one life.
 //! - `workload`: the clients of one life.
 //! - `transactions`: those of them with transactions, and readers of committed records.
+//! - `changelog`: those of them with a compacted topic, and what its readers must find.
 //! - `history`: what clients were told and have seen, and what contradicts it.
 //! - `checker`: compares a node and its bucket with the history.
 //!
@@ -29,6 +30,9 @@
 //! - **A8** readers of committed records are served what was committed and nothing else that is of a
 //!   transaction, also while its end is on its way, and nothing at or above the last stable offset;
 //!   once all are ended that is the high watermark;
+//! - in a compacted topic the newest committed record of each key is found by whoever reads from below it,
+//!   at its offset, unless it is a tombstone; nothing undecided goes, nothing older is told of a key that was
+//!   deleted; once healed, tombstones, aborted records and markers of nothing vanish;
 //! - **A9** nothing panics, and once healed everything asked is answered;
 //! - topics, partition counts and configs are as answered, producer ids and epochs are never reused, a
 //!   log start moves only forward and only past what was deleted or expired.
@@ -44,6 +48,7 @@
 //! Deliberately absent: sockets and handlers (real clients test those), groups, coordinators of
 //! transactions (clients write the markers themselves), more than one node.
 
+mod changelog;
 mod checker;
 mod history;
 mod node;

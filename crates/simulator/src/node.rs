@@ -3,6 +3,7 @@
 //! Owns: the wiring, and which partitions are hosted, as the broker's `hosting` does it.
 //! Does not own: sockets and handlers, which are not simulated.
 
+use crate::changelog;
 use crate::history::Meters;
 use crate::shelf::Door;
 use crate::swarm::{BROKER, Plan};
@@ -197,6 +198,7 @@ impl Node {
 
 fn settings(configs: &BTreeMap<String, String>) -> LogSettings {
     let mut settings = LogSettings::default();
+    changelog::configure(&mut settings, configs);
     if let Some(value) = configs.get(RETENTION_MS) {
         let value: i64 = value.parse().expect("the workload writes numbers");
         settings.retention_ms = (0 <= value).then_some(value);

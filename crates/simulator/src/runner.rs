@@ -24,7 +24,7 @@ const HEALED_MAX: Duration = Duration::from_secs(3600);
 pub fn simulate(seed: u64) -> Tally {
     let mut world = World::new(seed);
     let history = RefCell::new(History::default());
-    history.borrow_mut().topics.resize_with(world.swarm.slots, Default::default);
+    history.borrow_mut().topics.resize_with(world.swarm.slots_in_all(), Default::default);
     for _ in 0..world.swarm.lives {
         let plan = Plan::draw(&world.chance);
         live(&mut world, &history, &plan);
@@ -226,6 +226,7 @@ async fn settle(node: &Node, clients: &Clients<'_>, history: &RefCell<History>) 
         assert!(is_answered, "A9: healed, and yet a change is not answered");
     }
     clients.settle().await;
+    clients.settle_changelogs().await;
     checker::logs(node, history).await;
     let partitions: Vec<_> = history.borrow().partitions.keys().copied().collect();
     for partition in partitions {

@@ -6,7 +6,7 @@ use cluster::StoreOptions;
 use environment::{Entropy, SeededEntropy};
 use partition_log::volume::MemoryFaults;
 use partition_log::wal::{BucketWalOptions, FileWalOptions};
-use partition_log::{LogOptions, MergeOptions};
+use partition_log::{CompactionOptions, LogOptions, MergeOptions};
 use std::time::Duration;
 use vocabulary::{BrokerEpoch, BrokerId, ByteCount};
 
@@ -38,6 +38,8 @@ pub(crate) struct Swarm {
     pub(crate) delete_records_pause_max: Duration,
     /// There are clients with transactions and readers of committed records.
     pub(crate) transacts: bool,
+    /// There is a compacted topic, with clients of its own.
+    pub(crate) compacts: bool,
     pub(crate) log: LogOptions,
     /// The write-ahead log is in the bucket, not on the disk.
     pub(crate) wal_in_bucket: bool,
@@ -100,6 +102,7 @@ impl Swarm {
             expires_records: chance.below(2) == 0,
             delete_records_pause_max: ms(chance, 100, 4000),
             transacts: chance.below(2) == 0,
+            compacts: chance.below(2) == 0,
             log: log_options(chance),
             wal_in_bucket: chance.below(2) == 0,
             wal,
@@ -107,6 +110,11 @@ impl Swarm {
             metadata,
             clock_pause_max: (chance.below(3) != 0).then(|| ms(chance, 10, 3000)),
         }
+    }
+
+    /// Of topics, with that of the changelog.
+    pub(crate) fn slots_in_all(&self) -> usize {
+        self.slots + usize::from(self.compacts)
     }
 }
 
@@ -131,6 +139,11 @@ fn log_options(chance: &SeededEntropy) -> LogOptions {
     log.orphan_grace = Duration::from_secs(60 + chance.below(60));
     log.wal.drain_max = Duration::from_millis(500);
     log.wal.group_bytes_max = ByteCount(KIB + chance.below(64 * KIB));
+    log.compaction = CompactionOptions {
+        dedupe_bytes: ByteCount(24 * [8, 16, 1024][chance.below(3) as usize]),
+        backoff: ms(chance, 20, 1000),
+        ..CompactionOptions::default()
+    };
     log.merge = MergeOptions {
         is_enabled: chance.below(8) != 0,
         target_bytes: ByteCount(KIB + chance.below(128 * KIB)),

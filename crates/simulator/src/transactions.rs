@@ -6,6 +6,7 @@
 //! A transaction has an epoch of its own, and its marker has the next one (KIP-890): so a marker whose
 //! outcome is unknown may be sent again and is there once, like any other batch.
 
+use crate::changelog;
 use crate::checker;
 use crate::history::{PartitionStory, Sent};
 use crate::workload::{Clients, IN_FLIGHT_MAX, Turn, WAIT};
@@ -46,7 +47,7 @@ impl Transacting {
 
 impl PartitionStory {
     /// A reader of committed records keeps this batch or leaves it out.
-    fn shown(&self, header: &BatchHeader, is_kept: bool) {
+    pub(crate) fn shown(&self, header: &BatchHeader, is_kept: bool) {
         let writer = writer(header.producer_id, header.producer_epoch);
         let (at, fate) = (header.base_offset, self.fates.get(&writer));
         let is_committed = match fate {
@@ -120,9 +121,12 @@ impl Clients<'_> {
             let now = story.transacting.as_mut()?;
             let key = (now.writer, now.sequence);
             now.sequence += count;
+            let is_keyed = story.changelog.is_some();
             story.sending(key, || {
-                let batch = self.batch(key, count, timestamp, true);
-                Sent::new(count, timestamp, self.life, batch.bytes()).within_transaction()
+                let batch = self.batch(key, count, timestamp, (true, is_keyed));
+                let pairs = is_keyed.then(|| changelog::pairs(&batch));
+                let sent = Sent::new(count, timestamp, self.life, batch.bytes());
+                sent.keyed(pairs).within_transaction()
             });
             Some(key)
         })?

@@ -1,6 +1,7 @@
 //! The clients of one life. They are dropped with it, wherever they are; what they were told stays in
 //! the history.
 
+use crate::changelog;
 use crate::checker::{self, topic_name};
 use crate::history::{History, Sent, TopicFacts};
 use crate::node::{Node, RETENTION_MS};
@@ -78,7 +79,30 @@ impl<'a> Clients<'a> {
                 }
             }
         }
+        if self.swarm.compacts {
+            all.extend(self.keep_changelog(&mut chance));
+        }
         join_all(all).await;
+    }
+
+    /// The clients of the compacted topic, which has the last slot.
+    fn keep_changelog(
+        &self,
+        mut chance: impl FnMut() -> SeededEntropy,
+    ) -> Vec<LocalBoxFuture<'_, ()>> {
+        let slot = self.swarm.slots;
+        let mut all: Vec<LocalBoxFuture<'_, ()>> =
+            vec![self.administer(slot, chance()).boxed_local()];
+        for index in 0..changelog::PARTITIONS_MAX as i32 {
+            all.push(self.read_changelog(slot, index, chance()).boxed_local());
+            if self.swarm.transacts {
+                all.push(self.transact(slot, index, chance()).boxed_local());
+            }
+            for producer in 0..self.swarm.producers {
+                all.push(self.produce(slot, index, producer, chance()).boxed_local());
+            }
+        }
+        all
     }
 
     pub(crate) fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
@@ -113,7 +137,7 @@ impl<'a> Clients<'a> {
     }
 
     /// First what is in flight from before, then `fresh` new batches.
-    async fn send(
+    pub(crate) async fn send(
         &self,
         partition: Partition,
         producer: usize,
@@ -193,9 +217,11 @@ impl<'a> Clients<'a> {
             let (id, sequence) = story.producers.get_mut(&producer)?;
             let key = (*id, *sequence);
             *sequence += count;
+            let is_keyed = story.changelog.is_some();
             story.sending(key, || {
-                let batch = self.batch(key, count, timestamp, false);
-                Sent::new(count, timestamp, self.life, batch.bytes())
+                let batch = self.batch(key, count, timestamp, (false, is_keyed));
+                let pairs = is_keyed.then(|| changelog::pairs(&batch));
+                Sent::new(count, timestamp, self.life, batch.bytes()).keyed(pairs)
             });
             Some(key)
         })?
@@ -207,7 +233,7 @@ impl<'a> Clients<'a> {
         (writer, sequence): (i64, i32),
         count: i32,
         timestamp: Timestamp,
-        is_transactional: bool,
+        (is_transactional, is_keyed): (bool, bool),
     ) -> Batch {
         let seed = (writer as u64) << 32 | u64::from(sequence as u32);
         let draw = SeededEntropy::new(seed);
@@ -220,7 +246,13 @@ impl<'a> Clients<'a> {
         for _ in 0..count {
             let mut value = vec![0; 9 + draw.below(self.swarm.value_bytes_max) as usize];
             draw.fill(&mut value);
-            builder.push(timestamp, None, Some(&value), &[]);
+            match is_keyed {
+                false => builder.push(timestamp, None, Some(&value), &[]),
+                true => {
+                    let (key, value) = changelog::pair(&draw, value);
+                    builder.push(timestamp, Some(&key), value.as_deref(), &[]);
+                }
+            }
         }
         builder.build()
     }
@@ -234,7 +266,9 @@ impl<'a> Clients<'a> {
                 sent.tries += 1;
                 sent.clone()
             })?;
-            let batch = self.batch(key, sent.count, sent.timestamp, sent.is_transactional);
+            let is_keyed = sent.pairs.is_some();
+            let kind = (sent.is_transactional, is_keyed);
+            let batch = self.batch(key, sent.count, sent.timestamp, kind);
             match log.append(batch, None).await {
                 Ok(appended) => {
                     assert!(!appended.duplicate || 1 < sent.tries, "A5: {key:?} is new");
@@ -373,8 +407,10 @@ impl<'a> Clients<'a> {
     /// One change of the slot's topic, and what clients know after its answer.
     pub(crate) async fn change(&self, slot: usize, chance: &SeededEntropy) {
         let now = self.history.borrow().topics[slot].now.clone();
+        let is_changelog = slot == self.swarm.slots;
         let answer = match now {
             None => self.create(slot, chance).await,
+            Some(_) if is_changelog => return, // It stays as it is.
             Some(facts) if chance.below(100) < self.swarm.deletions_per_cent => {
                 self.delete(slot, &facts).await
             }
@@ -406,8 +442,12 @@ impl<'a> Clients<'a> {
         slot: usize,
         chance: &SeededEntropy,
     ) -> Option<Option<vocabulary::TopicId>> {
-        let partitions = 1 + chance.below(u64::from(self.swarm.partitions_max)) as u32;
-        let configs = BTreeMap::new();
+        let is_changelog = slot == self.swarm.slots;
+        let (partitions_max, configs) = match is_changelog {
+            true => (changelog::PARTITIONS_MAX, changelog::configs(chance)),
+            false => (self.swarm.partitions_max, BTreeMap::new()),
+        };
+        let partitions = 1 + chance.below(u64::from(partitions_max)) as u32;
         self.ask(slot, Some(TopicFacts { id: None, partitions, configs: configs.clone() }));
         let name = topic_name(slot);
         let created = self.node.controller.create_topic(&name, partitions, configs).await;

@@ -51,6 +51,8 @@ fn covers(tally: &Tally) {
         tally.transactions_ended,
         tally.committed_read,
         tally.aborted_left_out,
+        tally.changelogs_read,
+        tally.records_compacted,
     ];
     assert!(worked.iter().all(|it| 5000 < *it), "the simulation itself works: {tally:#?}");
     let moved = [
@@ -64,6 +66,9 @@ fn covers(tally: &Tally) {
         tally.orphans_swept,
         tally.runs_expired,
         tally.stopped,
+        tally.changelogs_settled,
+        tally.aborted_compacted,
+        tally.markers_compacted,
     ];
     assert!(moved.iter().all(|it| 50 < *it), "the simulation itself works: {tally:#?}");
     let rare = [tally.late_writes, tally.late_writes_refused];

@@ -1,5 +1,6 @@
 //! What the doctor finds in a bucket: nothing while it is whole, and exactly what was damaged.
 
+mod compacted;
 mod metadata;
 mod world;
 

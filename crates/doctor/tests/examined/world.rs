@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use broker::ClusterRunIndex;
 use bucket::{Bucket, StoreBucket, StoreOptions};
@@ -13,8 +14,10 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use partition_log::wal::ledger::{WalId, WalLedger};
 use partition_log::wal::{BucketWal, BucketWalOptions, adopt_logs};
-use partition_log::{LogEngine, LogOptions, LogSettings, PartitionLog, PartitionStart};
-use protocol::records::{Batch, BatchBuilder, Compression};
+use partition_log::{
+    Cleanup, LogEngine, LogOptions, LogSettings, MarkerRule, PartitionLog, PartitionStart,
+};
+use protocol::records::{Batch, BatchBuilder, Compression, EndTxnMarker, TransactionResult};
 use vocabulary::{BrokerEpoch, BrokerId, Partition, ProducerId, Timestamp};
 
 pub(crate) const METADATA: &str = "meta";
@@ -44,10 +47,7 @@ impl World {
 
     pub(crate) async fn build_with(metadata: &cluster::StoreOptions) -> World {
         let environment = Environment::simulated(1);
-        let store = Arc::new(InMemory::new());
-        let shared: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(&store);
-        let bucket = Arc::new(StoreBucket::new(shared, StoreOptions::remote(), &environment));
-        bucket::claim(&*bucket, &*environment.entropy).await.expect("a marker");
+        let (store, bucket) = new_bucket(&environment).await;
         let first = Life::start(&bucket, &environment, metadata).await;
         let created = first.controller.create_topic("orders", 2, BTreeMap::new()).await;
         created.expect("decided").expect("a new name");
@@ -69,6 +69,51 @@ impl World {
         }
         let ids = (first.id, second.id);
         World { store: store.fork(), environment, first: ids.0, second: ids.1 }
+    }
+
+    /// A compacted topic: of its records, tombstones, aborted transactions and markers some are gone. The
+    /// last run is not compacted, as a transaction that is open starts in it.
+    pub(crate) async fn build_compacted() -> World {
+        let environment = Environment::simulated(1);
+        let (store, bucket) = new_bucket(&environment).await;
+        let life = Life::start(&bucket, &environment, &cluster::StoreOptions::default()).await;
+        let created = life.controller.create_topic("changelog", 1, BTreeMap::new()).await;
+        created.expect("decided").expect("a new name");
+        let settings = LogSettings {
+            cleanup: Cleanup { delete: false, compact: true },
+            segment_ms: 1,
+            min_cleanable_dirty_ratio: 0.0,
+            delete_retention_ms: 0,
+            ..LogSettings::default()
+        };
+        let log = life.host_with(&settings).remove(0);
+        let now = || environment.clock.wall();
+        for round in 0..5 {
+            for key in 0..4 {
+                let sequence = round * 4 + key;
+                acked(&log, keyed((30, sequence), key, key != round, now())).await;
+            }
+            for (producer, result) in
+                [(31, TransactionResult::Abort), (32, TransactionResult::Commit)]
+            {
+                let within = keyed((producer, round), 5 + (producer as i32 & 1), true, now());
+                acked(&log, within).await;
+                end(&log, producer, result).await;
+            }
+            if round == 4 {
+                acked(&log, keyed((33, 0), 9, true, now())).await;
+            }
+            life.engine.flush_all().await;
+            environment.clock.sleep(Duration::from_secs(120)).await;
+        }
+        let metrics = life.engine.metrics();
+        let dropped = [
+            metrics.compaction_records_dropped.get(),
+            metrics.compaction_aborted_dropped.get(),
+            metrics.compaction_markers_dropped.get(),
+        ];
+        assert!(dropped.iter().all(|it| 0 < *it), "something of each kind is gone: {dropped:?}");
+        World { store: store.fork(), environment, first: life.id, second: life.id }
     }
 
     /// A copy of the bucket, to be damaged.
@@ -114,6 +159,10 @@ impl Life {
 
     /// The logs of all partitions, by index.
     fn host(&self) -> Vec<Arc<PartitionLog>> {
+        self.host_with(&LogSettings::default())
+    }
+
+    fn host_with(&self, settings: &LogSettings) -> Vec<Arc<PartitionLog>> {
         let view = self.controller.view();
         let mut logs = Vec::new();
         for topic in view.topics() {
@@ -128,11 +177,35 @@ impl Life {
                     committed_bytes: progress.committed_bytes,
                     epochs: progress.epochs,
                 };
-                logs.push(self.engine.host(start, Arc::new(LogSettings::default())));
+                logs.push(self.engine.host(start, Arc::new(settings.clone())));
             }
         }
         logs
     }
+}
+
+async fn new_bucket(environment: &Environment) -> (Arc<InMemory>, Arc<StoreBucket>) {
+    let store = Arc::new(InMemory::new());
+    let shared: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(&store);
+    let bucket = Arc::new(StoreBucket::new(shared, StoreOptions::remote(), environment));
+    bucket::claim(&*bucket, &*environment.entropy).await.expect("a marker");
+    (store, bucket)
+}
+
+/// One record with a key, in a transaction unless it is producer 30's; a tombstone without a value.
+fn keyed((producer, sequence): (i64, i32), key: i32, has_value: bool, now: Timestamp) -> Batch {
+    let id = Some((ProducerId(producer), 0, sequence));
+    let builder = BatchBuilder::new(Compression::None, id);
+    let mut builder = if producer == 30 { builder } else { builder.transactional() };
+    let value = [sequence as u8; 300];
+    builder.push(now, Some(&key.to_be_bytes()), has_value.then_some(&value[..]), &[]);
+    builder.build()
+}
+
+async fn end(log: &PartitionLog, producer: i64, result: TransactionResult) {
+    let marker = EndTxnMarker { result, coordinator_epoch: 1 };
+    let marked = log.append_marker(ProducerId(producer), 0, marker, MarkerRule::V1).await;
+    marked.expect("it is current").durable.await.expect("durable");
 }
 
 fn produced(producer: i64, sequence: i32) -> Batch {

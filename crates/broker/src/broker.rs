@@ -137,13 +137,13 @@ impl Broker {
         brokers
     }
 
-    /// KIP-320: a client that knows another leader epoch than ours must look again.
+    /// KIP-320: a client that knows another leader epoch than ours must look again. -1: it knows none.
     pub(crate) fn check_leader_epoch(
         &self,
         log: &PartitionLog,
         client_knows: i32,
     ) -> Result<(), ErrorCode> {
-        if client_knows < 0 {
+        if client_knows == -1 {
             return Ok(());
         }
         let here = log.leader_epoch();

@@ -129,10 +129,7 @@ async fn alter_topic(
     validate_only: bool,
 ) -> Result<(), Refusal> {
     let _one_at_a_time = broker.config.alteration.lock().await;
-    let topic = broker.view.topic(name).ok_or_else(|| {
-        let message = format!("The topic '{name}' does not exist.");
-        Refusal::new(ErrorCode::UnknownTopicOrPartition, message)
-    })?;
+    let topic = broker.view.topic(name).ok_or_else(|| no_such_topic(name))?;
     let layers = broker.config.layers();
     let altered = match change {
         Change::Incremental(changes) => configs::alter_topic(&topic.configs, changes, &layers)?,
@@ -169,6 +166,20 @@ async fn alter_group(
         altered.map_err(|it| Refusal::new(ErrorCode::PolicyViolation, it.to_string()))?;
     }
     Ok(())
+}
+
+/// Why a topic has no configs: Kafka tells names that no topic can have from those that none has.
+fn no_such_topic(name: &str) -> Refusal {
+    match cluster::check_topic_name(name) {
+        _ if name.is_empty() => {
+            Refusal::new(ErrorCode::InvalidRequest, "Default topic resources are not allowed.")
+        }
+        Err(error) => Refusal::new(ErrorCode::InvalidTopicException, error.to_string()),
+        Ok(()) => {
+            let message = format!("The topic '{name}' does not exist.");
+            Refusal::new(ErrorCode::UnknownTopicOrPartition, message)
+        }
+    }
 }
 
 async fn alter_brokers(
@@ -254,6 +265,13 @@ mod tests {
                 ("d".to_owned(), Some("4".to_owned())),
             ]
         );
+    }
+
+    #[test]
+    fn names_that_no_topic_can_have_are_told_from_those_that_none_has() {
+        assert_eq!(no_such_topic("").code, ErrorCode::InvalidRequest);
+        assert_eq!(no_such_topic("a/b").code, ErrorCode::InvalidTopicException);
+        assert_eq!(no_such_topic("a").code, ErrorCode::UnknownTopicOrPartition);
     }
 
     #[test]

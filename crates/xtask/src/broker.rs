@@ -190,6 +190,8 @@ impl Broker {
                 command.env("AWS_ACCESS_KEY_ID", "aquifer").env("AWS_SECRET_ACCESS_KEY", "aquifer");
                 let own = [
                     ("listeners", format!("PLAINTEXT://{}", self.address)),
+                    // Said, as in Kafka's own configuration: programs ask where it comes from.
+                    ("advertised.listeners", format!("PLAINTEXT://{}", self.address)),
                     ("aquifer.admin.listener", self.second.to_string()),
                     ("aquifer.data.dir", self.folder.join("data").display().to_string()),
                 ];

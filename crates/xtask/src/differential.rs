@@ -93,7 +93,11 @@ pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
             scenarios::program(Kind::Aquifer, workspace, &options.profile)
         }
     };
-    let differences = against_record(program, &folder, &recorded, workspace)?;
+    let (total, differences) = against_record(program, &folder, &recorded, workspace)?;
+    for Difference { fields, status, reason } in &intended(&folder)?.difference {
+        println!("{}: {reason} ({})", status.name(), fields.join("; "));
+    }
+    println!("{total} fields compared, {} differ and should not", differences.len());
     for line in &differences {
         println!("{line}");
     }
@@ -103,23 +107,24 @@ pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
     }
 }
 
+/// Our answers against the recorded ones; returns how many fields were compared, and what differs and should not.
+pub(crate) fn recorded(program: Program, workspace: &Workspace) -> Result<(usize, Vec<String>)> {
+    let folder = workspace.root.join("tests").join("differential");
+    against_record(program, &folder, &folder.join("kafka-4.3.1.txt"), workspace)
+}
+
 fn against_record(
     program: Program,
     folder: &Path,
     recorded: &Path,
     workspace: &Workspace,
-) -> Result<Vec<String>> {
+) -> Result<(usize, Vec<String>)> {
     let kafka = Answers::parse(&std::fs::read_to_string(recorded)?);
-    let intended: Intended =
-        toml::from_str(&std::fs::read_to_string(folder.join("intended.toml"))?)?;
+    let intended = intended(folder)?;
     let ours = answers_of(program, workspace)?;
     std::fs::write(workspace.logs().join("differential.txt"), ours.text())?;
     let total = kafka.0.len().max(ours.0.len());
     let (unintended, used) = compare(&kafka.0, &ours.0, &intended.difference);
-    println!("{total} fields compared, {} differ and should not", unintended.len());
-    for Difference { fields, status, reason } in &intended.difference {
-        println!("{}: {reason} ({})", status.name(), fields.join("; "));
-    }
     let mut problems = unintended;
     for difference in &intended.difference {
         for field in &difference.fields {
@@ -128,7 +133,11 @@ fn against_record(
             }
         }
     }
-    Ok(problems)
+    Ok((total, problems))
+}
+
+fn intended(folder: &Path) -> Result<Intended> {
+    Ok(toml::from_str(&std::fs::read_to_string(folder.join("intended.toml"))?)?)
 }
 
 fn answers_of(program: Program, workspace: &Workspace) -> Result<Answers> {

@@ -18,7 +18,7 @@ use crate::report::{Report, Row};
 use crate::scenarios::{self, Scenario, Setting};
 use crate::tools::{self, Tool};
 use crate::workspace::Workspace;
-use crate::{messages, tidy};
+use crate::{differential, messages, suites, tidy};
 
 mod stores;
 
@@ -58,6 +58,8 @@ enum Part {
     Stores,
     /// Client scenarios against the real binary.
     Clients,
+    /// Kafka's recorded answers, and the quick part of other people's test suites.
+    Suites,
 }
 
 pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
@@ -81,6 +83,9 @@ pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
     }
     if wanted(Part::Clients) {
         clients(options, workspace, &mut report)?;
+    }
+    if wanted(Part::Suites) && options.broker == Kind::Aquifer {
+        suites(options, workspace, &mut report)?;
     }
     report.finish(&logs);
     if report.failed() {
@@ -201,15 +206,51 @@ fn build_binary(workspace: &Workspace, profile: &str) -> Row {
     })
 }
 
-fn clients(options: &Options, workspace: &Workspace, report: &mut Report) -> Result<()> {
-    if options.broker == Kind::Aquifer && options.binary.is_none() {
-        let row = build_binary(workspace, &options.profile);
-        let failed = !row.failures.is_empty();
-        report.add(row);
-        if failed {
-            return Ok(());
+/// The broker under test, built if need be; nothing if that failed.
+fn program(
+    options: &Options,
+    workspace: &Workspace,
+    report: &mut Report,
+) -> Result<Option<Program>> {
+    match (options.broker, &options.binary) {
+        (Kind::Aquifer, Some(binary)) => {
+            return Ok(Some(Program::Aquifer(std::path::absolute(binary)?)));
         }
+        (Kind::Aquifer, None) => {
+            let row = build_binary(workspace, &options.profile);
+            let failed = !row.failures.is_empty();
+            report.add(row);
+            if failed {
+                return Ok(None);
+            }
+        }
+        (Kind::Kafka, _) => {}
     }
+    Ok(Some(scenarios::program(options.broker, workspace, &options.profile)))
+}
+
+fn suites(options: &Options, workspace: &Workspace, report: &mut Report) -> Result<()> {
+    let Some(program) = program(options, workspace, report)? else { return Ok(()) };
+    report.add(timed("Kafka's recorded answers", |row| {
+        let (fields, differences) = differential::recorded(program.clone(), workspace)?;
+        row.passed = fields.saturating_sub(differences.len());
+        row.failures = differences;
+        Ok(())
+    }));
+    let lacks: Vec<&str> =
+        ["make", "cc", "c++"].into_iter().filter(|it| !process::answers(it, "--version")).collect();
+    if !lacks.is_empty() {
+        report.add(Row::skipped("other people's tests", format!("needs {}", lacks.join(", "))));
+        return Ok(());
+    }
+    for row in suites::quick(&program, workspace)? {
+        report.add(row);
+    }
+    Ok(())
+}
+
+fn clients(options: &Options, workspace: &Workspace, report: &mut Report) -> Result<()> {
+    let Some(program) = program(options, workspace, report)? else { return Ok(()) };
     let scenarios: Vec<Scenario> = scenarios::all()
         .into_iter()
         .filter(|scenario| {
@@ -225,10 +266,7 @@ fn clients(options: &Options, workspace: &Workspace, report: &mut Report) -> Res
     let setting = Setting {
         workspace: workspace.clone(),
         broker: options.broker,
-        program: match (options.broker, &options.binary) {
-            (Kind::Aquifer, Some(binary)) => Program::Aquifer(std::path::absolute(binary)?),
-            (kind, _) => scenarios::program(kind, workspace, &options.profile),
-        },
+        program,
         tools: Tool::ALL.into_iter().filter(|tool| !missing.contains(tool)).collect(),
     };
     if options.broker == Kind::Kafka && missing.contains(&Tool::Java) {

@@ -251,7 +251,8 @@ impl Definition {
     }
 
     fn check_members(&self, members: &[String], allowed: &[&str]) -> Result<(), ConfigProblem> {
-        for (place, member) in members.iter().enumerate() {
+        // A value that comes twice is none the worse for it: Kafka takes that, too.
+        for member in members {
             if member.is_empty() {
                 return Err(ConfigProblem(format!(
                     "Configuration '{}' values must not be empty.",
@@ -261,12 +262,6 @@ impl Definition {
             if !allowed.contains(&member.as_str()) {
                 let allowed = allowed.join(", ");
                 return Err(self.refuse(member, format_args!("String must be one of: {allowed}")));
-            }
-            if members[..place].contains(member) {
-                return Err(ConfigProblem(format!(
-                    "Configuration '{}' values must not be duplicated.",
-                    self.name
-                )));
             }
         }
         Ok(())

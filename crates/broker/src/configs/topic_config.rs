@@ -173,6 +173,9 @@ mod tests {
         let both = settings(&[("cleanup.policy", "compact, delete"), ("retention.ms", "-1")]);
         assert_eq!(both.cleanup, Cleanup { delete: true, compact: true });
         assert_eq!(both.retention_ms, None);
+        let twice = settings(&[("cleanup.policy", "compact,compact")]);
+        assert_eq!(twice.cleanup, Cleanup { delete: false, compact: true });
+
         let none = settings(&[("cleanup.policy", "")]);
         assert_eq!(none.cleanup, Cleanup { delete: false, compact: false });
         let zstd = settings(&[("compression.type", "zstd"), ("compression.zstd.level", "7")]);
@@ -223,10 +226,6 @@ mod tests {
             &[("cleanup.policy", "shred")],
             "Invalid value shred for configuration cleanup.policy: String must be one of: compact, \
              delete",
-        );
-        refused(
-            &[("cleanup.policy", "delete,delete")],
-            "Configuration 'cleanup.policy' values must not be duplicated.",
         );
         refused(
             &[("compression.zstd.level", "23")],

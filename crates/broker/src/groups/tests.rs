@@ -169,13 +169,18 @@ impl Life {
             member_id: joined.member_id.clone(),
             assignment: Bytes::from_static(b"all"),
         };
-        let request = sync_group::Request {
+        let mut request = sync_group::Request {
             group_id: "g".to_owned(),
             generation_id: joined.generation_id,
             member_id: joined.member_id.clone(),
             assignments: vec![assignment],
             ..Default::default()
         };
+        // From version 5 on a member says what it believes the group to speak.
+        let unsaid = handlers::sync_group::handle(&self.broker, &context(5), request.clone()).await;
+        assert_eq!(unsaid.error_code, ErrorCode::InconsistentGroupProtocol.code());
+        request.protocol_type = Some("consumer".to_owned());
+        request.protocol_name = Some("range".to_owned());
         let synced = handlers::sync_group::handle(&self.broker, &context(5), request).await;
         assert_eq!((synced.error_code, &synced.assignment[..]), (0, &b"all"[..]));
         (joined.member_id, joined.generation_id)

@@ -6,6 +6,7 @@ use coordinator::{
     Command, ConsumerPartitions, DescribedConsumerGroup, DescribedConsumerMember, Refused, Reply,
 };
 use futures::future::join_all;
+use protocol::ErrorCode;
 use protocol::messages::consumer_group_describe::response::{
     Assignment, DescribedGroup, Member, TopicPartitions,
 };
@@ -35,6 +36,9 @@ pub(crate) async fn handle(
             group_id: group.clone(),
             ..Default::default()
         };
+        if group.is_empty() {
+            return refused(ErrorCode::InvalidGroupId.code(), None);
+        }
         match broker.groups.ask(broker, &group, command, pick).await {
             Ok(Ok(found)) => row(found, with_operations),
             Ok(Err(Refused { code, message })) => refused(code.code(), Some(message)),
@@ -66,7 +70,8 @@ fn member(it: DescribedConsumerMember) -> Member {
         client_id: it.client_id,
         client_host: it.client_host,
         subscribed_topic_names: it.topics,
-        subscribed_topic_regex: it.pattern,
+        // Kafka tells no pattern as an empty one.
+        subscribed_topic_regex: Some(it.pattern.unwrap_or_default()),
         assignment: assignment(it.assigned),
         target_assignment: assignment(it.target),
         member_type: if it.is_classic { CLASSIC_MEMBER } else { CONSUMER_MEMBER },

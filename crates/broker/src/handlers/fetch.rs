@@ -108,7 +108,8 @@ fn plan(
             let interest = FetchInterest {
                 from: partition.fetch_offset,
                 bytes_max: partition.partition_max_bytes,
-                current_leader_epoch: partition.current_leader_epoch,
+                // Only here does Kafka take every negative epoch for none.
+                current_leader_epoch: partition.current_leader_epoch.max(-1),
                 last_fetched_epoch: partition.last_fetched_epoch,
                 log_start: partition.log_start_offset,
             };

@@ -32,7 +32,7 @@ pub(crate) async fn handle(
         let row = find(broker, context, kind, request.key).await;
         return Response {
             error_code: row.error_code,
-            error_message: row.error_message,
+            error_message: row.error_message.filter(|it| !it.is_empty()),
             node_id: row.node_id,
             host: row.host,
             port: row.port,
@@ -68,7 +68,7 @@ async fn find(
             node_id: node.id.0,
             host: node.host,
             port: i32::from(node.port),
-            error_message: None,
+            error_message: Some(String::new()),
             ..Default::default()
         },
         Err(refusal) => Coordinator {

@@ -18,13 +18,14 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: Request,
 ) -> Response {
-    let Some(id) = request.transactional_id.as_deref() else {
-        return idempotent(broker).await;
-    };
+    // Also an idempotent producer names both of what it has, or nothing.
     let claimed = match (request.producer_id, request.producer_epoch) {
         (-1, -1) => None,
         (0.., 0..) => Some((ProducerId(request.producer_id), request.producer_epoch)),
         _ => return refused(ErrorCode::InvalidRequest),
+    };
+    let Some(id) = request.transactional_id.as_deref() else {
+        return idempotent(broker).await;
     };
     if id.is_empty() {
         return refused(ErrorCode::InvalidRequest);

@@ -3,11 +3,12 @@
 //! Without tiering, "earliest local" is the earliest offset (KIP-405), and "latest tiered"
 //! (KIP-1005) and "earliest pending upload" answer "none".
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use partition_log::{PartitionLog, ReadError, ReadLimit, TimestampedOffset};
 use protocol::ErrorCode;
-use protocol::messages::list_offsets::request::ListOffsetsPartition;
+use protocol::messages::list_offsets::request::{ListOffsetsPartition, ListOffsetsTopic};
 use protocol::messages::list_offsets::response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
@@ -36,11 +37,20 @@ pub(crate) async fn handle(
         0 => ReadLimit::HighWatermark,
         _ => ReadLimit::LastStable,
     };
+    let repeated = repeated(&request.topics);
+    let mut told = BTreeSet::new();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let id = broker.view.topic(&topic.name).map(|it| it.id);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
+            let key = (topic.name.clone(), asked.partition_index);
+            if repeated.contains(&key) {
+                if told.insert(key) {
+                    partitions.push(row(&asked, Err(ErrorCode::InvalidRequest)));
+                }
+                continue;
+            }
             let log = match id {
                 Some(id) => broker.led_log(Partition { topic: id, index: asked.partition_index }),
                 None => Err(ErrorCode::UnknownTopicOrPartition),
@@ -66,6 +76,23 @@ async fn answer(
         },
         Err(code) => Err(code),
     };
+    row(asked, found)
+}
+
+/// Partitions that a request names more than once; each is refused, in one row.
+fn repeated(topics: &[ListOffsetsTopic]) -> BTreeSet<(String, i32)> {
+    let mut seen = BTreeSet::new();
+    let named = topics
+        .iter()
+        .flat_map(|topic| topic.partitions.iter().map(|it| (&topic.name, it.partition_index)));
+    let again = named.filter(|it| !seen.insert(*it));
+    again.map(|(name, index)| (name.clone(), index)).collect()
+}
+
+fn row(
+    asked: &ListOffsetsPartition,
+    found: Result<(i64, i64, i32), ErrorCode>,
+) -> ListOffsetsPartitionResponse {
     let (code, (offset, timestamp, leader_epoch)) = match found {
         Ok(place) => (ErrorCode::None, place),
         Err(code) => (code, NONE),
@@ -132,5 +159,24 @@ fn place(
             tracing::error!(%error, "offset lookup refused");
             Err(ErrorCode::KafkaStorageError)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_that_come_twice_are_found_across_topics() {
+        let topic = |name: &str, indexes: &[i32]| ListOffsetsTopic {
+            name: name.to_owned(),
+            partitions: indexes
+                .iter()
+                .map(|index| ListOffsetsPartition { partition_index: *index, ..Default::default() })
+                .collect(),
+        };
+        let found = repeated(&[topic("a", &[0, 1, 0]), topic("b", &[1]), topic("a", &[1, 2])]);
+        let expected = [("a".to_owned(), 0), ("a".to_owned(), 1)];
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), expected);
     }
 }

@@ -9,11 +9,18 @@ use protocol::messages::sync_group::{Request, Response};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
+/// The first version that must name the group's protocol and its type (KIP-559).
+const PROTOCOL_VERSION: i16 = 5;
+
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
+    let named = request.protocol_type.is_some() && request.protocol_name.is_some();
+    if PROTOCOL_VERSION <= context.version && !named {
+        return refused(ErrorCode::InconsistentGroupProtocol);
+    }
     if request.group_id.is_empty() {
         return refused(ErrorCode::InvalidGroupId);
     }

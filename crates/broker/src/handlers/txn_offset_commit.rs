@@ -47,6 +47,7 @@ pub(crate) async fn handle(
     let offsets = rows.take_offsets();
     let outcome = match offsets.is_empty() {
         true => Ok(CommitReply::Each(Vec::new())),
+        false if request.group_id.is_empty() => Err(ErrorCode::InvalidGroupId),
         false => commit(broker, context.version, request, offsets).await,
     };
     let topics = rows.answered(outcome).into_iter().map(row).collect();

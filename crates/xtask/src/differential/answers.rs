@@ -7,7 +7,7 @@ use protocol::ErrorCode;
 
 /// Fields that may differ between two runs of one broker: ids, addresses, times; and texts, of which only counts
 /// whether there is one.
-const UNCOMPARED: [&str; 17] = [
+const UNCOMPARED: [&str; 19] = [
     "throttle_time_ms",
     "topic_id",
     "host",
@@ -25,8 +25,13 @@ const UNCOMPARED: [&str; 17] = [
     "batch_index_error_message",
     "replica_nodes",
     "isr_nodes",
+    "transaction_start_time_ms",
+    "last_timestamp",
 ];
 const TEXTS: [&str; 3] = ["error_message", "member_id", "leader"];
+
+/// Lists of rows that have a name.
+const NAMED: [&str; 3] = ["topics", "configs", "results_by_topic_v3_and_below"];
 
 /// By step and path.
 #[derive(Debug, Default)]
@@ -76,9 +81,8 @@ fn by_name(fields: Vec<(String, String)>) -> Vec<(String, String)> {
         let Some(row) = path.strip_suffix(".name").filter(|row| row.ends_with(']')) else {
             continue;
         };
-        let Some((list, _)) = row
-            .rsplit_once('[')
-            .filter(|(list, _)| list.ends_with("topics") || list.ends_with("configs"))
+        let Some((list, _)) =
+            row.rsplit_once('[').filter(|(list, _)| NAMED.iter().any(|it| list.ends_with(it)))
         else {
             continue;
         };

@@ -1,8 +1,11 @@
 //! The requests, in an order in which later ones build on earlier ones.
 
 mod admin;
+mod consumer_groups;
 mod groups;
 mod records;
+mod replicas;
+mod transactions;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -36,6 +39,9 @@ pub(super) fn run(address: SocketAddr, answers: &mut Answers) -> Result<()> {
     groups::joining(&mut asking)?;
     groups::committing(&mut asking)?;
     groups::administering(&mut asking)?;
+    consumer_groups::all(&mut asking)?;
+    transactions::all(&mut asking)?;
+    replicas::all(&mut asking)?;
     admin::deleting(&mut asking)
 }
 

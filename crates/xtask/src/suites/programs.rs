@@ -1,14 +1,17 @@
 //! The programs of Apache Kafka's own system tests, from its jars.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use protocol::messages::create_topics::{self, CreateTopics};
 use serde_json::Value;
 
 use super::{Case, Stage};
 use crate::process::{self, Output, Running};
+use crate::wire::Client;
 
 const INSTALL_LIMIT: Duration = Duration::from_secs(300);
 const PROGRAM_LIMIT: Duration = Duration::from_secs(90);
@@ -16,6 +19,24 @@ const SMOKE_LIMIT: Duration = Duration::from_secs(400);
 const DEPENDENCY_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1";
 const TOOLS: &str = "org.apache.kafka.tools";
 const RECORDS: usize = 10_000;
+/// What the smoke test of Streams reads and writes.
+const SMOKE_TOPICS: [&str; 13] = [
+    "data",
+    "echo",
+    "max",
+    "min",
+    "min-suppressed",
+    "min-raw",
+    "dif",
+    "sum",
+    "sws-raw",
+    "sws-suppressed",
+    "cnt",
+    "avg",
+    "tagg",
+];
+/// As many as in Kafka's own system test.
+const SMOKE_PARTITIONS: i32 = 5;
 
 pub(crate) fn run(stage: &Stage) -> Result<Vec<Case>> {
     let jars = jars(stage)?;
@@ -23,15 +44,12 @@ pub(crate) fn run(stage: &Stage) -> Result<Vec<Case>> {
     let mut cases = vec![
         Case::of("ClientCompatibilityTest", programs.compatibility()),
         Case::of("VerifiableProducer, VerifiableConsumer", programs.verifiable("classic")),
+        Case::of("VerifiableConsumer, consumer groups", programs.verifiable("consumer")),
+        Case::of("TransactionalMessageCopier", programs.copier()),
     ];
-    if !stage.quick {
-        cases
-            .push(Case::of("VerifiableConsumer, consumer groups", programs.verifiable("consumer")));
-        cases.push(Case::of("TransactionalMessageCopier", programs.copier()));
-        for guarantee in ["at_least_once", "exactly_once_v2"] {
-            let name = format!("StreamsSmokeTest {guarantee}");
-            cases.push(Case::of(name, programs.smoke(guarantee)));
-        }
+    for guarantee in ["at_least_once", "exactly_once_v2"] {
+        let name = format!("StreamsSmokeTest {guarantee}");
+        cases.push(Case::of(name, programs.smoke(guarantee)));
     }
     Ok(cases)
 }
@@ -67,14 +85,15 @@ impl Programs<'_> {
         command
     }
 
-    /// Runs a program to its end and returns what it printed.
+    /// Runs a program to its end and returns what it printed, this time: each run has a log of its own.
     pub(crate) fn printed(
         &self,
         mut command: Command,
         name: &str,
         limit: Duration,
     ) -> Result<String> {
-        let log = self.stage.logs.join(format!("{name}.log"));
+        let number = std::fs::read_dir(&self.stage.logs)?.count();
+        let log = self.stage.logs.join(format!("{number}-{name}.log"));
         process::must(&mut command, &log, limit)?;
         Ok(String::from_utf8_lossy(&std::fs::read(&log)?).into_owned())
     }
@@ -172,15 +191,14 @@ impl Programs<'_> {
             command.arg(&properties).arg(role);
             Running::start(&mut command, &Output::Log(&log)).map(|running| (running, log))
         };
-        // Streams does not create what it reads; the driver's producer does.
+        // Streams creates nothing that it reads, and it reads what it writes.
+        create(broker.address, &SMOKE_TOPICS)?;
         let (mut driver, log) = start("run")?;
-        let (started, mut application) = (Instant::now(), None);
+        let (application, _) = start("process")?;
+        let started = Instant::now();
         let status = loop {
             if let Some(status) = driver.ended()? {
                 break status;
-            }
-            if application.is_none() && Duration::from_secs(5) <= started.elapsed() {
-                application = Some(start("process")?);
             }
             let left = started.elapsed() < SMOKE_LIMIT;
             ensure!(left, "not verified in time\n{}", process::tail(&log, 5));
@@ -196,6 +214,22 @@ impl Programs<'_> {
         let first = complaints.first().map(String::as_str);
         first.map_or(Ok(()), |first| Err(anyhow::anyhow!("the broker complains: {first}")))
     }
+}
+
+fn create(address: SocketAddr, names: &[&str]) -> Result<()> {
+    let topic = |name: &&str| create_topics::request::CreatableTopic {
+        name: (*name).to_owned(),
+        num_partitions: SMOKE_PARTITIONS,
+        replication_factor: 1,
+        ..Default::default()
+    };
+    let topics = names.iter().map(topic).collect();
+    let request = create_topics::Request { topics, timeout_ms: 20_000, validate_only: false };
+    let mut client = Client::connect(address, Duration::from_secs(20))?;
+    let answer = client.call::<CreateTopics>(7, &request)?;
+    let refused = answer.topics.iter().find(|topic| topic.error_code != 0);
+    ensure!(refused.is_none(), "creating topics: {refused:?}");
+    Ok(())
 }
 
 /// The lines that are JSON objects with this `name`.

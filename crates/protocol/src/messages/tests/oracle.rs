@@ -69,6 +69,10 @@ const WITNESSES: &[Witness] = witnesses! {
     ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse
     ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse
     ListConfigResourcesRequest ListConfigResourcesResponse
+    DescribeAclsRequest DescribeAclsResponse CreateAclsRequest CreateAclsResponse
+    DeleteAclsRequest DeleteAclsResponse ElectLeadersRequest ElectLeadersResponse
+    AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse
+    ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse
 };
 
 /// Calls `check` for each version that both know; says how many there were.

@@ -88,6 +88,22 @@ fn created_configs(asking: &mut Asking<'_>) -> Result<()> {
         ("min.cleanable.dirty.ratio", Some("1.5")),
         ("preallocate", Some("maybe")),
         ("unclean.leader.election.enable", Some("true")),
+        ("cleanup.policy", Some("")),
+        ("cleanup.policy", Some("compact")),
+        ("cleanup.policy", Some("Compact")),
+        ("cleanup.policy", Some("compact,compact")),
+        ("min.cleanable.dirty.ratio", Some("0")),
+        ("min.cleanable.dirty.ratio", Some("-0.1")),
+        ("min.cleanable.dirty.ratio", Some("half")),
+        ("delete.retention.ms", Some("-1")),
+        ("delete.retention.ms", Some("0")),
+        ("min.compaction.lag.ms", Some("-1")),
+        ("max.compaction.lag.ms", Some("0")),
+        ("max.compaction.lag.ms", Some("1")),
+        ("segment.ms", Some("0")),
+        ("segment.bytes", Some("1048576")),
+        ("segment.index.bytes", Some("1")),
+        ("file.delete.delay.ms", Some("-1")),
     ];
     for (index, (name, value)) in configs.into_iter().enumerate() {
         let mut wanted = topic(&format!("configured{index}"), 1);
@@ -95,6 +111,30 @@ fn created_configs(asking: &mut Asking<'_>) -> Result<()> {
         let mut request = creating(vec![wanted]);
         request.validate_only = true;
         asking.ask::<CreateTopics>(&format!("{name}={value:?}"), 7, &request)?;
+    }
+    configs_together(asking)
+}
+
+/// Configs of compaction that are fine by themselves.
+fn configs_together(asking: &mut Asking<'_>) -> Result<()> {
+    let pairs = [
+        (
+            "a lag that is longer than the longest",
+            "min.compaction.lag.ms",
+            "10",
+            "max.compaction.lag.ms",
+            "5",
+        ),
+        ("lags as long", "min.compaction.lag.ms", "5", "max.compaction.lag.ms", "5"),
+        ("compact, kept by time", "cleanup.policy", "compact", "retention.ms", "1000"),
+        ("compact in a remote tier", "cleanup.policy", "compact", "remote.storage.enable", "true"),
+    ];
+    for (step, one, value, other, its_value) in pairs {
+        let mut wanted = topic(&format!("together {step}").replace([' ', ','], "-"), 1);
+        wanted.configs = vec![config(one, Some(value)), config(other, Some(its_value))];
+        let mut request = creating(vec![wanted]);
+        request.validate_only = true;
+        asking.ask::<CreateTopics>(step, 7, &request)?;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use vocabulary::TopicId;
 
 use super::Asking;
 
-fn joining_as(group: &str, member: &str) -> join_group::Request {
+pub(super) fn joining_as(group: &str, member: &str) -> join_group::Request {
     join_group::Request {
         group_id: group.to_owned(),
         session_timeout_ms: 30_000,
@@ -33,7 +33,7 @@ fn joining_as(group: &str, member: &str) -> join_group::Request {
     }
 }
 
-fn beating(group: &str, generation: i32, member: &str) -> heartbeat::Request {
+pub(super) fn beating(group: &str, generation: i32, member: &str) -> heartbeat::Request {
     heartbeat::Request {
         group_id: group.to_owned(),
         generation_id: generation,
@@ -153,7 +153,7 @@ fn as_a_member(asking: &mut Asking<'_>, member: &str) -> Result<()> {
     Ok(())
 }
 
-fn commit(
+pub(super) fn commit(
     group: &str,
     generation: i32,
     member: &str,

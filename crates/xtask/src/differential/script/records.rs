@@ -53,7 +53,11 @@ fn with(mut batch: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
     batch
 }
 
-fn producing_to(topic: &str, partition: i32, records: Option<Vec<u8>>) -> produce::Request {
+pub(super) fn producing_to(
+    topic: &str,
+    partition: i32,
+    records: Option<Vec<u8>>,
+) -> produce::Request {
     produce::Request {
         transactional_id: None,
         acks: -1,
@@ -179,7 +183,12 @@ pub(super) fn idempotence(asking: &mut Asking<'_>) -> Result<()> {
 }
 
 /// One partition of one topic; `id` for the versions that know no names.
-fn fetching_from(topic: &str, id: TopicId, partition: i32, offset: i64) -> fetch::Request {
+pub(super) fn fetching_from(
+    topic: &str,
+    id: TopicId,
+    partition: i32,
+    offset: i64,
+) -> fetch::Request {
     fetch::Request {
         max_wait_ms: 0,
         min_bytes: 0,
@@ -198,7 +207,7 @@ fn fetching_from(topic: &str, id: TopicId, partition: i32, offset: i64) -> fetch
     }
 }
 
-fn fetched(
+pub(super) fn fetched(
     asking: &mut Asking<'_>,
     step: &str,
     version: i16,

@@ -145,8 +145,9 @@ where
         let ends = [",", " }"].map(|end| busy.map(|it| format!("error_code: {}{end}", it.code())));
         ends.as_flattened().iter().any(|it| text.contains(it))
     };
-    asking.until::<A>(version, request, |answer| !is_busy(answer))?;
-    asking.ask::<A>(step, version, request)
+    let answer = asking.until::<A>(version, request, |answer| !is_busy(answer))?;
+    asking.answers.all(&format!("{:?} v{version}, {step}", A::KEY), &answer);
+    Ok(answer)
 }
 
 pub(super) fn all(asking: &mut Asking<'_>) -> Result<()> {

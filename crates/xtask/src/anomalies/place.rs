@@ -159,6 +159,8 @@ fn settings(random: &mut Random) -> Vec<(&'static str, String)> {
     let mebibyte = (1 << 20).to_string();
     vec![
         ("num.partitions", PARTITIONS.to_string()),
+        // The records' times are made up, and nothing may be missing at the end.
+        ("log.retention.ms", "-1".to_owned()),
         ("offsets.topic.num.partitions", "3".to_owned()),
         ("transaction.state.log.num.partitions", "3".to_owned()),
         ("transaction.abort.timed.out.transaction.cleanup.interval.ms", "1000".to_owned()),

@@ -97,7 +97,7 @@ impl Work {
             values: AtomicU64::new(0),
             sessions: AtomicU64::new(0),
         });
-        create_topic(&site)?;
+        prepare(&site)?;
         let mut work = Work { site, clients: Vec::new() };
         for _ in 0..PRODUCERS {
             work.client(|site, process| Producer::new(site, process).run());
@@ -174,15 +174,16 @@ impl Finished {
     }
 }
 
-fn create_topic(site: &Site) -> Result<()> {
+/// The clients' topic and, as Kafka makes them only for who looks for a coordinator, the internal ones.
+fn prepare(site: &Site) -> Result<()> {
     let (mut line, started) = (site.line(), Instant::now());
     while started.elapsed() < CALM_LIMIT {
-        if line.create_topic(&site.topic) {
+        if line.create_topic(&site.topic) && line.find_coordinators(&site.topic) {
             return Ok(());
         }
         std::thread::sleep(TRY_AGAIN);
     }
-    bail!("the topic does not come to be within {} s", CALM_LIMIT.as_secs())
+    bail!("the topics do not come to be within {} s", CALM_LIMIT.as_secs())
 }
 
 #[cfg(test)]

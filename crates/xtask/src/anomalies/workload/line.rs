@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use protocol::ErrorCode;
 use protocol::messages::Api;
+use protocol::messages::find_coordinator::{self, FindCoordinator};
 use protocol::messages::init_producer_id::{self, InitProducerId};
 use protocol::messages::metadata::{self, Metadata};
 use protocol::messages::produce::{self, Produce};
@@ -71,6 +72,15 @@ impl Line {
         let request = metadata::Request { topics: Some(vec![topic]), ..Default::default() };
         let answer = self.ask::<Metadata>(9, &request);
         answer.is_some_and(|it| it.topics.first().is_some_and(|topic| topic.error_code == 0))
+    }
+
+    /// Whether there is one for groups and one for transactions.
+    pub(super) fn find_coordinators(&mut self, key: &str) -> bool {
+        [0, 1].into_iter().all(|key_type| {
+            let request =
+                find_coordinator::Request { key: key.to_owned(), key_type, ..Default::default() };
+            self.ask::<FindCoordinator>(2, &request).is_some_and(|it| it.error_code == 0)
+        })
     }
 
     /// A producer id and its epoch. `id`: a transactional id, with the transaction's timeout in milliseconds.

@@ -78,8 +78,12 @@ impl Session {
             match ErrorCode::from_code(partition.error_code) {
                 Some(ErrorCode::None) => parts.push(self.take(partition)?),
                 Some(ErrorCode::OffsetOutOfRange) => {
-                    let (index, high) = (partition.partition_index, partition.high_watermark);
-                    bail!("partition {index} ends at {high}, before where it was read to");
+                    let PartitionData { partition_index, log_start_offset, .. } = partition;
+                    let (at, high) =
+                        (self.positions.get(&partition_index), partition.high_watermark);
+                    bail!(
+                        "partition {partition_index} has {log_start_offset} to {high}, and not {at:?}"
+                    );
                 }
                 _ => {}
             }

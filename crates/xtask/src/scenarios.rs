@@ -25,8 +25,12 @@ use crate::report::Row;
 use crate::tools::Tool;
 use crate::workspace::Workspace;
 
-/// Settings of every broker: Kafka's own default makes each first member of a group wait three seconds.
-const SETTINGS: [(&str, &str); 1] = [("group.initial.rebalance.delay.ms", "0")];
+/// Settings of every broker: Kafka's own defaults make each first member of a group wait three seconds, and let no
+/// group have its members heartbeat more often than every five.
+const SETTINGS: [(&str, &str); 2] = [
+    ("group.initial.rebalance.delay.ms", "0"),
+    ("group.consumer.min.heartbeat.interval.ms", "200"),
+];
 const CROSS_WRITERS: [(Tool, &str); 7] = [
     (Tool::Kcat, "kcat"),
     (Tool::Python, "librdkafka"),
@@ -89,6 +93,9 @@ pub(crate) fn all() -> Vec<Scenario> {
         }),
         programs("java transactions", &[Tool::Java], minutes(4), |it| {
             vec![it.java(&["transactions"])]
+        }),
+        programs("java consumer groups", &[Tool::Java], minutes(6), |it| {
+            vec![it.java(&["groups"])]
         }),
         programs("kafka-python", &[Tool::Python], minutes(3), |it| {
             vec![it.python("kafka_python_client.py", &["scenarios"])]

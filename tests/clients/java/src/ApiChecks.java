@@ -60,10 +60,13 @@ final class ApiChecks {
         settings.put("group.id", group);
         settings.put("auto.offset.reset", "earliest");
         settings.put("enable.auto.commit", "false");
-        settings.put("session.timeout.ms", "6000");
-        settings.put("heartbeat.interval.ms", "500");
         for (int i = 0; i < more.length; i += 2) {
             settings.put(more[i], more[i + 1]);
+        }
+        if (!"consumer".equals(settings.get("group.protocol"))) {
+            // In the consumer protocol these are the coordinator's, and setting them is an error.
+            settings.putIfAbsent("session.timeout.ms", "6000");
+            settings.putIfAbsent("heartbeat.interval.ms", "500");
         }
         return new KafkaConsumer<>(settings, new StringDeserializer(), new StringDeserializer());
     }

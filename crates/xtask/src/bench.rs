@@ -10,6 +10,7 @@ mod driver;
 mod meters;
 mod results;
 mod store;
+mod transactions;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -56,6 +57,9 @@ pub(crate) struct Options {
     /// Measure our broker alone, with its log on an S3 server of our own that answers as slowly as a real one.
     #[arg(long)]
     store: bool,
+    /// Measure only what transactions cost a producer.
+    #[arg(long, conflicts_with = "store")]
+    transactions: bool,
     /// With --store: only these parts.
     #[arg(long, value_enum, value_delimiter = ',')]
     part: Vec<store::Part>,
@@ -86,6 +90,8 @@ struct Sizes {
     warm_up_megabytes: u32,
     /// Record size in bytes and megabytes to produce.
     produce: [(u32, u32); 3],
+    /// Of 1 KiB, with transactions and without.
+    transactional_megabytes: u32,
     seconds: u32,
     many_partitions: u32,
 }
@@ -94,6 +100,7 @@ const FULL: Sizes = Sizes {
     rounds: 3,
     warm_up_megabytes: 100,
     produce: [(100, 100), (1024, 1000), (16_384, 2000)],
+    transactional_megabytes: 1000,
     seconds: 20,
     many_partitions: MANY_PARTITIONS,
 };
@@ -101,6 +108,7 @@ const QUICK: Sizes = Sizes {
     rounds: 1,
     warm_up_megabytes: 10,
     produce: [(100, 5), (1024, 30), (16_384, 50)],
+    transactional_megabytes: 100,
     seconds: 3,
     many_partitions: 500,
 };
@@ -132,7 +140,12 @@ pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
                 (kind, _) => scenarios::program(kind, workspace, &options.profile),
             };
             let broker = Broker::new(program, folder, system.settings)?;
-            bench.measure(&Shared::new(broker), round == 1)?;
+            let broker = Shared::new(broker);
+            if options.transactions {
+                bench.transactions(&broker)?;
+            } else {
+                bench.measure(&broker, round == 1)?;
+            }
         }
     }
     let names: Vec<&str> = systems.iter().map(|system| system.name).collect();

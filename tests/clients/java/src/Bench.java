@@ -92,7 +92,16 @@ public final class Bench {
     }
 
     private KafkaProducer<byte[], byte[]> producer() {
-        return new KafkaProducer<>(settings(), new ByteArraySerializer(), new ByteArraySerializer());
+        Properties settings = settings();
+        if (transactionNanos() > 0) {
+            settings.put("transactional.id", "bench-" + java.util.UUID.randomUUID());
+        }
+        return new KafkaProducer<>(settings, new ByteArraySerializer(), new ByteArraySerializer());
+    }
+
+    /** How long a transaction is; 0: none is wanted. */
+    private long transactionNanos() {
+        return Long.parseLong(options.getOrDefault("transaction_ms", "0")) * 1_000_000;
     }
 
     private KafkaConsumer<byte[], byte[]> consumer(boolean fromStart) {
@@ -149,7 +158,10 @@ public final class Bench {
         return bytes;
     }
 
-    /** As fast as it goes: {@code size}, {@code megabytes} in all, and {@code producers} if more than one. */
+    /**
+     * As fast as it goes: {@code size}, {@code megabytes} in all, {@code producers} if more than one, and
+     * {@code transaction_ms} if they are to commit that often.
+     */
     private String produce() throws Exception {
         byte[] payload = payload();
         int producers = Integer.parseInt(options.getOrDefault("producers", "1"));
@@ -175,13 +187,28 @@ public final class Bench {
     }
 
     private void produce(byte[] payload, long count, AtomicReference<Exception> failure) {
+        long each = transactionNanos();
         try (KafkaProducer<byte[], byte[]> producer = producer()) {
+            long commitAt = 0;
+            if (each > 0) {
+                producer.initTransactions();
+                producer.beginTransaction();
+                commitAt = System.nanoTime() + each;
+            }
             for (long i = 0; i < count; i++) {
                 producer.send(new ProducerRecord<>(topic(), payload), (metadata, problem) -> {
                     if (problem != null) {
                         failure.set(problem);
                     }
                 });
+                if (each > 0 && System.nanoTime() >= commitAt) {
+                    producer.commitTransaction();
+                    producer.beginTransaction();
+                    commitAt = System.nanoTime() + each;
+                }
+            }
+            if (each > 0) {
+                producer.commitTransaction();
             }
         }
     }

@@ -24,6 +24,7 @@ use crate::hosting;
 use crate::listener::{self, BoundListener, ListenError};
 use crate::metrics::BrokerMetrics;
 use crate::producer_ids::ProducerIds;
+use crate::shares::ShareHost;
 use crate::transactions::TransactionHost;
 
 /// How long stopping waits for requests in flight.
@@ -49,6 +50,7 @@ pub struct Broker {
     pub(crate) engine: Arc<LogEngine>,
     pub(crate) groups: GroupHost,
     pub(crate) transactions: TransactionHost,
+    pub(crate) shares: ShareHost,
     pub(crate) environment: Environment,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) metrics: BrokerMetrics,
@@ -87,6 +89,7 @@ impl Broker {
         let view = controller.view();
         let groups = GroupHost::new(&config, registry);
         let transactions = TransactionHost::new(&config, registry);
+        let shares = ShareHost::new(&config, registry);
         let metrics = BrokerMetrics::register(registry);
         let limits = listener::limits(&config).await?;
         let broker = Arc::new(Broker {
@@ -96,6 +99,7 @@ impl Broker {
             engine,
             groups,
             transactions,
+            shares,
             producer_ids: ProducerIds::default(),
             connections: ConnectionLimits::new(limits, metrics.connections.clone()),
             metrics,
@@ -111,6 +115,7 @@ impl Broker {
         hosting::start(&broker);
         broker.groups.start(&broker);
         broker.transactions.start(&broker);
+        broker.shares.start(&broker);
         let addresses = listener::start(&broker).await?;
         Ok(BrokerHandle { broker, addresses })
     }

@@ -34,7 +34,9 @@ pub use broker_config::{BrokerConfig, ConfigProblems, GroupConfig, LogConfig, So
 pub(crate) use describe::{
     DescribedConfig, describe_broker, describe_cluster_defaults, describe_group, describe_topic,
 };
-pub(crate) use group_config::consumer_settings;
+pub(crate) use group_config::{
+    ShareDeliveries, consumer_settings, share_deliveries, share_settings,
+};
 pub use layers::Properties;
 pub(crate) use layers::Synonym;
 pub use listeners::Listener;

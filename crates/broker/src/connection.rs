@@ -22,9 +22,10 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::broker::Broker;
-use crate::dispatch::{self, Outcome};
+use crate::dispatch::{self, Client, Outcome};
 use crate::gather::Gathered;
 use crate::listener::BoundListener;
+use crate::shares::sessions::ConnectionId;
 
 /// Requests of one connection that may await their answer. Larger: more produce pipelining.
 const REQUESTS_IN_FLIGHT_MAX: usize = 64;
@@ -81,6 +82,7 @@ pub(crate) async fn serve(
     broker.environment.tasks.spawn(TaskKind::Connection, "connection-writer", writing);
     let mut reader = Reader {
         broker: Arc::clone(&broker),
+        id: broker.shares.connection_opened(),
         peer,
         listener,
         half: read_half,
@@ -88,6 +90,7 @@ pub(crate) async fn serve(
         answers,
     };
     let ended = reader.run().await;
+    broker.shares.connection_closed(&broker, reader.id);
     match &ended {
         Ended::Malformed(_) => {
             broker.metrics.requests_malformed.inc();
@@ -104,6 +107,7 @@ pub(crate) async fn serve(
 
 struct Reader {
     broker: Arc<Broker>,
+    id: ConnectionId,
     peer: SocketAddr,
     listener: Arc<BoundListener>,
     half: OwnedReadHalf,
@@ -127,7 +131,7 @@ impl Reader {
         let slot = answers.reserve().await.map_err(|_| Ended::ByClient)?;
         let (frame, permit) = self.next_frame().await?;
         self.broker.metrics.bytes_received.inc_by(frame.len() as u64);
-        let client = (self.peer.ip(), &self.listener);
+        let client = Client { host: self.peer.ip(), connection: self.id, listener: &self.listener };
         let handling = dispatch::handle(&self.broker, client, frame);
         tokio::pin!(handling);
         let outcome = tokio::select! {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::listener::BoundListener;
+use crate::shares::sessions::ConnectionId;
 
 /// One request's circumstances.
 #[derive(Debug, Clone)]
@@ -12,6 +13,8 @@ pub(crate) struct RequestContext {
     pub(crate) version: i16,
     pub(crate) client_id: Option<String>,
     pub(crate) client_host: IpAddr,
+    /// What is told here ends with it (share sessions).
+    pub(crate) connection: ConnectionId,
     /// Where the client connected: what it is told about brokers depends on it.
     pub(crate) listener: Arc<BoundListener>,
 }

@@ -16,6 +16,7 @@ use crate::context::RequestContext;
 use crate::gather::Gathered;
 use crate::handlers;
 use crate::listener::BoundListener;
+use crate::shares::sessions::ConnectionId;
 
 /// What becomes of a frame.
 pub(crate) enum Outcome {
@@ -30,6 +31,14 @@ pub(crate) enum Outcome {
     CloseUnacknowledged,
 }
 
+/// Who sends a frame.
+#[derive(Clone, Copy)]
+pub(crate) struct Client<'a> {
+    pub(crate) host: IpAddr,
+    pub(crate) connection: ConnectionId,
+    pub(crate) listener: &'a Arc<BoundListener>,
+}
+
 /// One request, decoded as far as its header.
 struct Arrived {
     key: ApiKey,
@@ -39,11 +48,7 @@ struct Arrived {
 }
 
 /// Runs one request. Awaits as long as its handler does; a Produce only until it has its offsets.
-pub(crate) async fn handle(
-    broker: &Arc<Broker>,
-    client: (IpAddr, &Arc<BoundListener>),
-    frame: BytesMut,
-) -> Outcome {
+pub(crate) async fn handle(broker: &Arc<Broker>, client: Client<'_>, frame: BytesMut) -> Outcome {
     let arrived = match arrive(client, frame) {
         Ok(arrived) => arrived,
         Err(outcome) => return outcome,
@@ -57,10 +62,7 @@ pub(crate) async fn handle(
 }
 
 /// Reads the header and refuses what cannot be decoded.
-fn arrive(
-    (client_host, listener): (IpAddr, &Arc<BoundListener>),
-    frame: BytesMut,
-) -> Result<Arrived, Outcome> {
+fn arrive(client: Client<'_>, frame: BytesMut) -> Result<Arrived, Outcome> {
     let close = |reason: String| Outcome::Close(reason);
     let Some(&[key_high, key_low, version_high, version_low]) = frame.first_chunk::<4>() else {
         return Err(close("a frame shorter than a request header".into()));
@@ -81,8 +83,9 @@ fn arrive(
     let header = RequestHeader::decode(&mut body, key.request_header_version(version))
         .map_err(|error| close(format!("request header of {}: {error}", key.name())))?;
     let client_id = header.client_id;
+    let Client { host: client_host, connection, listener } = client;
     let listener = Arc::clone(listener);
-    let context = RequestContext { version, client_id, client_host, listener };
+    let context = RequestContext { version, client_id, client_host, connection, listener };
     Ok(Arrived { key, correlation_id: header.correlation_id, context, body })
 }
 
@@ -204,4 +207,11 @@ routes! {
     DescribeProducers => describe_producers,
     DescribeTransactions => describe_transactions,
     ListTransactions => list_transactions,
+    ShareGroupHeartbeat => share_group_heartbeat,
+    ShareGroupDescribe => share_group_describe,
+    ShareFetch => share_fetch,
+    ShareAcknowledge => share_acknowledge,
+    DescribeShareGroupOffsets => describe_share_group_offsets,
+    AlterShareGroupOffsets => alter_share_group_offsets,
+    DeleteShareGroupOffsets => delete_share_group_offsets,
 }

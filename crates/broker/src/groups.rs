@@ -163,6 +163,7 @@ fn options(config: &BrokerConfig) -> GroupOptions {
         offsets_retention_ms: long(groups.offsets_retention),
         offsets_retention_check_interval_ms: long(groups.offsets_retention_check_interval),
         consumer_group_members_max: groups.consumer_members_max,
+        share_group_members_max: groups.share.members_max,
         consumer_assignors: groups.consumer_assignors.clone(),
         migration_policy: groups.consumer_migration_policy,
         ..GroupOptions::default()

@@ -10,7 +10,7 @@
 //! | `run_index` | the log's port to the metadata |
 //! | `peer` | asking another broker who it is |
 //! | `owners`, `journal` | the tasks that own coordinators; their way into the log and back |
-//! | `groups`, `transactions` | the shells around the pure coordinators |
+//! | `groups`, `transactions`, `shares` | the shells around the pure coordinators |
 //! | `configs` | the catalogue of Kafka's and our options, and what they resolve to |
 //!
 //! What is deliberately absent: option files and signals (the binary), HTTP (`admin`), rules of
@@ -42,6 +42,7 @@ mod peer;
 mod producer_ids;
 mod refusal;
 mod run_index;
+mod shares;
 mod topic_admin;
 mod transactions;
 

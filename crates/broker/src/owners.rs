@@ -69,6 +69,14 @@ impl<M: Machine> Owners<M> {
         }
     }
 
+    /// With a topic that is neither compacted nor expires: its owners cut it.
+    pub(crate) fn uncompacted(mut self) -> Owners<M> {
+        let configs =
+            [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")];
+        self.configs.extend(configs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        self
+    }
+
     /// The topic, if it was ever needed.
     pub(crate) fn topic(&self, broker: &Broker) -> Option<Arc<Topic>> {
         broker.view.topic(self.topic)

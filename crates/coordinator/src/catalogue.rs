@@ -24,6 +24,15 @@ pub struct ConsumerSettings {
     pub assignment_interval_ms: i32,
 }
 
+/// What may be set for one share group (resource type 32), or for all of a broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShareSettings {
+    /// `share.session.timeout.ms`: silence after which a member is removed.
+    pub session_timeout_ms: i32,
+    /// `share.heartbeat.interval.ms`: how often members are told to heartbeat.
+    pub heartbeat_interval_ms: i32,
+}
+
 /// A port: the caller answers from the cluster's metadata as they are. Whatever it answers, no
 /// partition has two owners; a stale answer only makes an assignment that is replaced later.
 pub trait Catalogue: fmt::Debug + Send + Sync {
@@ -35,4 +44,6 @@ pub trait Catalogue: fmt::Debug + Send + Sync {
     fn names(&self) -> Vec<String>;
 
     fn settings(&self, group: &str) -> ConsumerSettings;
+
+    fn share_settings(&self, group: &str) -> ShareSettings;
 }

@@ -19,6 +19,7 @@ pub enum Command {
     Sync(SyncGroup),
     Heartbeat(Heartbeat),
     ConsumerHeartbeat(Box<ConsumerHeartbeat>),
+    ShareHeartbeat(Box<ShareHeartbeat>),
     Leave(LeaveGroup),
     Commit(CommitOffsets),
     Fetch(FetchOffsets),
@@ -27,6 +28,8 @@ pub enum Command {
     Describe(Vec<String>),
     /// Describe these consumer groups.
     DescribeConsumers(Vec<String>),
+    /// Describe these share groups.
+    DescribeShares(Vec<String>),
     List(ListFilter),
     /// Delete these groups with all their offsets.
     DeleteGroups(Vec<String>),
@@ -168,12 +171,14 @@ pub enum Reply {
     Sync(SyncReply),
     Heartbeat(ErrorCode),
     ConsumerHeartbeat(Result<ConsumerHeartbeatReply, Refused>),
+    ShareHeartbeat(Result<ShareHeartbeatReply, Refused>),
     Leave(LeaveReply),
     Commit(CommitReply),
     Fetch(FetchReply),
     DeleteOffsets(DeleteOffsetsReply),
     Describe(Vec<DescribedGroup>),
     DescribeConsumers(Vec<Result<DescribedConsumerGroup, Refused>>),
+    DescribeShares(Vec<Result<DescribedShareGroup, Refused>>),
     List(Vec<ListedGroup>),
     DeleteGroups(DeleteGroupsReply),
     EndTransaction,
@@ -312,6 +317,8 @@ pub enum GroupKind {
     Classic,
     /// KIP-848.
     Consumer,
+    /// KIP-932.
+    Share,
 }
 
 impl GroupKind {
@@ -320,6 +327,7 @@ impl GroupKind {
         match self {
             GroupKind::Classic => "classic",
             GroupKind::Consumer => "consumer",
+            GroupKind::Share => "share",
         }
     }
 }
@@ -398,4 +406,47 @@ pub struct ConsumerPartitions {
     pub id: TopicId,
     pub name: String,
     pub partitions: Vec<i32>,
+}
+
+/// What a member of a share group says; `None` stands for "as before".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareHeartbeat {
+    pub group: String,
+    /// Made by the member.
+    pub member: String,
+    /// 0 joins, -1 leaves.
+    pub epoch: i32,
+    pub rack: Option<String>,
+    pub client_id: String,
+    pub client_host: String,
+    pub topics: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareHeartbeatReply {
+    pub member: String,
+    pub epoch: i32,
+    pub heartbeat_interval_ms: i32,
+    /// `None`: as before.
+    pub assignment: Option<Partitions>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DescribedShareGroup {
+    pub group: String,
+    pub state: GroupState,
+    pub epoch: i32,
+    pub target_epoch: i32,
+    pub members: Vec<DescribedShareMember>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DescribedShareMember {
+    pub member: String,
+    pub rack: Option<String>,
+    pub epoch: i32,
+    pub client_id: String,
+    pub client_host: String,
+    pub topics: Vec<String>,
+    pub assigned: Vec<ConsumerPartitions>,
 }

@@ -42,6 +42,8 @@ use vocabulary::{Tick, TopicId};
 pub(crate) use self::conversion::upgraded;
 use self::request::is_leaving;
 pub(crate) use self::request::validate;
+pub(crate) use self::show::named;
+pub(crate) use self::target::topics_hash;
 use crate::catalogue::Catalogue;
 use crate::classic::millis;
 use crate::command::{CommitOffsets, GroupState, Refused};

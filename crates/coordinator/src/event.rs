@@ -98,6 +98,11 @@ pub enum Event {
         group: String,
         fact: ConsumerFact,
     },
+    /// Of a share group.
+    Share {
+        group: String,
+        fact: ShareFact,
+    },
 }
 
 /// Partitions by topic. No empty sets.
@@ -134,6 +139,50 @@ impl ConsumerFact {
             ConsumerFact::Pattern { resolved, .. } => resolved.is_none(),
         }
     }
+}
+
+/// One fact about a share group (KIP-932). `None` is a tombstone: it no longer holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ShareFact {
+    /// The group; without it there is none.
+    Epoch(Option<GroupEpoch>),
+    /// What a member has said of itself; without it there is no member.
+    Member { member: String, said: Option<Box<ShareMember>> },
+    /// Which group epoch the target assignment is for.
+    TargetEpoch(Option<TargetEpoch>),
+    /// What a member is to share in.
+    Target { member: String, partitions: Option<Partitions> },
+    /// What a member has been told to share in.
+    Current { member: String, current: Option<ShareCurrent> },
+}
+
+impl ShareFact {
+    pub(crate) fn is_tombstone(&self) -> bool {
+        match self {
+            ShareFact::Epoch(it) => it.is_none(),
+            ShareFact::Member { said, .. } => said.is_none(),
+            ShareFact::TargetEpoch(it) => it.is_none(),
+            ShareFact::Target { partitions, .. } => partitions.is_none(),
+            ShareFact::Current { current, .. } => current.is_none(),
+        }
+    }
+}
+
+/// What a member of a share group says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ShareMember {
+    pub rack: Option<String>,
+    pub client_id: String,
+    pub client_host: String,
+    pub topics: BTreeSet<String>,
+}
+
+/// What a member of a share group shares in, and as of when. Others may share in the same.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ShareCurrent {
+    pub epoch: i32,
+    pub previous_epoch: i32,
+    pub assigned: Partitions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

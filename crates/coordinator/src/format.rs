@@ -2,13 +2,16 @@
 //! writes them, so that its tools read ours and a log written by Kafka can be taken over.
 //!
 //! Written: OffsetCommitKey 1 with value version 3, or 1 when the offset carries its own expiry;
-//! GroupMetadataKey 2 with value version 3; the keys of consumer groups (`consumer`). Read: keys 0 to 2
-//! with every value version, 0 to 4, and those of consumer groups. Later kinds of key are told apart
-//! and left alone.
+//! GroupMetadataKey 2 with value version 3; the keys of consumer groups (`consumer`) and share groups (`share`).
+//! Read: keys 0 to 2 with every value version, 0 to 4, and those of consumer and share groups. Later kinds of key
+//! are told apart and left alone.
 //!
 //! Reading trusts nothing: a length is believed only if that many bytes are there.
 
 mod consumer;
+mod share;
+
+pub(crate) use consumer::{read as read_value, value as written_value};
 
 use std::collections::BTreeMap;
 
@@ -82,6 +85,7 @@ pub(crate) fn encode(event: &Event) -> Record {
         }
         Event::GroupForgotten { group } => Record { key: group_key(group), value: None },
         Event::Consumer { group, fact } => consumer::encode(group, fact),
+        Event::Share { group, fact } => share::encode(group, fact),
         Event::TransactionEnded(_) => unreachable!("the end of a transaction is a control batch"),
     }
 }
@@ -111,6 +115,10 @@ pub fn encoded_len(event: &Event) -> usize {
         Event::GroupForgotten { group } => RECORD + group.len(),
         Event::Consumer { group, fact } => {
             let Record { key, value } = consumer::encode(group, fact);
+            RECORD + key.len() + value.map_or(0, |it| it.len())
+        }
+        Event::Share { group, fact } => {
+            let Record { key, value } = share::encode(group, fact);
             RECORD + key.len() + value.map_or(0, |it| it.len())
         }
         Event::TransactionEnded(_) => RECORD + FIXED,
@@ -177,7 +185,7 @@ fn group_value(image: &GroupImage) -> Bytes {
     sink.freeze()
 }
 
-fn put_text(sink: &mut BytesMut, text: &str) {
+pub(crate) fn put_text(sink: &mut BytesMut, text: &str) {
     sink.put_i16(i16::try_from(text.len()).expect("texts are bounded when they come in"));
     sink.put_slice(text.as_bytes());
 }
@@ -214,7 +222,10 @@ pub fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Option<Event>,
                 None => Event::GroupForgotten { group },
             }))
         }
-        _ => consumer::decode(kind, &mut source, value),
+        _ => match consumer::decode(kind, &mut source, value)? {
+            None => share::decode(kind, &mut source, value),
+            found => Ok(found),
+        },
     }
 }
 

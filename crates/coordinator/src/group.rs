@@ -1,6 +1,6 @@
-//! A group of either protocol: what a shard needs of it whichever that is.
+//! A group of any protocol: what a shard needs of it whichever that is.
 //!
-//! Owns: the choice. Does not own: the rules of either (`classic`, `consumer`).
+//! Owns: the choice. Does not own: the rules of each (`classic`, `consumer`, `share_group`).
 
 use protocol::ErrorCode;
 use vocabulary::Timestamp;
@@ -10,6 +10,7 @@ use crate::classic::ClassicGroup;
 use crate::command::{CommitOffsets, FetchOffsets, GroupState, ListedGroup};
 use crate::consumer::ConsumerGroup;
 use crate::shard::Turn;
+use crate::share_group::ShareGroup;
 use crate::timers::Timers;
 
 #[derive(Debug)]
@@ -18,27 +19,36 @@ pub(crate) enum Group {
     Classic(Box<ClassicGroup>),
     /// The coordinator assigns, by ConsumerGroupHeartbeat (KIP-848).
     Consumer(ConsumerGroup),
+    /// Members share partitions, by ShareGroupHeartbeat (KIP-932).
+    Share(ShareGroup),
 }
 
 impl Group {
     pub(crate) fn as_classic(&self) -> Option<&ClassicGroup> {
         match self {
             Group::Classic(group) => Some(group.as_ref()),
-            Group::Consumer(_) => None,
+            Group::Consumer(_) | Group::Share(_) => None,
         }
     }
 
     pub(crate) fn as_classic_mut(&mut self) -> Option<&mut ClassicGroup> {
         match self {
             Group::Classic(group) => Some(group.as_mut()),
-            Group::Consumer(_) => None,
+            Group::Consumer(_) | Group::Share(_) => None,
         }
     }
 
     pub(crate) fn as_consumer_mut(&mut self) -> Option<&mut ConsumerGroup> {
         match self {
-            Group::Classic(_) => None,
+            Group::Classic(_) | Group::Share(_) => None,
             Group::Consumer(group) => Some(group),
+        }
+    }
+
+    pub(crate) fn as_share_mut(&mut self) -> Option<&mut ShareGroup> {
+        match self {
+            Group::Classic(_) | Group::Consumer(_) => None,
+            Group::Share(group) => Some(group),
         }
     }
 
@@ -47,6 +57,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.restore(turn),
             Group::Consumer(group) => group.restore(turn),
+            Group::Share(group) => group.restore(turn),
         }
     }
 
@@ -55,6 +66,25 @@ impl Group {
         match self {
             Group::Classic(group) => group.disarm(timers),
             Group::Consumer(group) => group.disarm(timers),
+            Group::Share(group) => group.disarm(timers),
+        }
+    }
+
+    /// Topics were created, grown or deleted: those it matters to look at them in the next heartbeat.
+    pub(crate) fn topic_changed(&mut self, topic: &str) {
+        match self {
+            Group::Classic(_) => (),
+            Group::Consumer(group) => group.topic_changed(topic),
+            Group::Share(group) => group.topic_changed(topic),
+        }
+    }
+
+    /// News of topics were missed: any may have changed.
+    pub(crate) fn topics_missed(&mut self) {
+        match self {
+            Group::Classic(_) => (),
+            Group::Consumer(group) => group.topics_missed(),
+            Group::Share(group) => group.topics_missed(),
         }
     }
 
@@ -63,6 +93,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.is_vacant(),
             Group::Consumer(group) => group.is_vacant(),
+            Group::Share(group) => group.is_vacant(),
         }
     }
 
@@ -71,6 +102,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.is_idle(),
             Group::Consumer(group) => group.is_empty(),
+            Group::Share(group) => group.is_empty(),
         }
     }
 
@@ -78,6 +110,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.is_empty(),
             Group::Consumer(group) => group.is_empty(),
+            Group::Share(group) => group.is_empty(),
         }
     }
 
@@ -85,6 +118,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.state(),
             Group::Consumer(group) => group.state(),
+            Group::Share(group) => group.state(),
         }
     }
 
@@ -92,6 +126,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.member_count(),
             Group::Consumer(group) => group.member_count(),
+            Group::Share(group) => group.member_count(),
         }
     }
 
@@ -104,6 +139,8 @@ impl Group {
         match self {
             Group::Classic(group) => group.validate_commit(commit),
             Group::Consumer(group) => group.validate_commit(catalogue, commit),
+            // It has share-partitions, and no offsets.
+            Group::Share(_) => Err(ErrorCode::GroupIdNotFound),
         }
     }
 
@@ -114,6 +151,7 @@ impl Group {
             Group::Consumer(group) => {
                 group.validate_fetch(fetch.member.as_deref(), fetch.member_epoch)
             }
+            Group::Share(_) => Err(ErrorCode::GroupIdNotFound),
         }
     }
 
@@ -122,7 +160,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.committed(turn, member),
             // Only heartbeats are (KIP-848).
-            Group::Consumer(_) => (),
+            Group::Consumer(_) | Group::Share(_) => (),
         }
     }
 
@@ -131,6 +169,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.validate_offset_delete(),
             Group::Consumer(_) => Ok(()),
+            Group::Share(_) => Err(ErrorCode::GroupIdNotFound),
         }
     }
 
@@ -139,6 +178,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.is_subscribed(topic),
             Group::Consumer(group) => group.is_subscribed(topic),
+            Group::Share(group) => group.is_subscribed(topic),
         }
     }
 
@@ -146,7 +186,7 @@ impl Group {
     pub(crate) fn offset_age_base(&self) -> Option<AgeBase> {
         match self {
             Group::Classic(group) => group.offset_age_base(),
-            Group::Consumer(_) => Some(AgeBase::Commit),
+            Group::Consumer(_) | Group::Share(_) => Some(AgeBase::Commit),
         }
     }
 
@@ -154,6 +194,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.list(),
             Group::Consumer(group) => group.list(),
+            Group::Share(group) => group.list(),
         }
     }
 
@@ -162,6 +203,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.check(timers),
             Group::Consumer(group) => group.check(timers),
+            Group::Share(group) => group.check(timers),
         }
     }
 }

@@ -4,10 +4,12 @@
 //! # Map
 //!
 //! - [`Shard`]: all groups of one `__consumer_offsets` partition; the only way in is [`Shard::step`].
-//! - `group`: a group of either protocol; `classic`: members, generations, rebalances, timers;
-//!   `consumer`: members, epochs, assignments (KIP-848), and its `assignor`s.
+//! - `group`: a group of any protocol; `classic`: members, generations, rebalances, timers;
+//!   `consumer`: members, epochs, assignments (KIP-848), and its `assignor`s; `share_group`: members
+//!   that share partitions (KIP-932).
 //! - [`Catalogue`]: the port through which it knows topics and settings.
 //! - `offsets`: committed offsets of the groups; `pending`: those of open transactions.
+//! - [`share`]: which records of a partition are delivered to whom in a share group, and how it ended.
 //! - [`transactions`]: all transactional ids of one `__transaction_state` partition, in the same manner.
 //! - [`Event`]: what a record of the log says; [`format`](mod@format) is its encoding, Kafka's own.
 //! - [`shard_of`]: which partition a group belongs to.
@@ -49,24 +51,27 @@ mod partitioning;
 mod pattern;
 mod pending;
 mod shard;
+pub mod share;
+mod share_group;
 mod subscription;
 mod timers;
 pub mod transactions;
 
 pub use assignor::Assignor;
-pub use catalogue::{Catalogue, ConsumerSettings, TopicFacts};
+pub use catalogue::{Catalogue, ConsumerSettings, ShareSettings, TopicFacts};
 pub use command::{
     Answer, Command, CommitOffsets, CommitReply, ConsumerHeartbeat, ConsumerHeartbeatReply,
     ConsumerPartitions, DeleteGroupsReply, DeleteOffsets, DeleteOffsetsReply,
-    DescribedConsumerGroup, DescribedConsumerMember, DescribedGroup, DescribedMember, FetchOffsets,
-    FetchReply, FetchTopics, FetchedOffset, GroupKind, GroupState, Heartbeat, JoinGroup,
-    JoinMember, JoinReply, LeaveGroup, LeaveReply, LeavingMember, ListFilter, ListedGroup,
-    OffsetToCommit, Protocol, Refused, Reply, SyncGroup, SyncReply, Ticket,
+    DescribedConsumerGroup, DescribedConsumerMember, DescribedGroup, DescribedMember,
+    DescribedShareGroup, DescribedShareMember, FetchOffsets, FetchReply, FetchTopics,
+    FetchedOffset, GroupKind, GroupState, Heartbeat, JoinGroup, JoinMember, JoinReply, LeaveGroup,
+    LeaveReply, LeavingMember, ListFilter, ListedGroup, OffsetToCommit, Protocol, Refused, Reply,
+    ShareHeartbeat, ShareHeartbeatReply, SyncGroup, SyncReply, Ticket,
 };
 pub use event::{
     ClassicFace, CommittedOffset, ConsumerFact, Current, Event, GroupEpoch, GroupImage,
     MemberImage, MemberState, OffsetKey, OwnedPartitions, Partitions, ResolvedPattern,
-    Subscription, TargetEpoch, TransactionEnd,
+    ShareCurrent, ShareFact, ShareMember, Subscription, TargetEpoch, TransactionEnd,
 };
 pub use options::{GroupOptions, MigrationPolicy};
 pub use partitioning::shard_of;

@@ -38,6 +38,8 @@ pub struct GroupOptions {
     pub consumer_group_members_max: usize,
     /// `group.consumer.assignors`, the default first. Never empty.
     pub consumer_assignors: Vec<Assignor>,
+    /// `group.share.max.size`: members of one share group.
+    pub share_group_members_max: usize,
     /// `group.consumer.migration.policy`.
     pub migration_policy: MigrationPolicy,
     /// The texts of one member of a consumer group, in bytes: its id and the topics it names.
@@ -97,6 +99,7 @@ impl Default for GroupOptions {
             group_metadata_bytes_max: 32 * MIB,
             consumer_group_members_max: i32::MAX as usize,
             consumer_assignors: vec![Assignor::Uniform, Assignor::Range],
+            share_group_members_max: 200,
             migration_policy: MigrationPolicy::Bidirectional,
             subscription_bytes_max: MIB,
             step_bytes_max: 8 * MIB,

@@ -12,6 +12,7 @@ mod consumers;
 mod expiry;
 mod membership;
 mod migration;
+mod shares;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -28,7 +29,9 @@ use crate::command::{
     Ticket,
 };
 use crate::consumer::ConsumerGroup;
-use crate::event::{CommittedOffset, ConsumerFact, Event, GroupImage, OffsetKey, TransactionEnd};
+use crate::event::{
+    CommittedOffset, ConsumerFact, Event, GroupImage, OffsetKey, ShareFact, TransactionEnd,
+};
 use crate::format;
 use crate::group::Group;
 use crate::offsets::OffsetTable;
@@ -177,6 +180,7 @@ impl Shard {
                 }
             }
             Event::Consumer { group, fact } => self.apply_to_consumer(&group, fact),
+            Event::Share { group, fact } => self.apply_to_share(&group, fact),
         }
     }
 
@@ -206,9 +210,7 @@ impl Shard {
                 Vec::new()
             }
             Input::TopicsMissed => {
-                for group in self.groups.values_mut().filter_map(Group::as_consumer_mut) {
-                    group.topics_missed();
-                }
+                self.groups.values_mut().for_each(Group::topics_missed);
                 Vec::new()
             }
             Input::TopicDeleted { topic } => {
@@ -230,9 +232,7 @@ impl Shard {
 
     /// The groups it matters to look at their topics in the next heartbeat.
     fn topic_changed(&mut self, topic: &str) {
-        for group in self.groups.values_mut().filter_map(Group::as_consumer_mut) {
-            group.topic_changed(topic);
-        }
+        self.groups.values_mut().for_each(|it| it.topic_changed(topic));
     }
 
     /// When a step would act by itself.
@@ -275,8 +275,12 @@ impl Shard {
     fn finish(&mut self, outputs: &mut Outputs, first: usize) {
         for unit in &outputs.units[first..] {
             for event in unit {
-                // What a consumer group decides it has applied at once; its end is left to the shard.
-                let is_applied = matches!(event, Event::Consumer { fact, .. } if *fact != ConsumerFact::Epoch(None));
+                // What such a group decides it has applied at once; its end is left to the shard.
+                let is_applied = match event {
+                    Event::Consumer { fact, .. } => *fact != ConsumerFact::Epoch(None),
+                    Event::Share { fact, .. } => *fact != ShareFact::Epoch(None),
+                    _ => false,
+                };
                 if !is_applied {
                     self.apply(event.clone());
                 }
@@ -359,6 +363,9 @@ impl Shard {
             Command::ConsumerHeartbeat(request) => {
                 return self.consumer_heartbeat(now, ticket, &request, outputs);
             }
+            Command::ShareHeartbeat(request) => {
+                return self.share_heartbeat(now, ticket, &request, outputs);
+            }
             Command::Leave(leave) => return self.leave(now, ticket, leave, outputs),
             Command::Commit(commit) => {
                 (Reply::Commit(self.commit(now, commit, outputs)), After::Commit)
@@ -371,6 +378,10 @@ impl Shard {
             Command::DescribeConsumers(groups) => {
                 let described = self.describe_consumers(now, groups, outputs);
                 (Reply::DescribeConsumers(described), After::Commit)
+            }
+            Command::DescribeShares(groups) => {
+                let described = self.describe_shares(now, groups, outputs);
+                (Reply::DescribeShares(described), After::Commit)
             }
             Command::List(filter) => (Reply::List(self.list(&filter)), After::Commit),
             Command::DeleteGroups(groups) => {
@@ -483,8 +494,10 @@ impl Shard {
                 (Group::Consumer(group), Alarm::Patience(_, it)) => {
                     group.on_patience_alarm(turn, it);
                 }
+                (Group::Share(group), Alarm::Session(_, it)) => group.on_session_alarm(turn, it),
                 (Group::Classic(_), Alarm::Patience(..))
-                | (Group::Consumer(_), Alarm::Join(_) | Alarm::Sync(_)) => (),
+                | (Group::Consumer(_), Alarm::Join(_) | Alarm::Sync(_))
+                | (Group::Share(_), Alarm::Join(_) | Alarm::Sync(_) | Alarm::Patience(..)) => (),
             });
             self.downgrade_if_classic(now, &id, outputs);
             touched.push(id);

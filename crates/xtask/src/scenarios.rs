@@ -25,11 +25,13 @@ use crate::report::Row;
 use crate::tools::Tool;
 use crate::workspace::Workspace;
 
-/// Settings of every broker: Kafka's own defaults make each first member of a group wait three seconds, and let no
-/// group have its members heartbeat more often than every five.
-const SETTINGS: [(&str, &str); 2] = [
+/// Settings of every broker: Kafka's own defaults make each first member of a group wait three seconds, let no group
+/// have its members heartbeat more often than every five, and lock for thirty what a member of a share group forgot.
+const SETTINGS: [(&str, &str); 4] = [
     ("group.initial.rebalance.delay.ms", "0"),
     ("group.consumer.min.heartbeat.interval.ms", "200"),
+    ("group.share.min.record.lock.duration.ms", "1000"),
+    ("group.share.record.lock.duration.ms", "4000"),
 ];
 const CROSS_WRITERS: [(Tool, &str); 7] = [
     (Tool::Kcat, "kcat"),
@@ -97,6 +99,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         programs("java consumer groups", &[Tool::Java], minutes(6), |it| {
             vec![it.java(&["groups"])]
         }),
+        programs("java share groups", &[Tool::Java], minutes(6), |it| vec![it.java(&["shares"])]),
         programs("kafka-python", &[Tool::Python], minutes(3), |it| {
             vec![it.python("kafka_python_client.py", &["scenarios"])]
         }),

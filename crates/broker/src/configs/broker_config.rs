@@ -7,6 +7,8 @@
 //! ([`BrokerConfig::set_dynamic`]); only configs that are looked up through [`BrokerConfig::layers`]
 //! follow them, and the catalogue calls exactly those dynamic.
 
+mod share;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,6 +25,7 @@ use super::group_config::problems_of_bounds;
 use super::layers::{Layers, Properties};
 use super::listeners::{self, Listener, ListenerSettings};
 use super::locations::{self, WalLocation};
+use share::ShareConfig;
 
 /// How long "for ever" is where a duration is needed: thirty years.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
@@ -102,6 +105,7 @@ pub struct GroupConfig {
     pub consumer_session_timeout: Duration,
     pub consumer_heartbeat_interval: Duration,
     pub consumer_assignment_interval: Duration,
+    pub share: ShareConfig,
 }
 
 /// Transactions and transactional ids.
@@ -485,6 +489,7 @@ impl Resolver {
             consumer_heartbeat_interval: self.milliseconds("group.consumer.heartbeat.interval.ms"),
             consumer_assignment_interval: self
                 .milliseconds("group.consumer.assignment.interval.ms"),
+            share: self.share(),
         }
     }
 

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use coordinator::ConsumerSettings;
+use coordinator::{ConsumerSettings, ShareSettings};
 
 use super::broker_config::BrokerConfig;
 use super::catalogue::{
@@ -77,6 +77,37 @@ pub(crate) fn consumer_settings(overrides: &Properties, config: &BrokerConfig) -
         session_timeout_ms: int("consumer.session.timeout.ms"),
         heartbeat_interval_ms: int("consumer.heartbeat.interval.ms"),
         assignment_interval_ms: int("consumer.assignment.interval.ms"),
+    }
+}
+
+/// What counts for the members of a share group with these settings of its own (KIP-932).
+pub(crate) fn share_settings(overrides: &Properties, config: &BrokerConfig) -> ShareSettings {
+    let layers = config.layers();
+    let int = |name| {
+        let value = group_integer(name, overrides, &layers).expect("a test asks for each");
+        i32::try_from(value).unwrap_or(i32::MAX)
+    };
+    ShareSettings {
+        session_timeout_ms: int("share.session.timeout.ms"),
+        heartbeat_interval_ms: int("share.heartbeat.interval.ms"),
+    }
+}
+
+/// How a share group with these settings of its own is given records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ShareDeliveries {
+    /// `share.record.lock.duration.ms`: how long a delivered record stays locked.
+    pub(crate) lock_ms: i32,
+    /// `share.auto.offset.reset`: from the start of a partition that is new to it, instead of from its end.
+    pub(crate) is_from_start: bool,
+}
+
+pub(crate) fn share_deliveries(overrides: &Properties, config: &BrokerConfig) -> ShareDeliveries {
+    let lock = group_integer("share.record.lock.duration.ms", overrides, &config.layers());
+    let reset = overrides.get("share.auto.offset.reset");
+    ShareDeliveries {
+        lock_ms: lock.and_then(|it| i32::try_from(it).ok()).unwrap_or(i32::MAX),
+        is_from_start: reset.is_some_and(|it| it == "earliest"),
     }
 }
 
@@ -226,6 +257,24 @@ mod tests {
             ("consumer.assignment.interval.ms", "7"),
         ]);
         assert_eq!(capped, (55_000, 5_000, 7));
+    }
+
+    #[test]
+    fn a_share_group_has_settings_of_its_own() {
+        let config = BrokerConfig::resolve(&Properties::new(), None).unwrap();
+        let deliveries = |pairs| {
+            let it = share_deliveries(&properties(pairs), &config);
+            (it.lock_ms, it.is_from_start)
+        };
+        assert_eq!(deliveries(&[]), (30_000, false));
+        let own =
+            [("share.auto.offset.reset", "earliest"), ("share.record.lock.duration.ms", "999999")];
+        assert_eq!(deliveries(&own), (60_000, true), "within the broker's bounds");
+        let members =
+            share_settings(&properties(&[("share.session.timeout.ms", "50000")]), &config);
+        assert_eq!((members.session_timeout_ms, members.heartbeat_interval_ms), (50_000, 5_000));
+        let odd = properties(&[("share.auto.offset.reset", "by_duration:PT1H")]);
+        assert!(validate_group_configs(&odd, &Layers::default()).is_err());
     }
 
     #[test]

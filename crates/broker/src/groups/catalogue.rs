@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cluster::{Topic, View};
-use coordinator::{Catalogue, ConsumerSettings, TopicFacts};
+use coordinator::{Catalogue, ConsumerSettings, ShareSettings, TopicFacts};
 use vocabulary::TopicId;
 
 use crate::configs::{self, BrokerConfig};
@@ -30,6 +30,10 @@ impl Catalogue for ViewCatalogue {
 
     fn settings(&self, group: &str) -> ConsumerSettings {
         configs::consumer_settings(&self.view.group_configs(group), &self.config)
+    }
+
+    fn share_settings(&self, group: &str) -> ShareSettings {
+        configs::share_settings(&self.view.group_configs(group), &self.config)
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod configs;
 mod in_transactions;
+mod shares;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -29,6 +30,7 @@ use crate::context::RequestContext;
 use crate::handlers;
 use crate::listener::BoundListener;
 use crate::run_index::ClusterRunIndex;
+use crate::shares::sessions::ConnectionId;
 
 /// What outlives a broker's process.
 struct Machine {
@@ -57,6 +59,7 @@ impl Machine {
         let properties = Properties::from([
             ("listeners".to_owned(), "PLAINTEXT://127.0.0.1:0".to_owned()),
             ("offsets.topic.num.partitions".to_owned(), "4".to_owned()),
+            ("share.coordinator.state.topic.num.partitions".to_owned(), "2".to_owned()),
         ]);
         let config = Arc::new(BrokerConfig::resolve(&properties, None).unwrap());
         let id = BrokerId(1);
@@ -221,6 +224,7 @@ fn context(version: i16) -> RequestContext {
         version,
         client_id: Some("client".to_owned()),
         client_host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        connection: ConnectionId(0),
         listener: Arc::new(listener),
     }
 }

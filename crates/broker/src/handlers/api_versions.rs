@@ -47,7 +47,8 @@ const FEATURE_AT_ZERO_VERSION: i16 = 4;
 
 /// Features clients act on (KIP-584), and at which level they are here. A feature is listed when all of
 /// it is served.
-const FEATURES: &[(&str, i16)] = &[("group.version", 1), ("transaction.version", 2)];
+const FEATURES: &[(&str, i16)] =
+    &[("group.version", 1), ("share.version", 1), ("transaction.version", 2)];
 
 fn supported_features(version: i16) -> Vec<SupportedFeatureKey> {
     let shown = FEATURES.iter().filter(|_| FEATURE_AT_ZERO_VERSION <= version);

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use coordinator::{Command, Reply};
+use coordinator::{Command, GroupState, Reply};
 use protocol::ErrorCode;
 use protocol::messages::delete_groups::response::DeletableGroupResult;
 use protocol::messages::delete_groups::{Request, Response};
 
+use super::delete_share_group_offsets::forget;
+use super::share_group_describe::described;
 use crate::broker::Broker;
 use crate::context::RequestContext;
+use crate::refusal::{Refusal, told};
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
@@ -18,6 +21,11 @@ pub(crate) async fn handle(
     let mut results = Vec::with_capacity(request.groups_names.len());
     // One after the other: the second mention of a group must find it gone.
     for group in request.groups_names {
+        if let Err(refusal) = forget_share(broker, &group).await {
+            let (error_code, error_message) = told(Err(refusal));
+            results.push(DeletableGroupResult { group_id: group, error_code, error_message });
+            continue;
+        }
         let command = Command::DeleteGroups(vec![group.clone()]);
         let pick = |reply| {
             if let Reply::DeleteGroups(mut it) = reply { it.pop() } else { None }
@@ -33,6 +41,18 @@ pub(crate) async fn handle(
         });
     }
     Response { results, ..Default::default() }
+}
+
+/// What a share group knows of its topics goes before the group itself does, so that a crash in between leaves a group
+/// that can be deleted again. Of other groups there is nothing to forget.
+async fn forget_share(broker: &Arc<Broker>, group: &str) -> Result<(), Refusal> {
+    match described(broker, group).await {
+        Ok(Ok(found)) if found.state == GroupState::Empty => {
+            forget(broker, group, None).await.map(|_| ())
+        }
+        // Of another kind, not empty, or not known: the group's coordinator says so.
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 fn words(code: ErrorCode, group: &str) -> Option<String> {

@@ -1,7 +1,7 @@
 //! FindCoordinator (key 10): which broker coordinates a group or a transactional id. One key, or many
 //! from version 4.
 //!
-//! Share groups and unknown kinds of key are an invalid request, as in Kafka without a share coordinator.
+//! Only brokers ask for share coordinators (KIP-932): they and unknown kinds of key are an invalid request.
 
 use std::sync::Arc;
 

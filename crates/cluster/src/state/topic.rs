@@ -8,7 +8,8 @@ use vocabulary::{BrokerId, LeaderEpoch, Offset, TopicId};
 const NAME_CHARS_MAX: usize = 249;
 
 /// Topics that the brokers write themselves.
-const INTERNAL_TOPICS: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
+const INTERNAL_TOPICS: [&str; 3] =
+    ["__consumer_offsets", "__share_group_state", "__transaction_state"];
 
 /// What changes rarely and everybody reads: shared, replaced as a whole.
 #[derive(Debug, Clone, PartialEq)]

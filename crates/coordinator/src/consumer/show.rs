@@ -49,7 +49,7 @@ impl ConsumerGroup {
 }
 
 /// Topics that have gone have no name, and nobody consumes them any more.
-fn named(turn: &Turn<'_>, partitions: Partitions) -> Vec<ConsumerPartitions> {
+pub(crate) fn named(turn: &Turn<'_>, partitions: Partitions) -> Vec<ConsumerPartitions> {
     let row = |(id, them): (_, std::collections::BTreeSet<i32>)| {
         let name = turn.catalogue.name_of(id)?;
         Some(ConsumerPartitions { id, name, partitions: them.into_iter().collect() })

@@ -81,7 +81,7 @@ impl ConsumerGroup {
         for member in self.members.values() {
             names.extend(self.names_of(member.subscription.as_deref()));
         }
-        let metadata_hash = hash(turn.catalogue, &names);
+        let metadata_hash = topics_hash(turn.catalogue, &names);
         if is_changed || self.epoch.is_none_or(|it| it.metadata_hash != metadata_hash) {
             let epoch = self.epoch().saturating_add(1);
             self.decide(unit, ConsumerFact::Epoch(Some(GroupEpoch { epoch, metadata_hash })));
@@ -179,7 +179,7 @@ impl ConsumerGroup {
 
 /// Stands for the names, ids and partition counts of topics: FNV-1a, 64 bits. Kafka hashes in its
 /// own way; a group taken over from it begins one more epoch, and that is all.
-fn hash(catalogue: &dyn Catalogue, names: &BTreeSet<&str>) -> i64 {
+pub(crate) fn topics_hash(catalogue: &dyn Catalogue, names: &BTreeSet<&str>) -> i64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
     let mut hash = OFFSET_BASIS;

@@ -61,7 +61,7 @@ pub(super) fn encode(group: &str, fact: &ConsumerFact) -> Record {
     }
 }
 
-fn record(kind: i16, group: &str, name: Option<&str>, value: Option<Bytes>) -> Record {
+pub(super) fn record(kind: i16, group: &str, name: Option<&str>, value: Option<Bytes>) -> Record {
     let mut key = BytesMut::with_capacity(6 + group.len() + name.map_or(0, str::len));
     key.put_i16(kind);
     put_text(&mut key, group);
@@ -69,7 +69,7 @@ fn record(kind: i16, group: &str, name: Option<&str>, value: Option<Bytes>) -> R
     Record { key: key.freeze(), value }
 }
 
-fn value(message: &impl Message) -> Bytes {
+pub(crate) fn value(message: &impl Message) -> Bytes {
     let mut sink = Encoder::new();
     message.encode(&mut sink, VERSION);
     let mut value = BytesMut::new();
@@ -187,7 +187,7 @@ pub(super) fn decode(
     Ok(Some(Event::Consumer { group, fact }))
 }
 
-fn read<M: Message>(kind: i16, value: Option<&[u8]>) -> Result<Option<M>, FormatError> {
+pub(crate) fn read<M: Message>(kind: i16, value: Option<&[u8]>) -> Result<Option<M>, FormatError> {
     let Some(value) = value else { return Ok(None) };
     let (version, rest) = value.split_first_chunk().ok_or(FormatError::Truncated)?;
     let version = i16::from_be_bytes(*version);

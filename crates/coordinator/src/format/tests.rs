@@ -211,9 +211,9 @@ fn records_of_consumer_groups_have_kafkas_bytes() {
 
 #[test]
 fn foreign_records_are_told_apart_from_broken_ones() {
-    // A consumer group's partitions, which Kafka wrote until 4.0, and a share group's epoch.
+    // A consumer group's partitions, which Kafka wrote until 4.0, and a streams group's epoch.
     assert_eq!(decode(Some(&unhex("0004 0001 67")), Some(b"anything")), Ok(None));
-    assert_eq!(decode(Some(&unhex("000b 0001 67")), Some(b"anything")), Ok(None));
+    assert_eq!(decode(Some(&unhex("0011 0001 67")), Some(b"anything")), Ok(None));
     assert_eq!(
         decode(Some(&unhex("0003 0001 67")), Some(&unhex("0001"))),
         Err(FormatError::Version { kind: 3, version: 1 })
@@ -255,6 +255,7 @@ proptest! {
             // Made from these definitions; what they hold is checked byte by byte above.
             Event::OffsetForgotten { .. }
             | Event::Consumer { .. }
+            | Event::Share { .. }
             | Event::TransactionEnded(_) => return Ok(()),
         };
         prop_assert_eq!(&value[..], again);

@@ -21,7 +21,8 @@ impl Shard {
         let describe = |group: String| {
             let state = match self.groups.get(group.as_str()) {
                 Some(Group::Classic(found)) => return found.describe(),
-                Some(Group::Consumer(_)) => GroupState::Dead, // ConsumerGroupDescribe shows it.
+                // ConsumerGroupDescribe and ShareGroupDescribe show them.
+                Some(Group::Consumer(_) | Group::Share(_)) => GroupState::Dead,
                 None if self.exists(&group) => GroupState::Empty,
                 None => GroupState::Dead,
             };
@@ -120,6 +121,7 @@ impl Shard {
                 outputs.units.push(vec![Event::GroupForgotten { group: group.to_owned() }]);
             }
             Some(Group::Consumer(found)) => outputs.units.push(found.tombstones()),
+            Some(Group::Share(found)) => outputs.units.push(found.tombstones()),
             None => (),
         }
     }

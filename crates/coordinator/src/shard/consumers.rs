@@ -70,6 +70,7 @@ impl Shard {
                 outputs.units.extend(stored.map(|it| vec![it]));
             }
             Some(Group::Classic(_)) => return self.upgrade(now, request, outputs),
+            Some(Group::Share(_)) => return Err(not_a_consumer_group(id)),
             None if request.epoch != JOIN_EPOCH => {
                 let message = format!("Group {id} not found.");
                 return Err(Refused::new(ErrorCode::GroupIdNotFound, message));

@@ -56,6 +56,10 @@ impl Shard {
                 self.downgrade_if_classic(now, &join.group, outputs);
                 return None;
             }
+            Some(Group::Share(_)) => {
+                outputs.answers.push(refuse(ErrorCode::InconsistentGroupProtocol));
+                return None;
+            }
             Some(Group::Classic(_)) | None => (),
         }
         if !self.groups.contains_key(join.group.as_str()) {
@@ -93,7 +97,7 @@ impl Shard {
                 let left = self.with_consumer(now, &group, outputs, leave);
                 (left.unwrap_or_default(), After::Commit)
             }
-            None => {
+            Some(Group::Share(_)) | None => {
                 let unknown = members.into_iter().map(|it| (it, ErrorCode::UnknownMemberId));
                 (unknown.collect(), After::Now)
             }
@@ -114,6 +118,9 @@ impl Shard {
         let found = self.with_group(now, &id, outputs, |group, turn| match group {
             Group::Classic(group) => group.sync(turn, ticket, sync),
             Group::Consumer(group) => group.classic_sync(turn, ticket, &sync),
+            Group::Share(_) => {
+                turn.answer(ticket, refused_sync(ErrorCode::UnknownMemberId));
+            }
         });
         if found.is_none() {
             let reply = refused_sync(ErrorCode::UnknownMemberId);
@@ -131,6 +138,7 @@ impl Shard {
         let answer = self.with_group(now, &heartbeat.group, outputs, |group, turn| match group {
             Group::Classic(group) => (group.heartbeat(turn, heartbeat), After::Now),
             Group::Consumer(group) => (group.classic_heartbeat(turn, heartbeat), After::Commit),
+            Group::Share(_) => (ErrorCode::UnknownMemberId, After::Now),
         });
         answer.unwrap_or((ErrorCode::UnknownMemberId, After::Now))
     }

@@ -8,6 +8,7 @@ mod offsets;
 mod pending;
 mod properties;
 mod rebalance;
+mod shares;
 mod simulation;
 mod statics;
 
@@ -19,11 +20,11 @@ use proptest::prelude::*;
 use vocabulary::{Offset, TopicId};
 
 use super::*;
-use crate::catalogue::{ConsumerSettings, TopicFacts};
+use crate::catalogue::{ConsumerSettings, ShareSettings, TopicFacts};
 use crate::command::*;
 use crate::event::{
     ClassicFace, Current, GroupEpoch, MemberImage, MemberState, Partitions, ResolvedPattern,
-    Subscription, TargetEpoch,
+    ShareCurrent, ShareMember, Subscription, TargetEpoch,
 };
 
 pub(crate) const SESSION_MS: i32 = 10_000;
@@ -64,6 +65,10 @@ impl Catalogue for TestCatalogue {
 
     fn settings(&self, _group: &str) -> ConsumerSettings {
         *self.settings.lock().unwrap()
+    }
+
+    fn share_settings(&self, _group: &str) -> ShareSettings {
+        ShareSettings { session_timeout_ms: 45_000, heartbeat_interval_ms: 5_000 }
     }
 }
 
@@ -360,6 +365,36 @@ pub(crate) fn any_event() -> impl Strategy<Value = Event> {
         (text, image).prop_map(|(group, image)| Event::GroupStored { group, image }),
         text.prop_map(|group| Event::GroupForgotten { group }),
         (text, any_fact()).prop_map(|(group, fact)| Event::Consumer { group, fact }),
+        (text, any_share_fact()).prop_map(|(group, fact)| Event::Share { group, fact }),
+    ]
+}
+
+fn any_share_fact() -> impl Strategy<Value = ShareFact> {
+    use prop::collection::{btree_map, btree_set};
+    use prop::option::of;
+    let text = "[a-zé]{0,9}";
+    let epoch = (any::<i32>(), any::<i64>())
+        .prop_map(|(epoch, metadata_hash)| GroupEpoch { epoch, metadata_hash });
+    let target_epoch = (any::<i32>(), any::<i64>())
+        .prop_map(|(epoch, timestamp)| TargetEpoch { epoch, timestamp });
+    let id = || any::<[u8; 16]>().prop_map(TopicId);
+    let partitions = || btree_map(id(), btree_set(0i32..99, 1..4), 0..3);
+    let current =
+        (-2i32..99, -2i32..99, partitions()).prop_map(|(epoch, previous_epoch, assigned)| {
+            ShareCurrent { epoch, previous_epoch, assigned }
+        });
+    let said = (of(text), text, text, btree_set(text, 0..4)).prop_map(
+        |(rack, client_id, client_host, topics)| {
+            Box::new(ShareMember { rack, client_id, client_host, topics })
+        },
+    );
+    prop_oneof![
+        of(epoch).prop_map(ShareFact::Epoch),
+        of(target_epoch).prop_map(ShareFact::TargetEpoch),
+        (text, of(said)).prop_map(|(member, said)| ShareFact::Member { member, said }),
+        (text, of(partitions()))
+            .prop_map(|(member, partitions)| ShareFact::Target { member, partitions }),
+        (text, of(current)).prop_map(|(member, current)| ShareFact::Current { member, current }),
     ]
 }
 
@@ -433,7 +468,16 @@ fn any_fact() -> impl Strategy<Value = ConsumerFact> {
 pub(crate) fn consumer_facts(shard: &Shard) -> Vec<(Arc<str>, Vec<ConsumerFact>)> {
     let consumer = |(id, group): (&Arc<str>, &Group)| match group {
         Group::Consumer(group) => Some((Arc::clone(id), group.facts())),
-        Group::Classic(_) => None,
+        Group::Classic(_) | Group::Share(_) => None,
     };
     shard.groups.iter().filter_map(consumer).collect()
+}
+
+/// What is durable of the share groups.
+pub(crate) fn share_facts(shard: &Shard) -> Vec<(Arc<str>, Vec<ShareFact>)> {
+    let share = |(id, group): (&Arc<str>, &Group)| match group {
+        Group::Share(group) => Some((Arc::clone(id), group.facts())),
+        Group::Classic(_) | Group::Consumer(_) => None,
+    };
+    shard.groups.iter().filter_map(share).collect()
 }

@@ -34,8 +34,8 @@ fn fields(message: &Message, fields: &[Field], below_tag: bool) -> Result<(), St
         }
         match &field.kind {
             Type::Records if tagged || below_tag => return told("records are not tagged (S3)"),
-            Type::Records if field.nullable != field.versions => {
-                return told("records are nullable (S3)");
+            Type::Records if field.nullable == Versions::Never => {
+                return told("records are nullable in some version (S3)");
             }
             Type::Array(element) if **element == Type::Records => {
                 return told("no arrays of records (S3)");

@@ -35,7 +35,8 @@
 //! Invariants, checked while parsing:
 //! - S1 a struct is used only after it is defined, so no message is recursive and depth is fixed;
 //! - S2 tags of a struct are 0, 1, 2 … as Kafka demands, and tagged fields live in flexible versions;
-//! - S3 `records` are nullable, never tagged, never below a tagged field and never in an array;
+//! - S3 `records` are nullable in some version (the code takes null in all), never tagged, never below a
+//!   tagged field and never in an array;
 //! - S4 the elements of an array take at least one byte in every version, so that the bytes
 //!   present bound the count;
 //! - S5 a struct is nullable in all of its versions or in none: the byte in front of it is there or not.

@@ -2,9 +2,10 @@
 //
 //   java -cp "$JARS/*" Vectors.java NAMES > kafka.txt
 //
-// JARS is a folder with kafka-clients, kafka-group-coordinator, kafka-transaction-coordinator and kafka-server-common
-// 4.3.1 and jackson-databind; NAMES are the messages' names. The values are chosen here, by name and type of the field;
-// the bytes come from Kafka's generic schemas, and Kafka's generated classes must read and write them alike.
+// JARS is a folder with kafka-clients, kafka-group-coordinator, kafka-share-coordinator, kafka-transaction-coordinator
+// and kafka-server-common 4.3.1 and jackson-databind; NAMES are the messages' names. The values are chosen here, by
+// name and type of the field; the bytes come from Kafka's generic schemas, and Kafka's generated classes must read and
+// write them alike.
 import java.lang.reflect.Constructor;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
@@ -30,7 +31,7 @@ import org.apache.kafka.common.record.internal.MemoryRecords;
 public class Vectors {
     static final String[] PACKAGES = {
         "org.apache.kafka.common.message.", "org.apache.kafka.coordinator.group.generated.",
-        "org.apache.kafka.coordinator.transaction.generated."
+        "org.apache.kafka.coordinator.transaction.generated.", "org.apache.kafka.coordinator.share.generated."
     };
     static int counter;
 

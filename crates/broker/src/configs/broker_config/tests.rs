@@ -186,7 +186,13 @@ fn outcome(pairs: &[(&str, &str)]) -> String {
         let own = names.map(|it| (format!("consumer.{it}.ms"), value.to_owned())).into();
         crate::configs::consumer_settings(&own, &config)
     });
-    format!("{resolved}{settings:?}{compaction:?}{groups:?}")
+    let names = ["session.timeout", "heartbeat.interval", "record.lock.duration"];
+    let shares = ["1000", "2147483647"].map(|value| {
+        let own: Properties = names.map(|it| (format!("share.{it}.ms"), value.to_owned())).into();
+        let members = crate::configs::share_settings(&own, &config);
+        (members, crate::configs::share_deliveries(&own, &config))
+    });
+    format!("{resolved}{settings:?}{compaction:?}{groups:?}{shares:?}")
 }
 
 // Goal: the catalogue does not claim an effect that is not there. Method: change one config at a time

@@ -8,7 +8,6 @@ use super::{boolean, int, list, long, short, text, unset};
 
 const OWN_THREADS: &str = "the coordinator runs on the broker's runtime";
 const BUCKET_HOLDS: &str = "the internal topic is as durable as any other: no replicas to place";
-const NO_SHARE: &str = "share groups are not served yet";
 const NO_STREAMS: &str = "streams groups are not served yet";
 const ALWAYS_VERIFIED: &str = "writes always check their transaction";
 const NO_TWO_PHASES: &str = "two-phase commit is not served yet";
@@ -144,49 +143,69 @@ pub(super) const CONFIGS: &[Definition] = &[
     .rule(Rule::AtLeast(0)),
     // Share groups (KIP-932).
     int("group.share.session.timeout.ms", "45000", "Default of share.session.timeout.ms.")
-        .no_effect(NO_SHARE),
+        .rule(Rule::AtLeast(1)),
     int("group.share.min.session.timeout.ms", "45000", "Least share.session.timeout.ms.")
-        .no_effect(NO_SHARE),
+        .rule(Rule::AtLeast(1)),
     int("group.share.max.session.timeout.ms", "60000", "Most share.session.timeout.ms.")
-        .no_effect(NO_SHARE),
+        .rule(Rule::AtLeast(1)),
     int("group.share.heartbeat.interval.ms", "5000", "Default of share.heartbeat.interval.ms.")
-        .no_effect(NO_SHARE),
+        .rule(Rule::AtLeast(1)),
     int("group.share.min.heartbeat.interval.ms", "5000", "Least share.heartbeat.interval.ms.")
-        .no_effect(NO_SHARE),
+        .rule(Rule::AtLeast(1)),
     int("group.share.max.heartbeat.interval.ms", "15000", "Most share.heartbeat.interval.ms.")
-        .no_effect(NO_SHARE),
-    int("group.share.max.size", "200", "Members a share group may have.").no_effect(NO_SHARE),
-    int("group.share.max.share.sessions", "2000", "Share sessions at once.").no_effect(NO_SHARE),
-    list("group.share.assignors", "simple", "Assignors for share groups.").no_effect(NO_SHARE),
-    int("group.share.delivery.count.limit", "5", "Times a record is delivered.")
-        .no_effect(NO_SHARE),
-    int("group.share.partition.max.record.locks", "2000", "Records locked at once.")
-        .no_effect(NO_SHARE),
-    int("group.share.record.lock.duration.ms", "30000", "Time a record stays locked.")
-        .no_effect(NO_SHARE),
-    int("group.share.min.record.lock.duration.ms", "15000", "Least lock time.").no_effect(NO_SHARE),
-    int("group.share.max.record.lock.duration.ms", "60000", "Most lock time.").no_effect(NO_SHARE),
+        .rule(Rule::AtLeast(1)),
+    int("group.share.max.size", "200", "Members a share group may have.")
+        .rule(Rule::Between(1, 1000)),
+    int("group.share.max.share.sessions", "2000", "Share sessions at once.").rule(Rule::AtLeast(1)),
+    list("group.share.assignors", "simple", "Assignors for share groups."),
+    int(
+        "group.share.delivery.count.limit",
+        "5",
+        "Times a record is delivered before it is given up.",
+    )
+    .rule(Rule::Between(2, 10)),
+    int(
+        "group.share.partition.max.record.locks",
+        "2000",
+        "Records of one share-partition that may be locked at once.",
+    )
+    .rule(Rule::Between(100, 10_000)),
+    int(
+        "group.share.record.lock.duration.ms",
+        "30000",
+        "Time a delivered record stays locked, in milliseconds.",
+    )
+    .rule(Rule::Between(1_000, 3_600_000)),
+    int("group.share.min.record.lock.duration.ms", "15000", "Least lock time.")
+        .rule(Rule::AtLeast(1_000)),
+    int("group.share.max.record.lock.duration.ms", "60000", "Most lock time.")
+        .rule(Rule::AtLeast(1_000)),
     unset("group.share.persister.class.name", Kind::Class, "Java class that stores share state.")
-        .no_effect(NO_SHARE),
+        .no_effect("share state is kept by the broker itself"),
     int("share.coordinator.state.topic.num.partitions", "50", "Partitions of __share_group_state.")
-        .no_effect(NO_SHARE),
+        .rule(Rule::AtLeast(1)),
     short("share.coordinator.state.topic.replication.factor", "3", "Its replication factor.")
-        .no_effect(NO_SHARE),
+        .no_effect(BUCKET_HOLDS),
     short("share.coordinator.state.topic.min.isr", "2", "Its min.insync.replicas.")
-        .no_effect(NO_SHARE),
+        .no_effect(BUCKET_HOLDS),
     int("share.coordinator.state.topic.segment.bytes", "104857600", "Its segment.bytes.")
-        .no_effect(NO_SHARE),
-    int("share.coordinator.snapshot.update.records.per.snapshot", "500", "Updates per snapshot.")
-        .no_effect(NO_SHARE),
-    int("share.coordinator.threads", "1", "Threads of the share coordinator.").no_effect(NO_SHARE),
+        .rule(Rule::AtLeast(1)),
+    int(
+        "share.coordinator.snapshot.update.records.per.snapshot",
+        "500",
+        "Updates of a share-partition between two snapshots.",
+    )
+    .rule(Rule::Between(0, 500)),
+    int("share.coordinator.threads", "1", "Threads of the share coordinator.")
+        .no_effect(OWN_THREADS),
     int("share.coordinator.load.buffer.size", "5242880", "Read size when it loads.")
-        .no_effect(NO_SHARE),
+        .no_effect(LOADS_ALL),
     int("share.coordinator.write.timeout.ms", "5000", "Longest wait for its writes.")
-        .no_effect(NO_SHARE),
+        .no_effect("an acknowledgement is answered when it is durable"),
     int("share.coordinator.append.linger.ms", "5", "Wait to gather its writes.")
-        .no_effect(NO_SHARE),
+        .no_effect("writes are gathered by the WAL's group commit"),
     int("share.fetch.purgatory.purge.interval.requests", "1000", "Purge interval.")
-        .no_effect(NO_SHARE),
+        .no_effect("a fetch that waits is not kept in a list"),
     // Streams groups (KIP-1071).
     int("group.streams.session.timeout.ms", "45000", "Default of streams.session.timeout.ms.")
         .no_effect(NO_STREAMS),

@@ -7,7 +7,8 @@ use super::super::definition::{Definition, Kind, Rule};
 use super::TopicDefinition as FallbackDefinition;
 use super::Unit::Same;
 
-const NO_SHARE: &str = "share groups are not served yet";
+const UNCOMMITTED_ONLY: &str =
+    "share groups deliver what is durable, of undecided transactions too";
 const NO_STREAMS: &str = "streams groups are not served yet";
 
 /// A group config and the broker configs that say how far it may go: the least and the most.
@@ -77,13 +78,13 @@ pub(crate) const GROUP_CONFIGS: &[GroupDefinition] = &[
             "share.auto.offset.reset",
             Kind::String,
             Some("latest"),
-            "Where a share group starts: latest, earliest, or by_duration:PnDTnHnMn.nS.",
+            "Where a share group starts in a partition that is new to it.",
         )
-        .no_effect(NO_SHARE),
+        .rule(Rule::OneOf(&["latest", "earliest"])),
         &[],
     ),
     bounded(
-        int("share.heartbeat.interval.ms", "5000", 1, BEATS).no_effect(NO_SHARE),
+        int("share.heartbeat.interval.ms", "5000", 1, BEATS),
         &[("group.share.heartbeat.interval.ms", Same)],
         "group.share.min.heartbeat.interval.ms",
         "group.share.max.heartbeat.interval.ms",
@@ -96,7 +97,7 @@ pub(crate) const GROUP_CONFIGS: &[GroupDefinition] = &[
             "Whether records of undecided transactions are delivered.",
         )
         .rule(Rule::OneOf(&["read_committed", "read_uncommitted"]))
-        .no_effect(NO_SHARE),
+        .no_effect(UNCOMMITTED_ONLY),
         &[],
     ),
     bounded(
@@ -105,14 +106,13 @@ pub(crate) const GROUP_CONFIGS: &[GroupDefinition] = &[
             "30000",
             1000,
             "Time a delivered record stays locked, in milliseconds.",
-        )
-        .no_effect(NO_SHARE),
+        ),
         &[("group.share.record.lock.duration.ms", Same)],
         "group.share.min.record.lock.duration.ms",
         "group.share.max.record.lock.duration.ms",
     ),
     bounded(
-        int("share.session.timeout.ms", "45000", 1, SILENCE).no_effect(NO_SHARE),
+        int("share.session.timeout.ms", "45000", 1, SILENCE),
         &[("group.share.session.timeout.ms", Same)],
         "group.share.min.session.timeout.ms",
         "group.share.max.session.timeout.ms",

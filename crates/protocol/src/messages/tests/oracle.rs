@@ -73,6 +73,12 @@ const WITNESSES: &[Witness] = witnesses! {
     DeleteAclsRequest DeleteAclsResponse ElectLeadersRequest ElectLeadersResponse
     AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse
     ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse
+    ShareGroupHeartbeatRequest ShareGroupHeartbeatResponse
+    ShareGroupDescribeRequest ShareGroupDescribeResponse
+    ShareFetchRequest ShareFetchResponse ShareAcknowledgeRequest ShareAcknowledgeResponse
+    DescribeShareGroupOffsetsRequest DescribeShareGroupOffsetsResponse
+    AlterShareGroupOffsetsRequest AlterShareGroupOffsetsResponse
+    DeleteShareGroupOffsetsRequest DeleteShareGroupOffsetsResponse
 };
 
 /// Calls `check` for each version that both know; says how many there were.

@@ -19,8 +19,12 @@ const YOUNGER: [(&str, i16); 6] = [
 ];
 
 /// What Kafka's generic schemas, which `Vectors.java` goes through, cannot write: structures that may be null.
-/// Franz-go's bytes and the crate kafka-protocol stand in for the first; `coordinator` has bytes of the second.
-const UNWRITTEN: [&str; 2] = ["ConsumerGroupHeartbeatResponse", "ConsumerGroupMemberMetadataValue"];
+/// Franz-go's bytes and the crate kafka-protocol stand in for the responses; `coordinator` has bytes of the value.
+const UNWRITTEN: [&str; 3] = [
+    "ConsumerGroupHeartbeatResponse",
+    "ConsumerGroupMemberMetadataValue",
+    "ShareGroupHeartbeatResponse",
+];
 
 fn unhex(text: &str) -> Vec<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).expect("a hexadecimal digit") as u8;

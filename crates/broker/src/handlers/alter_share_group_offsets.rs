@@ -1,0 +1,96 @@
+//! AlterShareGroupOffsets (key 91): begins share-partitions of a group without members anew, elsewhere (KIP-932).
+
+use std::sync::Arc;
+
+use coordinator::GroupState;
+use coordinator::share::{ShareCommand, ShareReply, StartAt};
+use protocol::ErrorCode;
+use protocol::messages::alter_share_group_offsets::request::AlterShareGroupOffsetsRequestTopic as AskedTopic;
+use protocol::messages::alter_share_group_offsets::response::{
+    AlterShareGroupOffsetsResponsePartition as PartitionRow,
+    AlterShareGroupOffsetsResponseTopic as TopicRow,
+};
+use protocol::messages::alter_share_group_offsets::{Request, Response};
+use vocabulary::{Offset, Partition};
+
+use super::share_group_describe::described;
+use crate::broker::Broker;
+use crate::context::RequestContext;
+use crate::refusal::{Refusal, told};
+
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    _context: &RequestContext,
+    request: Request,
+) -> Response {
+    match alter(broker, &request.group_id, request.topics).await {
+        Ok(responses) => Response { responses, ..Default::default() },
+        Err(refusal) => {
+            let (error_code, error_message) = told(Err(refusal));
+            Response { error_code, error_message, ..Default::default() }
+        }
+    }
+}
+
+/// Refuses unless the group is a share group nobody is in.
+pub(super) async fn refuse_unless_empty(broker: &Arc<Broker>, group: &str) -> Result<(), Refusal> {
+    let found = described(broker, group).await;
+    let found = found.map_err(|code| Refusal::new(code, code.name()))?;
+    let found = found.map_err(|it| Refusal::new(it.code, it.message))?;
+    match found.state {
+        GroupState::Empty => Ok(()),
+        _ => Err(Refusal::new(ErrorCode::NonEmptyGroup, format!("Group {group} is not empty."))),
+    }
+}
+
+async fn alter(
+    broker: &Arc<Broker>,
+    group: &str,
+    topics: Vec<AskedTopic>,
+) -> Result<Vec<TopicRow>, Refusal> {
+    refuse_unless_empty(broker, group).await?;
+    let mut starts = Vec::new();
+    let mut rows = Vec::with_capacity(topics.len());
+    for AskedTopic { topic_name, partitions } in topics {
+        let found = broker.view.topic(&topic_name);
+        let mut codes = Vec::with_capacity(partitions.len());
+        for asked in partitions {
+            let index = usize::try_from(asked.partition_index).ok();
+            let info = found.as_ref().and_then(|it| it.partitions.get(index?));
+            let code = match (&found, info) {
+                (Some(topic), Some(info)) if 0 <= asked.start_offset => {
+                    starts.push(StartAt {
+                        partition: Partition { topic: topic.id, index: asked.partition_index },
+                        leader_epoch: info.leader_epoch.0,
+                        start: Offset(asked.start_offset),
+                    });
+                    None
+                }
+                (Some(_), Some(_)) => Some(ErrorCode::InvalidRequest),
+                _ => Some(ErrorCode::UnknownTopicOrPartition),
+            };
+            codes.push((asked.partition_index, code));
+        }
+        rows.push((topic_name, found.map(|it| it.id).unwrap_or_default(), codes));
+    }
+    let altered = if starts.is_empty() {
+        Vec::new()
+    } else {
+        let command = ShareCommand::Alter { group: group.to_owned(), starts };
+        let pick = |reply| if let ShareReply::Altered(it) = reply { Some(it) } else { None };
+        let altered = broker.shares.ask(broker, group, command, pick).await;
+        altered.map_err(|code| Refusal::new(code, code.name()))?
+    };
+    let mut altered = altered.into_iter();
+    let mut row = |(partition_index, code): (i32, Option<ErrorCode>)| {
+        let code = code.or_else(|| altered.next()).unwrap_or(ErrorCode::UnknownServerError);
+        let error_message = (code != ErrorCode::None).then(|| code.name().to_owned());
+        PartitionRow { partition_index, error_code: code.code(), error_message }
+    };
+    let mut responses = Vec::with_capacity(rows.len());
+    for (topic_name, topic_id, codes) in rows {
+        let partitions = codes.into_iter().map(&mut row).collect();
+        responses.push(TopicRow { topic_name, topic_id, partitions });
+    }
+    Ok(responses)
+}

@@ -1,0 +1,71 @@
+//! ShareAcknowledge (key 79): what became of records that a member of a share group had (KIP-932).
+//!
+//! What is acknowledged is durable before it is answered (A1).
+
+use std::sync::Arc;
+
+use protocol::ErrorCode;
+use protocol::messages::share_acknowledge::response::{
+    PartitionData, ShareAcknowledgeTopicResponse,
+};
+use protocol::messages::share_acknowledge::{Request, Response};
+use vocabulary::Partition;
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+use crate::shares::acknowledging::{Manner, Rows, acknowledge};
+use crate::shares::sessions::{SessionKey, SessionPlan};
+
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: Request,
+) -> Response {
+    let refused = |code: ErrorCode| Response { error_code: code.code(), ..Default::default() };
+    let group = request.group_id.unwrap_or_default();
+    let member = request.member_id.unwrap_or_default();
+    let acquisition_lock_timeout_ms = broker.shares.deliveries(broker, &group).lock_ms;
+    let lock_ms = u64::try_from(acquisition_lock_timeout_ms).unwrap_or(0);
+    if group.is_empty() || member.is_empty() {
+        return refused(ErrorCode::InvalidRequest);
+    }
+    let key = SessionKey { group, member };
+    let now = broker.environment.clock.now();
+    let epoch = request.share_session_epoch;
+    let plan = broker.shares.sessions().acknowledge(now, context.connection, &key, epoch);
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(code) => return refused(code),
+    };
+    let manner = Manner { version: context.version, renews: request.is_renew_ack, lock_ms };
+    let mut told: Vec<(Partition, Rows)> = Vec::new();
+    for topic in request.topics {
+        for asked in topic.partitions {
+            let partition = Partition { topic: topic.topic_id, index: asked.partition_index };
+            let batches = asked.acknowledgement_batches.into_iter();
+            let rows = batches.map(|it| (it.first_offset, it.last_offset, it.acknowledge_types));
+            told.push((partition, rows.collect()));
+        }
+    }
+    let acknowledged = acknowledge(broker, &key, manner, told).await;
+    if plan == SessionPlan::Close {
+        // Where that fails the locks run out.
+        let _ = broker.shares.release(broker, &key.group, key.member.clone()).await;
+    }
+    let mut responses: Vec<ShareAcknowledgeTopicResponse> = Vec::new();
+    for (partition, code) in acknowledged {
+        let data = PartitionData {
+            partition_index: partition.index,
+            error_code: code.code(),
+            ..Default::default()
+        };
+        match responses.iter_mut().find(|it| it.topic_id == partition.topic) {
+            Some(topic) => topic.partitions.push(data),
+            None => responses.push(ShareAcknowledgeTopicResponse {
+                topic_id: partition.topic,
+                partitions: vec![data],
+            }),
+        }
+    }
+    Response { acquisition_lock_timeout_ms, responses, ..Default::default() }
+}

@@ -1,0 +1,187 @@
+//! ShareFetch (key 78): records for a member of a share group, each locked for it, and what became of those it had
+//! (KIP-932).
+//!
+//! What is acknowledged is durable before it is answered (A1). A session that closes gives back what its member has.
+
+use std::sync::Arc;
+
+use protocol::ErrorCode;
+use protocol::messages::RecordChunks;
+use protocol::messages::share_fetch::request::FetchTopic;
+use protocol::messages::share_fetch::response::{
+    AcquiredRecords, LeaderIdAndEpoch, NodeEndpoint, PartitionData, ShareFetchableTopicResponse,
+};
+use protocol::messages::share_fetch::{Request, Response};
+use vocabulary::Partition;
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+use crate::shares::acknowledging::{Manner, Rows, acknowledge};
+use crate::shares::fetching::{Brought, Limits, fetch};
+use crate::shares::sessions::{SessionFetch, SessionKey, SessionPlan};
+
+/// `share_acquire_mode`: no more records than asked for (KIP-1206).
+const RECORD_LIMIT: i8 = 1;
+
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: Request,
+) -> Response {
+    let group = request.group_id.unwrap_or_default();
+    let member = request.member_id.unwrap_or_default();
+    let deliveries = broker.shares.deliveries(broker, &group);
+    let lock_ms = u64::try_from(deliveries.lock_ms).unwrap_or(0);
+    let refused = |code: ErrorCode| Response {
+        error_code: code.code(),
+        acquisition_lock_timeout_ms: deliveries.lock_ms,
+        ..Default::default()
+    };
+    if group.is_empty() || member.is_empty() {
+        return refused(ErrorCode::InvalidRequest);
+    }
+    let limits = Limits {
+        wait_ms: request.max_wait_ms,
+        bytes_min: request.min_bytes,
+        bytes_max: request
+            .max_bytes
+            .min(i32::try_from(broker.config.fetch_bytes_max).unwrap_or(i32::MAX)),
+        records_max: request.max_records,
+        batch_records: request.batch_size,
+        is_exact: request.share_acquire_mode == RECORD_LIMIT,
+        lock_ms,
+        is_from_start: deliveries.is_from_start,
+    };
+    let manner = Manner { version: context.version, renews: request.is_renew_ack, lock_ms };
+    let (added, told) = asked_of(request.topics);
+    let forgotten = request.forgotten_topics_data.into_iter().flat_map(|topic| {
+        let id = topic.topic_id;
+        topic.partitions.into_iter().map(move |index| Partition { topic: id, index })
+    });
+    let asked = SessionFetch {
+        epoch: request.share_session_epoch,
+        added,
+        forgotten: forgotten.collect(),
+        acknowledges: !told.is_empty(),
+    };
+    let key = SessionKey { group, member };
+    let now = broker.environment.clock.now();
+    let plan = broker.shares.sessions().fetch(now, context.connection, key.clone(), asked);
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(code) => return refused(code),
+    };
+    let acknowledged = acknowledge(broker, &key, manner, told).await;
+    let brought = match plan {
+        SessionPlan::Close => {
+            // Where that fails the locks run out.
+            let _ = broker.shares.release(broker, &key.group, key.member.clone()).await;
+            Vec::new()
+        }
+        // Renewals are not to wait for records.
+        SessionPlan::Fetch(_) if manner.renews => Vec::new(),
+        SessionPlan::Fetch(partitions) => {
+            // Somebody waits for what became of its records: there is no time for more to come.
+            let wait_ms = if acknowledged.is_empty() { limits.wait_ms } else { 0 };
+            fetch(broker, &key, partitions, Limits { wait_ms, ..limits }).await
+        }
+    };
+    let mut response = answer(broker, context, acknowledged, brought);
+    response.acquisition_lock_timeout_ms = deliveries.lock_ms;
+    response
+}
+
+/// The partitions that are named, and what is said of records of them.
+fn asked_of(topics: Vec<FetchTopic>) -> (Vec<Partition>, Vec<(Partition, Rows)>) {
+    let (mut added, mut told): (Vec<Partition>, Vec<(Partition, Rows)>) = (Vec::new(), Vec::new());
+    for topic in topics {
+        for asked in topic.partitions {
+            let partition = Partition { topic: topic.topic_id, index: asked.partition_index };
+            added.push(partition);
+            let batches = asked.acknowledgement_batches.into_iter();
+            let rows: Rows =
+                batches.map(|it| (it.first_offset, it.last_offset, it.acknowledge_types)).collect();
+            if !rows.is_empty() {
+                told.push((partition, rows));
+            }
+        }
+    }
+    (added, told)
+}
+
+fn answer(
+    broker: &Broker,
+    context: &RequestContext,
+    acknowledged: Vec<(Partition, ErrorCode)>,
+    brought: Vec<Brought>,
+) -> Response {
+    let mut rows: Vec<(Partition, PartitionData)> = Vec::new();
+    let mut is_led_elsewhere = false;
+    for brought in brought {
+        let span = |it: coordinator::share::AcquiredSpan| AcquiredRecords {
+            first_offset: it.first.0,
+            last_offset: it.last.0,
+            delivery_count: it.delivery_count,
+        };
+        let mut data = row(brought.partition);
+        data.error_code = brought.code.code();
+        data.records = Some(RecordChunks(brought.records));
+        data.acquired_records = brought.acquired.into_iter().map(span).collect();
+        rows.push((brought.partition, data));
+    }
+    for (partition, code) in acknowledged {
+        let place = rows.iter().position(|(it, _)| *it == partition).unwrap_or_else(|| {
+            rows.push((partition, row(partition)));
+            rows.len() - 1
+        });
+        rows[place].1.acknowledge_error_code = code.code();
+    }
+    let moved = ErrorCode::NotLeaderOrFollower.code();
+    for (partition, data) in &mut rows {
+        if data.error_code == moved || data.acknowledge_error_code == moved {
+            is_led_elsewhere = true;
+            data.current_leader = leader(broker, *partition);
+        }
+    }
+    let endpoint = |it: cluster::Broker| NodeEndpoint {
+        node_id: it.id.0,
+        host: it.host,
+        port: i32::from(it.port),
+        rack: None,
+    };
+    let endpoints = is_led_elsewhere.then(|| broker.endpoints(&context.listener));
+    Response {
+        responses: by_topic(rows),
+        node_endpoints: endpoints.into_iter().flatten().map(endpoint).collect(),
+        ..Default::default()
+    }
+}
+
+fn row(partition: Partition) -> PartitionData {
+    // Never null: these versions have no null records.
+    let records = Some(RecordChunks(Vec::new()));
+    PartitionData { partition_index: partition.index, records, ..Default::default() }
+}
+
+fn leader(broker: &Broker, partition: Partition) -> LeaderIdAndEpoch {
+    let topic = broker.view.topic_by_id(partition.topic);
+    let index = usize::try_from(partition.index).ok();
+    let info = topic.as_ref().and_then(|it| it.partitions.get(index?));
+    let (leader_id, leader_epoch) = info.map_or((-1, -1), |it| (it.leader.0, it.leader_epoch.0));
+    LeaderIdAndEpoch { leader_id, leader_epoch }
+}
+
+fn by_topic(mut rows: Vec<(Partition, PartitionData)>) -> Vec<ShareFetchableTopicResponse> {
+    rows.sort_by_key(|(partition, _)| *partition);
+    let mut topics: Vec<ShareFetchableTopicResponse> = Vec::new();
+    for (partition, data) in rows {
+        match topics.last_mut() {
+            Some(last) if last.topic_id == partition.topic => last.partitions.push(data),
+            _ => topics.push(ShareFetchableTopicResponse {
+                topic_id: partition.topic,
+                partitions: vec![data],
+            }),
+        }
+    }
+    topics
+}

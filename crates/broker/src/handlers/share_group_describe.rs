@@ -1,0 +1,81 @@
+//! ShareGroupDescribe (key 77): the state of share groups and their members (KIP-932).
+
+use std::sync::Arc;
+
+use coordinator::{
+    Command, ConsumerPartitions, DescribedShareGroup, DescribedShareMember, Refused, Reply,
+};
+use futures::future::join_all;
+use protocol::messages::share_group_describe::response::{
+    Assignment, DescribedGroup, Member, TopicPartitions,
+};
+use protocol::messages::share_group_describe::{Request, Response};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+use crate::operations;
+
+/// The only assignor of share groups.
+const ASSIGNOR: &str = "simple";
+
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    _context: &RequestContext,
+    request: Request,
+) -> Response {
+    let with_operations = request.include_authorized_operations;
+    let described = request.group_ids.into_iter().map(|group| async move {
+        let refused = |error_code: i16, error_message| DescribedGroup {
+            error_code,
+            error_message,
+            group_id: group.clone(),
+            ..Default::default()
+        };
+        match described(broker, &group).await {
+            Ok(Ok(found)) => row(found, with_operations),
+            Ok(Err(Refused { code, message })) => refused(code.code(), Some(message)),
+            Err(code) => refused(code.code(), None),
+        }
+    });
+    Response { groups: join_all(described).await, ..Default::default() }
+}
+
+/// A share group as its coordinator knows it.
+pub(super) async fn described(
+    broker: &Arc<Broker>,
+    group: &str,
+) -> Result<Result<DescribedShareGroup, Refused>, protocol::ErrorCode> {
+    let command = Command::DescribeShares(vec![group.to_owned()]);
+    let pick = |reply| if let Reply::DescribeShares(mut it) = reply { it.pop() } else { None };
+    broker.groups.ask(broker, group, command, pick).await
+}
+
+fn row(found: DescribedShareGroup, with_operations: bool) -> DescribedGroup {
+    DescribedGroup {
+        group_id: found.group,
+        group_state: found.state.name().to_owned(),
+        group_epoch: found.epoch,
+        assignment_epoch: found.target_epoch,
+        assignor_name: ASSIGNOR.to_owned(),
+        members: found.members.into_iter().map(member).collect(),
+        authorized_operations: operations::shown(with_operations, operations::GROUP),
+        ..Default::default()
+    }
+}
+
+fn member(it: DescribedShareMember) -> Member {
+    let row = |it: ConsumerPartitions| TopicPartitions {
+        topic_id: it.id,
+        topic_name: it.name,
+        partitions: it.partitions,
+    };
+    Member {
+        member_id: it.member,
+        rack_id: it.rack,
+        member_epoch: it.epoch,
+        client_id: it.client_id,
+        client_host: it.client_host,
+        subscribed_topic_names: it.topics,
+        assignment: Assignment { topic_partitions: it.assigned.into_iter().map(row).collect() },
+    }
+}

@@ -1,0 +1,509 @@
+//! All share-partitions of one `__share_group_state` partition.
+//!
+//! Owns: which there are, the deadlines of their locks, when a change is stored as a snapshot, from where on
+//! the log is needed. Does not own: the log and the clock (the caller), what becomes of a record (`partition`).
+//!
+//! The log is not compacted: an update means nothing without those before it. It is cut instead, below the
+//! oldest snapshot that still counts; a share-partition that nobody uses is stored anew now and then, so that
+//! it does not hold the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::ErrorCode;
+use vocabulary::{Offset, Partition, Tick, TopicId};
+
+use super::command::{
+    Acknowledge, Acquire, AcquiredSpan, DescribedShare, Look, LookAt, NextFetch, ShareCommand,
+    ShareReply, StartAt,
+};
+use super::image::{ShareEvent, ShareImage, ShareKey};
+use super::partition::{Bounds, Change, SharePartition};
+use crate::command::{Answer, Ticket};
+use crate::format::TEXT_BYTES_MAX;
+use crate::shard::{After, Now, Outputs};
+
+/// Share-partitions stored anew in one step, and share-partitions whose locks run out in one step.
+const VISITS_PER_STEP_MAX: usize = 64;
+
+/// By their Kafka names, and our own bounds. The same for every shard of a broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareOptions {
+    /// `group.share.partition.max.record.locks`: offsets of one share-partition that are on their way.
+    pub locks_max: i64,
+    /// `group.share.delivery.count.limit`.
+    pub delivery_count_limit: i16,
+    /// `share.coordinator.snapshot.update.records.per.snapshot`: updates between two snapshots.
+    pub updates_per_snapshot: u32,
+    /// `share.coordinator.cold.partition.snapshot.interval.ms`: how often snapshots that hold the log are looked for.
+    pub cold_interval_ms: u64,
+    /// Offsets of the log that an old snapshot may hold. Larger: more to read at a start, fewer snapshots.
+    pub log_held_max: i64,
+    /// Offsets of the log that are cut off at once, at least.
+    pub log_cut_min: i64,
+    /// Share-partitions of one shard. Beyond it a new one is refused with KAFKA_STORAGE_ERROR, on which clients retry.
+    pub partitions_max: usize,
+}
+
+impl Default for ShareOptions {
+    fn default() -> ShareOptions {
+        ShareOptions {
+            locks_max: 2_000,
+            delivery_count_limit: 5,
+            updates_per_snapshot: 500,
+            cold_interval_ms: 300_000,
+            log_held_max: 10_000,
+            log_cut_min: 1_000,
+            partitions_max: 100_000,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ShareInput {
+    Request {
+        ticket: Ticket,
+        command: ShareCommand,
+    },
+    /// Some deadline may have passed; see [`ShareShard::wake_at`].
+    TimePassed,
+    /// The topic is gone for good.
+    TopicDeleted {
+        topic: TopicId,
+    },
+}
+
+/// What has happened, to be added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ShareTally {
+    /// Records acquired.
+    pub acquired: u64,
+    /// Locks that ran out, in share-partitions.
+    pub expired: u64,
+}
+
+/// What is to be done once everything decided before it is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ShareOrder {
+    /// Of this group something may be acquired that could not be before: whoever waits looks again.
+    Wake { group: Arc<str> },
+    /// The log of the shard this group belongs to is not needed below that offset.
+    Cut { group: Arc<str>, below: Offset },
+}
+
+pub type ShareOutputs = Outputs<ShareEvent, ShareReply, ShareTally, ShareOrder>;
+
+#[derive(Debug)]
+pub struct ShareShard {
+    options: ShareOptions,
+    shares: BTreeMap<ShareKey, SharePartition>,
+    /// When the first lock of a share-partition runs out.
+    deadlines: BTreeSet<(Tick, ShareKey)>,
+    /// Where the snapshots lie.
+    floors: BTreeSet<(Offset, ShareKey)>,
+    /// When snapshots that hold the log are looked for; `None` while nothing was stored since.
+    tidy_at: Option<Tick>,
+    /// The next record lies here in the log, or after it: each takes one offset.
+    next: Offset,
+    /// The log has been ordered to be cut here.
+    cut: Offset,
+}
+
+impl ShareShard {
+    /// An empty shard, into which the log is to be replayed.
+    pub fn new(options: ShareOptions) -> ShareShard {
+        ShareShard {
+            options,
+            shares: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            floors: BTreeSet::new(),
+            tidy_at: None,
+            next: Offset::ZERO,
+            cut: Offset::ZERO,
+        }
+    }
+
+    /// Replays a record of the log.
+    pub fn replay(&mut self, event: ShareEvent, at: Offset) {
+        self.next = at.plus(1);
+        self.apply(event, at);
+    }
+
+    /// The one way durable state changes, live and at replay. The event's record lies at `at` in the log, or after it.
+    fn apply(&mut self, event: ShareEvent, at: Offset) {
+        match event {
+            ShareEvent::Snapshot { key, image, .. } => match self.shares.get_mut(&key) {
+                Some(share) => {
+                    self.floors.remove(&(share.floor, key.clone()));
+                    share.replace(*image, at);
+                    self.floors.insert((at, key));
+                }
+                None => {
+                    self.shares.insert(key.clone(), SharePartition::new(*image, at));
+                    self.floors.insert((at, key));
+                }
+            },
+            ShareEvent::Update { key, snapshot_epoch, leader_epoch, start, spans, .. } => {
+                // Updates whose snapshot was cut off, or that came before a later one, say nothing.
+                let found = self.shares.get_mut(&key);
+                if let Some(share) = found.filter(|it| it.image.snapshot_epoch == snapshot_epoch) {
+                    share.image.leader_epoch = leader_epoch;
+                    share.apply(start, &spans);
+                }
+            }
+            ShareEvent::Forgotten { key } => {
+                if let Some(share) = self.shares.remove(&key) {
+                    self.floors.remove(&(share.floor, key));
+                }
+            }
+        }
+    }
+
+    /// The only way in. Same inputs, same outputs.
+    pub fn step(&mut self, now: Now, input: ShareInput, outputs: &mut ShareOutputs) {
+        let mut turn = Turn { now, outputs };
+        match input {
+            ShareInput::Request { ticket, command } => {
+                let (reply, after) = self.request(&mut turn, command);
+                turn.outputs.answers.push(Answer { ticket, reply, after });
+            }
+            ShareInput::TimePassed => {
+                self.expire(&mut turn);
+                self.tidy(&mut turn);
+            }
+            ShareInput::TopicDeleted { topic } => {
+                let keys = self.shares.keys().filter(|it| it.topic == topic).cloned();
+                for key in keys.collect::<Vec<_>>() {
+                    self.forget(&mut turn, key);
+                }
+            }
+        }
+        self.cut_log(outputs);
+        if cfg!(debug_assertions) {
+            self.check();
+        }
+    }
+
+    /// When a step would act by itself.
+    pub fn wake_at(&self) -> Option<Tick> {
+        let lock = self.deadlines.first().map(|(at, _)| *at);
+        lock.into_iter().chain(self.tidy_at).min()
+    }
+
+    /// Orders the log to be cut where enough of it is not needed any more.
+    fn cut_log(&mut self, outputs: &mut ShareOutputs) {
+        let Some((at, key)) = self.floors.first() else { return };
+        if self.options.log_cut_min <= at.since(self.cut) {
+            let (group, below) = (key.group.as_str().into(), *at);
+            outputs.orders.push(ShareOrder::Cut { group, below });
+            self.cut = below;
+        }
+    }
+
+    /// The topics something is known of: after a load the caller compares them with those that exist.
+    pub fn topics(&self) -> BTreeSet<TopicId> {
+        self.shares.keys().map(|it| it.topic).collect()
+    }
+
+    /// All that is durable, in order of the keys.
+    pub fn images(&self) -> impl Iterator<Item = (&ShareKey, &ShareImage)> {
+        self.shares.iter().map(|(key, share)| (key, &share.image))
+    }
+
+    /// Panics when an invariant of the module is broken.
+    pub fn check(&self) {
+        let mut deadlines = BTreeSet::new();
+        for (key, share) in &self.shares {
+            share.check();
+            deadlines.extend(share.wake_at().map(|at| (at, key.clone())));
+            assert!(self.floors.contains(&(share.floor, key.clone())), "H5");
+        }
+        assert_eq!(self.deadlines, deadlines, "H4");
+        assert_eq!(self.floors.len(), self.shares.len(), "H5");
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            locks_max: self.options.locks_max,
+            delivery_count_limit: self.options.delivery_count_limit,
+        }
+    }
+
+    fn request(&mut self, turn: &mut Turn<'_>, command: ShareCommand) -> (ShareReply, After) {
+        match command {
+            ShareCommand::Look(look) => self.look(turn, &look),
+            ShareCommand::Acquire(acquire) => {
+                let (spans, after) = self.acquire(turn, &acquire);
+                (ShareReply::Acquired(spans), after)
+            }
+            ShareCommand::Acknowledge(acknowledge) => {
+                let codes = self.acknowledge(turn, &acknowledge);
+                (ShareReply::Acknowledged(codes), After::Commit)
+            }
+            ShareCommand::Release { group, member } => {
+                for key in self.keys_of(&group) {
+                    self.change(turn, &key, |share| share.release(&member));
+                }
+                (ShareReply::Released, After::Commit)
+            }
+            ShareCommand::CarriedOut => (ShareReply::CarriedOut, After::Now),
+            ShareCommand::Describe { group } => {
+                let row = |key: ShareKey| {
+                    let image = &self.shares.get(&key)?.image;
+                    Some(DescribedShare {
+                        partition: key.partition(),
+                        start: image.start,
+                        leader_epoch: image.leader_epoch,
+                        complete_count: image.complete_count(),
+                    })
+                };
+                let rows = self.keys_of(&group).into_iter().filter_map(row);
+                (ShareReply::Described(rows.collect()), After::Commit)
+            }
+            ShareCommand::Alter { group, starts } => {
+                let codes = starts.iter().map(|it| self.begin_at(turn, &group, *it)).collect();
+                turn.wake(&group);
+                (ShareReply::Altered(codes), After::Commit)
+            }
+            ShareCommand::Delete { group, topics } => {
+                let mut gone = BTreeSet::new();
+                for key in self.keys_of(&group) {
+                    if topics.as_ref().is_none_or(|it| it.contains(&key.topic)) {
+                        gone.insert(key.topic);
+                        self.forget(turn, key);
+                    }
+                }
+                (ShareReply::Deleted(gone.into_iter().collect()), After::Commit)
+            }
+        }
+    }
+
+    fn keys_of(&self, group: &str) -> Vec<ShareKey> {
+        let first = ShareKey { group: group.to_owned(), topic: TopicId([0; 16]), index: i32::MIN };
+        let rest = self.shares.range(first..).map(|(key, _)| key);
+        rest.take_while(|it| it.group == group).cloned().collect()
+    }
+
+    /// What nobody has been told to be durable is told only when it is: a share-partition that has just begun, of
+    /// which a restart would otherwise know nothing.
+    fn look(&mut self, turn: &mut Turn<'_>, look: &Look) -> (ShareReply, After) {
+        let mut after = After::Now;
+        let mut rows = Vec::with_capacity(look.partitions.len());
+        for at in &look.partitions {
+            let key = ShareKey::new(&look.group, at.partition);
+            rows.push(match self.begin(turn, &key, at) {
+                Ok(()) => {
+                    self.change(turn, &key, |share| share.follow_log_start(at.log_start));
+                    let bounds = self.bounds();
+                    let found = self.shares.get(&key);
+                    if found.is_some_and(|it| it.updates == 0) {
+                        after = After::Commit;
+                    }
+                    found.map_or(NextFetch::Full, |it| it.next_fetch(bounds))
+                }
+                Err(code) => NextFetch::Refused(code),
+            });
+        }
+        (ShareReply::Look(rows), after)
+    }
+
+    fn begin(&mut self, turn: &mut Turn<'_>, key: &ShareKey, at: &LookAt) -> Result<(), ErrorCode> {
+        if self.shares.contains_key(key) {
+            return Ok(());
+        }
+        if TEXT_BYTES_MAX < key.group.len() {
+            return Err(ErrorCode::InvalidRequest);
+        }
+        if self.options.partitions_max <= self.shares.len() {
+            return Err(ErrorCode::KafkaStorageError);
+        }
+        let start = at.begin.max(at.log_start);
+        let image = ShareImage::new(start, at.leader_epoch, turn.now.wall.0);
+        self.store_image(turn, key.clone(), image);
+        Ok(())
+    }
+
+    fn begin_at(&mut self, turn: &mut Turn<'_>, group: &str, at: StartAt) -> ErrorCode {
+        let key = ShareKey::new(group, at.partition);
+        let look = LookAt {
+            partition: at.partition,
+            leader_epoch: at.leader_epoch,
+            log_start: at.start,
+            begin: at.start,
+        };
+        if let Err(code) = self.begin(turn, &key, &look) {
+            return code;
+        }
+        let Some(share) = self.shares.get(&key) else { return ErrorCode::UnknownServerError };
+        let mut image = ShareImage::new(at.start, at.leader_epoch, share.image.created_at);
+        image.snapshot_epoch = share.image.snapshot_epoch.wrapping_add(1);
+        image.state_epoch = share.image.state_epoch.wrapping_add(1);
+        self.disarm(&key);
+        self.store_image(turn, key.clone(), image);
+        self.arm(&key);
+        ErrorCode::None
+    }
+
+    fn acquire(&mut self, turn: &mut Turn<'_>, acquire: &Acquire) -> (Vec<AcquiredSpan>, After) {
+        let key = ShareKey::new(&acquire.group, acquire.partition);
+        let (now, bounds) = (turn.now.tick, self.bounds());
+        let mut spans = Vec::new();
+        self.change(turn, &key, |share| {
+            let (acquired, change) = share.acquire(now, bounds, acquire);
+            spans = acquired;
+            change
+        });
+        let records =
+            spans.iter().map(|it: &AcquiredSpan| it.last.since(it.first) + 1).sum::<i64>();
+        turn.outputs.tally.acquired += u64::try_from(records).unwrap_or(0);
+        let is_new = self.shares.get(&key).is_some_and(|it| it.updates == 0);
+        (spans, if is_new { After::Commit } else { After::Now })
+    }
+
+    fn acknowledge(&mut self, turn: &mut Turn<'_>, acknowledge: &Acknowledge) -> Vec<ErrorCode> {
+        let Acknowledge { group, member, partitions, lock_ms } = acknowledge;
+        let lock = Duration::from_millis(*lock_ms);
+        let (now, bounds) = (turn.now.tick, self.bounds());
+        let mut one = |(partition, batches): &(Partition, Vec<_>)| {
+            let key = ShareKey::new(group, *partition);
+            // Nothing is known of it: the member's locks are gone with it.
+            let mut code = ErrorCode::InvalidRecordState;
+            self.change(turn, &key, |share| {
+                match share.acknowledge(now, bounds, member, batches, lock) {
+                    Ok(change) => {
+                        code = ErrorCode::None;
+                        change
+                    }
+                    Err(refused) => {
+                        code = refused;
+                        Change::default()
+                    }
+                }
+            });
+            code
+        };
+        partitions.iter().map(&mut one).collect()
+    }
+
+    fn expire(&mut self, turn: &mut Turn<'_>) {
+        let (now, bounds) = (turn.now.tick, self.bounds());
+        for _ in 0..VISITS_PER_STEP_MAX {
+            let due = self.deadlines.first().filter(|(at, _)| *at <= now);
+            let Some(key) = due.map(|(_, key)| key.clone()) else { return };
+            turn.outputs.tally.expired += 1;
+            self.change(turn, &key, |share| share.expire(now, bounds));
+        }
+    }
+
+    /// Stores share-partitions anew whose snapshots lie far back.
+    fn tidy(&mut self, turn: &mut Turn<'_>) {
+        if self.tidy_at.is_none_or(|at| turn.now.tick < at) {
+            return;
+        }
+        self.tidy_at = None;
+        for _ in 0..VISITS_PER_STEP_MAX {
+            let oldest = self.floors.first();
+            let held = oldest.filter(|(at, _)| self.options.log_held_max < self.next.since(*at));
+            let Some(key) = held.map(|(_, key)| key.clone()) else { return };
+            self.snapshot(turn, &key);
+        }
+        self.tidy_at = Some(turn.now.tick); // Again at once, after what else is waiting.
+    }
+
+    /// Runs a decision on a share-partition, if there is one, stores what it changes, and follows its locks.
+    fn change(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &ShareKey,
+        decide: impl FnOnce(&mut SharePartition) -> Change,
+    ) {
+        self.disarm(key);
+        let bounds = self.bounds();
+        let Some(share) = self.shares.get_mut(key) else { return };
+        let was_full = share.is_full(bounds);
+        let change = decide(share);
+        if !change.is_empty() {
+            if change.frees() || (was_full && change.start.is_some()) {
+                turn.wake(&key.group);
+            }
+            self.store_change(turn, key, change);
+        }
+        self.arm(key);
+    }
+
+    fn store_change(&mut self, turn: &mut Turn<'_>, key: &ShareKey, change: Change) {
+        let Some(share) = self.shares.get(key) else { return };
+        let mut image = share.image.clone();
+        image.overlay(change.start, &change.spans);
+        if self.options.updates_per_snapshot <= share.updates {
+            image.snapshot_epoch = image.snapshot_epoch.wrapping_add(1);
+            return self.store_image(turn, key.clone(), image);
+        }
+        let event = ShareEvent::Update {
+            key: key.clone(),
+            snapshot_epoch: image.snapshot_epoch,
+            leader_epoch: image.leader_epoch,
+            start: change.start,
+            complete_count: image.complete_count(),
+            spans: change.spans,
+        };
+        self.store(turn, event);
+    }
+
+    fn snapshot(&mut self, turn: &mut Turn<'_>, key: &ShareKey) {
+        let Some(share) = self.shares.get(key) else { return };
+        let mut image = share.image.clone();
+        image.snapshot_epoch = image.snapshot_epoch.wrapping_add(1);
+        self.store_image(turn, key.clone(), image);
+    }
+
+    fn store_image(&mut self, turn: &mut Turn<'_>, key: ShareKey, image: ShareImage) {
+        let (image, written_at) = (Box::new(image), turn.now.wall.0);
+        self.store(turn, ShareEvent::Snapshot { key, image, written_at });
+    }
+
+    fn forget(&mut self, turn: &mut Turn<'_>, key: ShareKey) {
+        self.disarm(&key);
+        self.store(turn, ShareEvent::Forgotten { key });
+    }
+
+    fn store(&mut self, turn: &mut Turn<'_>, event: ShareEvent) {
+        self.apply(event.clone(), self.next);
+        self.next = self.next.plus(1);
+        turn.outputs.units.push(vec![event]);
+        let interval = Duration::from_millis(self.options.cold_interval_ms.max(1));
+        self.tidy_at.get_or_insert(turn.now.tick.plus(interval));
+    }
+
+    fn disarm(&mut self, key: &ShareKey) {
+        if let Some(at) = self.shares.get(key).and_then(SharePartition::wake_at) {
+            self.deadlines.remove(&(at, key.clone()));
+        }
+    }
+
+    fn arm(&mut self, key: &ShareKey) {
+        if let Some(at) = self.shares.get(key).and_then(SharePartition::wake_at) {
+            self.deadlines.insert((at, key.clone()));
+        }
+    }
+}
+
+/// What every decision needs at hand.
+struct Turn<'a> {
+    now: Now,
+    outputs: &'a mut ShareOutputs,
+}
+
+impl Turn<'_> {
+    fn wake(&mut self, group: &str) {
+        let is_woken =
+            |it: &ShareOrder| matches!(it, ShareOrder::Wake { group: it } if **it == *group);
+        if !self.outputs.orders.last().is_some_and(is_woken) {
+            self.outputs.orders.push(ShareOrder::Wake { group: group.into() });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

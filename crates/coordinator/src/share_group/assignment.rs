@@ -84,7 +84,7 @@ mod tests {
     fn topics_of_one_partition_are_spread() {
         let topics: BTreeMap<TopicId, i32> = (0..4).map(|it| (id(it), 1)).collect();
         let all: Vec<TopicId> = topics.keys().copied().collect();
-        let assigned = assign(&topics, &[all.clone()]);
+        let assigned = assign(&topics, std::slice::from_ref(&all));
         assert_eq!(assigned[0].len(), 4);
         let two = assign(&topics, &[vec![id(0), id(1)], vec![id(2), id(3)]]);
         assert_eq!((two[0].len(), two[1].len()), (2, 2));

@@ -386,8 +386,7 @@ proptest! {
         }
         bench.wait(100);
         let mut got = Vec::new();
-        loop {
-            let (NextFetch::Returned(from) | NextFetch::Fresh(from)) = bench.look() else { break };
+        while let NextFetch::Returned(from) | NextFetch::Fresh(from) = bench.look() {
             if 40 < from.0 {
                 break;
             }

@@ -29,7 +29,7 @@ const DELETE_RETENTION_MS: &str = "delete.retention.ms";
 const KEYS: u64 = 12;
 
 /// Fetches of one reading. What grows faster than it is read is not compared.
-const FETCHES_MAX: usize = 300;
+const FETCHES_MAX: usize = 3000;
 
 /// A partition of which something superfluous is left after so many rounds will never be clean.
 const ROUNDS_MAX: usize = 60;
@@ -139,10 +139,21 @@ async fn read(
             break;
         }
         let (at, bytes_max) = (reading.next, 1 + environment.entropy.below(16 * 1024) as usize);
-        let fetched = log.read(at, bytes_max, true, limit).await?;
-        let aborted = match limit {
-            ReadLimit::HighWatermark => Vec::new(),
-            ReadLimit::LastStable => log.aborted_transactions(at, fetched.end).await?,
+        let read = async {
+            let fetched = log.read(at, bytes_max, true, limit).await?;
+            let aborted = match limit {
+                ReadLimit::HighWatermark => Vec::new(),
+                ReadLimit::LastStable => log.aborted_among(at, &fetched).await?,
+            };
+            Ok((fetched, aborted))
+        };
+        let (fetched, aborted) = match read.await {
+            Ok(read) => read,
+            Err(ReadError::Unavailable) => {
+                environment.clock.sleep(RETRY).await;
+                continue;
+            }
+            Err(error) => return Err(error),
         };
         let end = end_of(log, limit);
         assert!(fetched.end <= end, "A2, A8: served to {}, readable is {end}", fetched.end);

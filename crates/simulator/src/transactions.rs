@@ -210,7 +210,7 @@ impl Clients<'_> {
         // A partition whose topic was deleted during the read has forgotten who its producers are.
         let is_hosted = self.node.engine.partition(log.partition()).is_some();
         assert!(!is_hosted || end <= stable.max(from), "A8: served to {end}, stable is {stable}");
-        let mut aborted = log.aborted_transactions(from, end).await?;
+        let mut aborted = log.aborted_among(from, &fetched).await?;
         aborted.sort_by_key(|it: &AbortedTransaction| it.first_offset);
         let mut aborted = aborted.into_iter().peekable();
         let mut ignored = HashSet::new();

@@ -296,7 +296,7 @@ async fn read(
     let fetched = log.read(from, bytes_max, at_least_one, limit).await?;
     let aborted = match limit {
         ReadLimit::HighWatermark => Vec::new(),
-        ReadLimit::LastStable => log.aborted_transactions(from, fetched.end).await?,
+        ReadLimit::LastStable => log.aborted_among(from, &fetched).await?,
     };
     Ok((fetched.chunks, aborted))
 }

@@ -11,9 +11,10 @@
 //! Key compaction asks the same of producers that it met: how the transaction ended that a run's end cuts.
 
 use super::spans::Class;
-use super::{LOOKS_MAX, ReadError};
+use super::{Fetched, LOOKS_MAX, ReadError};
 use crate::log::{LogOffsets, PartitionLog};
 use crate::segment::BatchEntry;
+use protocol::records::batches;
 use std::collections::{HashMap, HashSet};
 use vocabulary::{Offset, ProducerId};
 
@@ -42,6 +43,8 @@ struct Search {
     /// Who wrote to the range and was not decided yet.
     undecided: HashSet<i64>,
     found: Vec<AbortedTransaction>,
+    /// Where those wrote last of whom batches were read: the index may have lost them to compaction since.
+    read: HashMap<i64, Offset>,
     /// How those were decided who had written.
     endings: HashMap<i64, Ending>,
     class: Class,
@@ -63,6 +66,7 @@ impl Search {
             to,
             undecided: HashSet::new(),
             found: Vec::new(),
+            read: HashMap::new(),
             endings: HashMap::new(),
             class: Class::Tail,
             next: from,
@@ -85,7 +89,9 @@ impl Search {
             self.next = batch.end_offset();
             match batch.marker {
                 Some(marker) => {
-                    if self.undecided.remove(&batch.producer_id) {
+                    let last = self.read.get(&batch.producer_id);
+                    let is_behind = last.is_none_or(|it| *it < batch.base_offset);
+                    if is_behind && self.undecided.remove(&batch.producer_id) {
                         let (offset, is_abort) = (batch.base_offset, marker.is_abort());
                         self.endings.insert(batch.producer_id, Ending { offset, is_abort });
                     }
@@ -121,6 +127,29 @@ impl PartitionLog {
     ) -> Result<Vec<AbortedTransaction>, ReadError> {
         let mut search = Search::new(from, to);
         if from < to {
+            self.search(&mut search).await?;
+        }
+        Ok(search.found)
+    }
+
+    /// Likewise, of what was read from `from` on. What compaction takes away meanwhile is told, too.
+    ///
+    /// # Errors
+    ///
+    /// As of [`PartitionLog::aborted_transactions`].
+    pub async fn aborted_among(
+        &self,
+        from: Offset,
+        fetched: &Fetched,
+    ) -> Result<Vec<AbortedTransaction>, ReadError> {
+        let mut search = Search::new(from, fetched.end);
+        for (header, _) in fetched.chunks.iter().cloned().flat_map(batches).flatten() {
+            if header.attributes.is_transactional() && !header.attributes.is_control() {
+                search.read.insert(header.producer_id, header.base_offset);
+            }
+        }
+        search.undecided.extend(search.read.keys());
+        if from < fetched.end {
             self.search(&mut search).await?;
         }
         Ok(search.found)

@@ -113,30 +113,14 @@ impl Search {
 }
 
 impl PartitionLog {
-    /// The aborted transactions that overlap `[from, to)` and are durably so, by their markers. Complete
-    /// if `to` is not above the last stable offset; empty if the range is.
+    /// The aborted transactions of what was read from `from` on, by their markers, which are durable.
+    /// Complete if that was read up to the last stable offset at most, also of batches that compaction has
+    /// taken out of the index since.
     ///
     /// # Errors
     ///
     /// [`ReadError::OffsetOutOfRange`] if records were deleted meanwhile: how their transactions ended
     /// cannot be told, so nothing that was read of them may be served. Otherwise as of a read.
-    pub async fn aborted_transactions(
-        &self,
-        from: Offset,
-        to: Offset,
-    ) -> Result<Vec<AbortedTransaction>, ReadError> {
-        let mut search = Search::new(from, to);
-        if from < to {
-            self.search(&mut search).await?;
-        }
-        Ok(search.found)
-    }
-
-    /// Likewise, of what was read from `from` on. What compaction takes away meanwhile is told, too.
-    ///
-    /// # Errors
-    ///
-    /// As of [`PartitionLog::aborted_transactions`].
     pub async fn aborted_among(
         &self,
         from: Offset,
@@ -155,12 +139,26 @@ impl PartitionLog {
         Ok(search.found)
     }
 
+    /// Likewise, of all that the index has in `[from, to)`.
+    #[cfg(test)]
+    pub(crate) async fn aborted_transactions(
+        &self,
+        from: Offset,
+        to: Offset,
+    ) -> Result<Vec<AbortedTransaction>, ReadError> {
+        let mut search = Search::new(from, to);
+        if from < to {
+            self.search(&mut search).await?;
+        }
+        Ok(search.found)
+    }
+
     /// The first marker of each of these producers from `from` on, if it is durable; without those that
     /// have none. Who has written below `from` has one if `from` is not above the last stable offset.
     ///
     /// # Errors
     ///
-    /// As of [`PartitionLog::aborted_transactions`].
+    /// As of [`PartitionLog::aborted_among`].
     pub(crate) async fn endings(
         &self,
         from: Offset,

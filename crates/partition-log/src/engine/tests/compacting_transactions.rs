@@ -201,6 +201,33 @@ async fn what_was_aborted_goes_and_its_marker_long_after_it() {
     it.world.check(&[partition(0)]).await;
 }
 
+/// Goal: what was read before compaction took it is still told as aborted (A8), whichever side of the
+/// served range its marker lies on.
+#[tokio::test(start_paused = true)]
+async fn what_was_read_of_the_aborted_is_told_although_it_is_gone_since() {
+    let it = Partition::new(3, settings()).await;
+    it.put(1, 1).await;
+    it.put_within(7, 0, 1, 2).await;
+    it.put_within(8, 0, 2, 3).await;
+    it.flush().await;
+    ended(&it.log, 7, 0, Abort).await;
+    ended(&it.log, 8, 0, Commit).await;
+    it.flush().await;
+    let all = it.log.read(Offset(0), 1 << 20, true, ReadLimit::LastStable).await.expect("readable");
+    assert_eq!(all.end, Offset(5));
+    let two = all.chunks.iter().map(Bytes::len).sum::<usize>() / 2;
+    let some = it.log.read(Offset(0), two, true, ReadLimit::LastStable).await.expect("readable");
+    assert!((Offset(2)..=Offset(3)).contains(&some.end), "without the markers: {}", some.end);
+    it.world.sleep(COMPACTED).await;
+    assert_eq!(it.offsets().await, [0, 2], "the aborted one is gone");
+    let told = it.log.aborted_transactions(Offset(0), some.end).await;
+    assert_eq!(told, Ok(vec![]), "the index knows nothing of it any more");
+    for served in [&some, &all] {
+        let told = it.log.aborted_among(Offset(0), served).await;
+        assert_eq!(told, Ok(vec![aborted(7, 1, 3)]), "served up to {}", served.end);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_marker_may_lie_far_behind_the_records_it_decides() {
     for result in [Abort, Commit] {

@@ -6,6 +6,7 @@
 //! Apache Kafka runs twice: with its default settings, under which an acknowledged record may exist in memory only,
 //! and with `log.flush.interval.messages=1`, which syncs before it acknowledges, as Aquifer does.
 
+mod compaction;
 mod driver;
 mod meters;
 mod results;
@@ -60,6 +61,9 @@ pub(crate) struct Options {
     /// Measure only what transactions cost a producer.
     #[arg(long, conflicts_with = "store")]
     transactions: bool,
+    /// Measure only, of our broker alone, how a large partition is compacted.
+    #[arg(long, conflicts_with_all = ["store", "transactions"])]
+    compaction: bool,
     /// With --store: only these parts.
     #[arg(long, value_enum, value_delimiter = ',')]
     part: Vec<store::Part>,
@@ -116,6 +120,9 @@ const QUICK: Sizes = Sizes {
 pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
     if options.store {
         return store::run(options, workspace);
+    }
+    if options.compaction {
+        return compaction::run(options, workspace);
     }
     let sizes = if options.quick { &QUICK } else { &FULL };
     tools::prepare(Tool::Java, workspace).context("the bench needs Java and Kafka's jars")?;

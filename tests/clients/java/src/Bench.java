@@ -17,12 +17,15 @@ import java.util.concurrent.locks.LockSupport;
 import org.HdrHistogram.ConcurrentHistogram;
 import org.HdrHistogram.Histogram;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.AlterConfigOp;
+import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
@@ -39,6 +42,8 @@ public final class Bench {
     private static final double CREATE_SECONDS_MAX = 60;
     private static final Duration POLL = Duration.ofMillis(100);
     private static final long CONSUME_NANOS_MAX = 120_000_000_000L;
+    /** A prime above any number of keys here, so it has no factor in common with them. */
+    private static final long SHUFFLE = 2_654_435_761L;
 
     private final Map<String, String> options;
 
@@ -73,6 +78,9 @@ public final class Bench {
             case "consume" -> consume();
             case "end-to-end" -> endToEnd();
             case "steady" -> steady();
+            case "alter" -> alter();
+            case "produce-keys" -> produceKeys();
+            case "latest" -> latest();
             default -> throw new IllegalArgumentException("unknown command " + command);
         };
     }
@@ -347,6 +355,88 @@ public final class Bench {
         return String.format(Locale.ROOT,
                 "{\"sent\":%d,\"acknowledged\":%d,\"refused\":%d,\"lost\":%d,\"twice\":%d,\"gap_ms\":%d}",
                 next.get(), kept, refused.get(), lost, twice, longest.get() / 1_000_000);
+    }
+
+    /** Sets the topic's configs: {@code configs=NAME:VALUE[,NAME:VALUE…]}. */
+    private String alter() throws Exception {
+        List<AlterConfigOp> changes = new ArrayList<>();
+        for (String config : options.get("configs").split(",")) {
+            String[] parts = config.split(":", 2);
+            changes.add(new AlterConfigOp(new ConfigEntry(parts[0], parts[1]), AlterConfigOp.OpType.SET));
+        }
+        try (Admin admin = Admin.create(settings())) {
+            ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, topic());
+            admin.incrementalAlterConfigs(Map.of(resource, changes)).all().get();
+        }
+        return "{}";
+    }
+
+    /** A number that goes with each number below {@code keys} exactly once, in no order anyone would call one. */
+    private static long shuffled(long number, long keys) {
+        return Math.floorMod(number * SHUFFLE, keys);
+    }
+
+    /**
+     * Numbered records as fast as they go, as often as it takes each of {@code keys} once in a row, in a shuffled order:
+     * {@code records} of {@code size} bytes.
+     */
+    private String produceKeys() throws Exception {
+        byte[] payload = payload();
+        long keys = number("keys");
+        long count = number("records");
+        AtomicReference<Exception> failure = new AtomicReference<>();
+        long started = System.nanoTime();
+        try (KafkaProducer<byte[], byte[]> producer = producer()) {
+            for (long i = 0; i < count; i++) {
+                byte[] key = ByteBuffer.allocate(Long.BYTES).putLong(shuffled(i, keys)).array();
+                byte[] value = payload.clone();
+                ByteBuffer.wrap(value).putLong(i);
+                producer.send(new ProducerRecord<>(topic(), key, value), (metadata, problem) -> {
+                    if (problem != null) {
+                        failure.set(problem);
+                    }
+                });
+            }
+        }
+        check(failure);
+        double megabytes = (double) count * payload.length / MEGABYTE;
+        return String.format(Locale.ROOT, "{\"bytes\":%d,\"mb_s\":%.2f}", count * payload.length,
+                megabytes / seconds(started));
+    }
+
+    /** Reads what {@code produce-keys} left behind: records, how many keys there are, how many have their newest record. */
+    private String latest() {
+        long keys = number("keys");
+        long count = number("records");
+        long[] found = new long[(int) keys];
+        java.util.Arrays.fill(found, -1);
+        long records = 0;
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer(true)) {
+            Map<TopicPartition, Long> ends = consumer.endOffsets(consumer.assignment());
+            long started = System.nanoTime();
+            while (ends.entrySet().stream().anyMatch(it -> consumer.position(it.getKey()) < it.getValue())) {
+                for (ConsumerRecord<byte[], byte[]> record : consumer.poll(POLL)) {
+                    int key = (int) ByteBuffer.wrap(record.key()).getLong();
+                    found[key] = Math.max(found[key], ByteBuffer.wrap(record.value()).getLong());
+                    records++;
+                }
+                if (System.nanoTime() - started > CONSUME_NANOS_MAX) {
+                    throw new IllegalStateException("what was produced cannot be read back");
+                }
+            }
+        }
+        long[] expected = new long[(int) keys];
+        java.util.Arrays.fill(expected, -1);
+        for (long i = 0; i < count; i++) {
+            expected[(int) shuffled(i, keys)] = i;
+        }
+        long newest = 0;
+        long known = 0;
+        for (int key = 0; key < keys; key++) {
+            known += found[key] >= 0 ? 1 : 0;
+            newest += found[key] >= 0 && found[key] == expected[key] ? 1 : 0;
+        }
+        return String.format(Locale.ROOT, "{\"records\":%d,\"keys\":%d,\"newest\":%d}", records, known, newest);
     }
 
     /** From due time to arrival at a consumer: {@code size}, {@code rate_kb} a second, {@code seconds}. */

@@ -46,8 +46,8 @@ const CALM: Duration = Duration::from_secs(90);
 
 const COMPACTION_LIMIT: Duration = Duration::from_secs(45 * 60);
 
-const PASSES: &str = "aquifer_compaction_passes_total";
-const DROPPED: &str = "aquifer_compaction_records_dropped_total";
+const PASSES: &str = "aquifer_log_compaction_passes_total";
+const DROPPED: &str = "aquifer_log_compaction_records_dropped_total";
 const UNFLUSHED: &str = "aquifer_log_unflushed_bytes";
 
 pub(super) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
@@ -143,7 +143,7 @@ fn watch(broker: &Broker) -> Result<Compaction> {
         std::thread::sleep(SAMPLE);
         seen.peak_bytes = seen.peak_bytes.max(broker.resident_bytes()?);
         let meters = Meters::parse(&broker.metrics()?);
-        let (passes, dropped) = (meters.get(PASSES), meters.get(DROPPED));
+        let (passes, dropped) = (meters.known(PASSES)?, meters.known(DROPPED)?);
         if (passes, dropped) != (seen.passes, seen.dropped) {
             let (took, processor_time) = (started.elapsed(), broker.processor_time()?);
             seen = Compaction { took, passes, dropped, processor_time, ..seen };
@@ -155,7 +155,7 @@ fn watch(broker: &Broker) -> Result<Compaction> {
 /// What is not in the bucket yet is not compacted.
 fn wait_until_flushed(broker: &Broker) -> Result<()> {
     let started = Instant::now();
-    while 0.0 < Meters::parse(&broker.metrics()?).get(UNFLUSHED) {
+    while 0.0 < Meters::parse(&broker.metrics()?).known(UNFLUSHED)? {
         anyhow::ensure!(started.elapsed() < COMPACTION_LIMIT, "what was produced is not flushed");
         std::thread::sleep(SAMPLE);
     }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::{Context, Result};
+
 /// Samples by their name and labels, as they stand in the text.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Meters(BTreeMap<String, f64>);
@@ -28,6 +30,11 @@ impl Meters {
 
     pub(super) fn get(&self, sample: &str) -> f64 {
         self.0.get(sample).copied().unwrap_or(0.0)
+    }
+
+    /// A sample that is there from the start on; an error if it is not, as then its name is wrong.
+    pub(super) fn known(&self, sample: &str) -> Result<f64> {
+        self.0.get(sample).copied().with_context(|| format!("the broker has no metric {sample}"))
     }
 
     /// The sum of the samples of `name` whose labels contain all of `labels`.

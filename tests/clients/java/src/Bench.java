@@ -377,7 +377,7 @@ public final class Bench {
     }
 
     /**
-     * Numbered records as fast as they go, as often as it takes each of {@code keys} once in a row, in a shuffled order:
+     * Numbered records as fast as they go, each of {@code keys} in turn in a shuffled order, and again from the first:
      * {@code records} of {@code size} bytes.
      */
     private String produceKeys() throws Exception {
@@ -404,7 +404,7 @@ public final class Bench {
                 megabytes / seconds(started));
     }
 
-    /** Reads what {@code produce-keys} left behind: records, how many keys there are, how many have their newest record. */
+    /** Reads what {@code produce-keys} left behind: records, keys among them, keys with their newest record. */
     private String latest() {
         long keys = number("keys");
         long count = number("records");

@@ -210,6 +210,37 @@ fn bucket_place(location: &BucketLocation) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+
+    fn config(home: &std::path::Path) -> broker::BrokerConfig {
+        let told = [
+            ("aquifer.data.dir", home.display().to_string()),
+            ("listeners", "PLAINTEXT://127.0.0.1:0".to_owned()),
+            ("aquifer.admin.listener", String::new()),
+        ];
+        let told = told.map(|(name, value)| (name.to_owned(), value)).into();
+        broker::BrokerConfig::resolve(&told, None).expect("these are good")
+    }
+
+    #[tokio::test]
+    async fn a_closed_epoch_gives_the_volume_back() {
+        let home = tempfile::tempdir().expect("a directory");
+        let environment = Environment::system();
+        let node = Node::open(config(home.path()), &environment).await.expect("opened");
+        let directory = node.wal_directory().expect("the log is on a volume");
+        for round in 0..2 {
+            let opened = open(&node, &environment.child("broker")).await.expect("opened");
+            let topic = format!("topic-{round}");
+            let created = opened.controller.create_topic(&topic, 2, BTreeMap::new()).await;
+            created.expect("decided").expect("a new name");
+            while opened.engine.partitions().len() < 2 * (round + 1) {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(opened.close().await, Vec::<String>::new());
+            let volume = partition_log::volume::LocalVolume::open(&directory).await;
+            drop(volume.expect("nothing of the closed epoch holds it"));
+        }
+    }
 
     #[test]
     fn clients_are_told_the_port_that_was_bound_unless_another_was_given() {

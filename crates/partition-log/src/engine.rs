@@ -387,6 +387,14 @@ fn by_partition(recovered: Vec<RecoveredSegment>) -> Unhosted {
     unhosted
 }
 
+/// Partitions and what they share hold each other: without this the WAL would keep its volume, and a
+/// broker that was fenced could not open it again.
+impl Drop for LogEngine {
+    fn drop(&mut self) {
+        self.shared.forget_all();
+    }
+}
+
 impl fmt::Debug for LogEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LogEngine").field("shared", &self.shared).finish_non_exhaustive()

@@ -19,7 +19,7 @@ use environment::{Environment, StopToken};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 use vocabulary::{Offset, Partition, SegmentName, Tick};
@@ -134,6 +134,14 @@ impl Shared {
         drop(partitions);
         logs.sort_unstable_by_key(|log| log.partition());
         logs
+    }
+
+    /// Lets go of every partition. Whoever still has one of them holds all of this.
+    pub(crate) fn forget_all(&self) {
+        // Dropped outside the lock.
+        let forgotten =
+            std::mem::take(&mut *self.partitions.write().unwrap_or_else(PoisonError::into_inner));
+        drop(forgotten);
     }
 
     pub(crate) fn partition(&self, partition: Partition) -> Option<Arc<PartitionLog>> {

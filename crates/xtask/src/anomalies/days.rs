@@ -14,6 +14,9 @@ const PAUSES_MS: [u64; 4] = [200, 1_000, 3_000, 6_000];
 /// How far a start gets before it is killed, too, in milliseconds.
 const HALF_STARTS_MS: [u64; 4] = [5, 20, 80, 300];
 
+/// The number of the day on which another broker comes.
+const USURPED: u64 = 19;
+
 const OUTAGE_END: Duration = Duration::from_millis(300);
 
 const REFUSALS: &str = "slow-down=0.5,slow-down-requests=3";
@@ -34,6 +37,7 @@ pub(super) struct Days {
     refusals: u32,
     lost_answers: u32,
     stalls: u32,
+    usurped: u32,
 }
 
 impl Days {
@@ -49,6 +53,7 @@ impl Days {
         self.refusals += other.refusals;
         self.lost_answers += other.lost_answers;
         self.stalls += other.stalls;
+        self.usurped += other.usurped;
     }
 
     pub(super) fn one_more(&mut self, lives: &mut Lives, random: &mut Random) -> Result<()> {
@@ -61,7 +66,13 @@ impl Days {
 
     fn one(&mut self, lives: &mut Lives, random: &mut Random) -> Result<()> {
         let pause = Duration::from_millis(random.one_of(&PAUSES_MS));
-        match (random.below(10), &lives.store) {
+        let day = random.below(20);
+        // Rare, as it takes long; and once in every round, so that a short one has it, too.
+        if lives.has_rival() && (day == USURPED || self.usurped == 0) {
+            self.usurped += 1;
+            return lives.usurp();
+        }
+        match (day % 10, &lives.store) {
             (0, Some(store)) => {
                 self.outages += 1;
                 store.outage(pause)?;
@@ -125,13 +136,13 @@ impl std::fmt::Display for Days {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Days { kills, kills_at_start, restarts, stopped_late, refused_starts, pauses, .. } =
             self;
-        let Days { outages, store_pauses, refusals, lost_answers, stalls, .. } = self;
+        let Days { outages, store_pauses, refusals, lost_answers, stalls, usurped, .. } = self;
         write!(
             formatter,
             "the broker killed {kills} times and {kills_at_start} times while it started, restarted {restarts} times \
-             ({stopped_late} not in time), {refused_starts} starts refused, paused {pauses} times; the store away \
-             {outages} times, paused {store_pauses}, refusing {refusals}, losing answers {lost_answers}, \
-             stalling {stalls}"
+             ({stopped_late} not in time), {refused_starts} starts refused, paused {pauses} times, its place taken \
+             {usurped} times; the store away {outages} times, paused {store_pauses}, refusing {refusals}, losing \
+             answers {lost_answers}, stalling {stalls}"
         )
     }
 }

@@ -17,6 +17,9 @@ use crate::broker::{Broker, Kind, Program};
 use crate::fake_store::FakeStore;
 use crate::process;
 
+const RIVAL_ID: &str = "7";
+/// How long a rival serves.
+const REIGN: Duration = Duration::from_millis(500);
 /// A start asks the store for some dozen things, and any of them may be refused.
 const START_TRIES_MAX: u32 = 40;
 const START_PAUSE: Duration = Duration::from_millis(100);
@@ -58,6 +61,9 @@ impl Place {
 pub(super) struct Lives {
     pub(super) broker: Broker,
     pub(super) store: Option<FakeStore>,
+    /// A second broker on the same store, where there is one, with its log in the bucket: it has nothing of its own to
+    /// lose.
+    rival: Option<Broker>,
     /// Stops that were not clean: an outage may last longer than a broker waits for it.
     pub(super) stopped_late: u32,
     /// Starts that a bad day of the store has ended, with a reason.
@@ -97,24 +103,39 @@ impl Lives {
         let known = settings.iter().filter(|(name, _)| is_known(name));
         let settings: Vec<(&str, &str)> = known.map(|(name, it)| (*name, &**it)).collect();
         let broker = Broker::new(program.clone(), folder.join("broker"), &settings)?;
-        let mut lives =
-            Lives { broker, store, stopped_late: 0, refused_starts: 0, deaths: Vec::new() };
+        let rival = match &store {
+            None => None,
+            Some(_) => {
+                let of_its_own = [("node.id", RIVAL_ID), ("aquifer.wal", "bucket:")];
+                let settings = [&settings[..], &of_its_own].concat();
+                Some(Broker::new(program.clone(), folder.join("rival"), &settings)?)
+            }
+        };
+        let deaths = Vec::new();
+        let mut lives = Lives { broker, store, rival, stopped_late: 0, refused_starts: 0, deaths };
         lives.start()?;
         Ok(lives)
     }
 
-    /// A start may fail on a bad day of the store: it is refused, with a reason, and tried again as a supervisor would.
     pub(super) fn start(&mut self) -> Result<()> {
-        let mut last = None;
-        for _ in 0..START_TRIES_MAX {
-            match self.broker.start() {
-                Ok(_) => return Ok(()),
-                Err(error) => last = Some(error),
-            }
-            self.refused_starts += 1;
-            std::thread::sleep(START_PAUSE);
-        }
-        Err(last.context("tried at least once")?)
+        start(&mut self.broker, &mut self.refused_starts)
+    }
+
+    /// While the broker stands still, another one takes its place, ends its log if that is in the bucket, and dies. The
+    /// broker, which knows nothing of it, must not go on as if nothing had been, and must come back by itself.
+    pub(super) fn usurp(&mut self) -> Result<()> {
+        let rival = self.rival.as_mut().context("there is no rival here")?;
+        self.broker.pause()?;
+        let reign = start(rival, &mut self.refused_starts).and_then(|()| {
+            std::thread::sleep(REIGN);
+            rival.kill()
+        });
+        self.broker.resume()?;
+        reign
+    }
+
+    pub(super) fn has_rival(&self) -> bool {
+        self.rival.is_some()
     }
 
     pub(super) fn restart(&mut self) -> Result<()> {
@@ -153,6 +174,20 @@ impl Lives {
         let panics = complaints.filter(|line| line.contains("panicked at"));
         self.deaths.iter().cloned().chain(panics).collect()
     }
+}
+
+/// A start may fail on a bad day of the store: it is refused, with a reason, and tried again as a supervisor would.
+fn start(broker: &mut Broker, refused: &mut u32) -> Result<()> {
+    let mut last = None;
+    for _ in 0..START_TRIES_MAX {
+        match broker.start() {
+            Ok(_) => return Ok(()),
+            Err(error) => last = Some(error),
+        }
+        *refused += 1;
+        std::thread::sleep(START_PAUSE);
+    }
+    Err(last.context("tried at least once")?)
 }
 
 fn settings(random: &mut Random) -> Vec<(&'static str, String)> {

@@ -16,6 +16,7 @@ use protocol::ErrorCode;
 use tokio::sync::Semaphore;
 use vocabulary::{BrokerId, LeaderEpoch, Partition};
 
+use crate::access::{Access, Authorizer};
 use crate::configs::BrokerConfig;
 use crate::connection_limits::ConnectionLimits;
 use crate::fetch_sessions::FetchSessions;
@@ -54,6 +55,8 @@ pub struct Broker {
     pub(crate) environment: Environment,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) metrics: BrokerMetrics,
+    /// `None`: everybody may do everything (authorizer.class.name).
+    authorizer: Option<Arc<Authorizer>>,
     pub(crate) connections: Arc<ConnectionLimits>,
     pub(crate) stop: StopToken,
     /// Bytes of request frames in memory, over all connections (queued.max.request.bytes).
@@ -91,6 +94,8 @@ impl Broker {
         let transactions = TransactionHost::new(&config, registry);
         let shares = ShareHost::new(&config, registry);
         let metrics = BrokerMetrics::register(registry);
+        let authorizer = config.authorizer.as_ref();
+        let authorizer = authorizer.map(|it| Arc::new(Authorizer::new(it, &view, registry)));
         let limits = listener::limits(&config).await?;
         let broker = Arc::new(Broker {
             id,
@@ -101,6 +106,7 @@ impl Broker {
             transactions,
             shares,
             producer_ids: ProducerIds::default(),
+            authorizer,
             connections: ConnectionLimits::new(limits, metrics.connections.clone()),
             metrics,
             stop: environment.tasks.token(),
@@ -129,6 +135,18 @@ impl Broker {
             Some(log) => Ok(log),
             // Between the metadata commit and the change feed: host it now.
             None => hosting::host_now(self, partition),
+        }
+    }
+
+    /// What a request may do, by the ACLs as they are now; `None` where nothing is forbidden.
+    pub(crate) fn access(&self) -> Option<Access> {
+        self.authorizer.as_ref().map(|it| it.access(&self.view))
+    }
+
+    /// Returns when changed ACLs are in effect.
+    pub(crate) fn follow_acls(&self) {
+        if let Some(authorizer) = &self.authorizer {
+            authorizer.follow(&self.view);
         }
     }
 

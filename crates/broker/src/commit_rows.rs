@@ -6,12 +6,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use cluster::Topic;
+use cluster::{AclOperation, Topic};
 use coordinator::{CommitReply, OffsetToCommit};
 use protocol::ErrorCode;
 use vocabulary::{Offset, TopicId};
 
 use crate::broker::Broker;
+use crate::context::RequestContext;
 
 /// What is to be committed of one partition, in the wire's numbers.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ impl CommitRows {
     /// The next topic of the request; later versions name it by its id.
     pub(crate) fn add(
         &mut self,
-        broker: &Broker,
+        (broker, context): (&Broker, &RequestContext),
         (name, id): (String, TopicId),
         by_id: bool,
         asked: impl Iterator<Item = AskedOffset>,
@@ -51,6 +52,13 @@ impl CommitRows {
         } else {
             broker.view.topic(&name).ok_or(ErrorCode::UnknownTopicOrPartition)
         };
+        let named = match &found {
+            Ok(topic) => Some(topic.name.as_str()),
+            Err(_) if by_id => None,
+            Err(_) => Some(name.as_str()),
+        };
+        let is_denied = named.is_some_and(|it| !context.allows_topic(AclOperation::Read, it));
+        let found = if is_denied { Err(ErrorCode::TopicAuthorizationFailed) } else { found };
         self.add_found((name, id), &found, asked);
     }
 
@@ -85,6 +93,13 @@ impl CommitRows {
     /// What the coordinator is to be asked; it answers for these, in this order.
     pub(crate) fn take_offsets(&mut self) -> Vec<OffsetToCommit> {
         std::mem::take(&mut self.offsets)
+    }
+
+    /// The same code for every partition, whatever else is wrong with it.
+    pub(crate) fn refused(self, code: ErrorCode) -> Vec<AnsweredTopic> {
+        let mut topics = self.topics;
+        topics.iter_mut().flat_map(|it| &mut it.codes).for_each(|(_, it)| *it = code);
+        topics
     }
 
     /// One code for every partition asked for.

@@ -6,12 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use cluster::{AclOperation, AclResource};
 use protocol::ErrorCode;
 use vocabulary::{BrokerId, Partition};
 
+use crate::access::CLUSTER_NAME;
 use crate::broker::Broker;
 use crate::configs::{self, Alteration, Properties};
-use crate::refusal::Refusal;
+use crate::context::RequestContext;
+use crate::refusal::{self, Refusal};
 
 /// Kafka's `ConfigResource.Type`, by the wire's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,17 @@ impl ResourceKind {
         }
     }
 
+    /// What ACLs for configs of that kind are about, by the name of the resource.
+    fn of_acls(self, name: &str) -> (AclResource, &str) {
+        match self {
+            ResourceKind::Topic => (AclResource::Topic, name),
+            ResourceKind::Group => (AclResource::Group, name),
+            ResourceKind::Broker | ResourceKind::BrokerLogger | ResourceKind::ClientMetrics => {
+                (AclResource::Cluster, CLUSTER_NAME)
+            }
+        }
+    }
+
     pub(crate) fn from_wire(code: i8) -> Result<ResourceKind, Refusal> {
         match code {
             2 => Ok(ResourceKind::Topic),
@@ -55,6 +69,27 @@ impl ResourceKind {
             )),
         }
     }
+}
+
+/// Refuses who may not do that with a resource's configs.
+///
+/// # Errors
+/// The denial's code, by kind of resource; INVALID_REQUEST for an unknown kind.
+pub(crate) fn authorize(
+    context: &RequestContext,
+    operation: AclOperation,
+    resource_type: i8,
+    name: &str,
+) -> Result<(), Refusal> {
+    let (resource, name) = ResourceKind::from_wire(resource_type)?.of_acls(name);
+    if context.allows(operation, resource, name) {
+        return Ok(());
+    }
+    Err(refusal::unauthorized(match resource {
+        AclResource::Topic => ErrorCode::TopicAuthorizationFailed,
+        AclResource::Group => ErrorCode::GroupAuthorizationFailed,
+        _ => ErrorCode::ClusterAuthorizationFailed,
+    }))
 }
 
 /// Which brokers a resource of type broker speaks of.
@@ -104,12 +139,13 @@ pub(crate) fn repeated_refusal() -> Refusal {
 
 /// Checks a change and, unless it is a trial, makes it durable and puts it into effect.
 pub(crate) async fn alter(
-    broker: &Arc<Broker>,
+    (broker, context): (&Arc<Broker>, &RequestContext),
     resource_type: i8,
     name: &str,
     change: Change,
     validate_only: bool,
 ) -> Result<(), Refusal> {
+    authorize(context, AclOperation::AlterConfigs, resource_type, name)?;
     let invalid = |message: &str| Err(Refusal::new(ErrorCode::InvalidRequest, message));
     match ResourceKind::from_wire(resource_type)? {
         ResourceKind::Topic => alter_topic(broker, name, &change, validate_only).await,

@@ -30,7 +30,9 @@ pub(crate) use alter::{
     Alteration, Operation, alter_broker, alter_group, alter_topic, check_topic, replace_broker,
     replace_group, replace_topic,
 };
-pub use broker_config::{BrokerConfig, ConfigProblems, GroupConfig, LogConfig, SocketBuffers};
+pub use broker_config::{
+    AuthorizerConfig, BrokerConfig, ConfigProblems, GroupConfig, LogConfig, SocketBuffers,
+};
 pub(crate) use describe::{
     DescribedConfig, describe_broker, describe_cluster_defaults, describe_group, describe_topic,
 };

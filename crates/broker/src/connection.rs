@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use crate::access::Principal;
 use crate::broker::Broker;
 use crate::dispatch::{self, Client, Outcome};
 use crate::gather::Gathered;
@@ -85,6 +86,8 @@ pub(crate) async fn serve(
         id: broker.shares.connection_opened(),
         peer,
         listener,
+        // Until a listener can authenticate.
+        principal: Arc::new(Principal::anonymous()),
         half: read_half,
         buffer: BytesMut::new(),
         answers,
@@ -110,6 +113,7 @@ struct Reader {
     id: ConnectionId,
     peer: SocketAddr,
     listener: Arc<BoundListener>,
+    principal: Arc<Principal>,
     half: OwnedReadHalf,
     /// Bytes read but not yet taken as a frame.
     buffer: BytesMut,
@@ -131,7 +135,12 @@ impl Reader {
         let slot = answers.reserve().await.map_err(|_| Ended::ByClient)?;
         let (frame, permit) = self.next_frame().await?;
         self.broker.metrics.bytes_received.inc_by(frame.len() as u64);
-        let client = Client { host: self.peer.ip(), connection: self.id, listener: &self.listener };
+        let client = Client {
+            host: self.peer.ip(),
+            connection: self.id,
+            listener: &self.listener,
+            principal: &self.principal,
+        };
         let handling = dispatch::handle(&self.broker, client, frame);
         tokio::pin!(handling);
         let outcome = tokio::select! {

@@ -11,6 +11,7 @@ use protocol::messages::header::{RequestHeader, ResponseHeader};
 use protocol::messages::{self, ApiKey};
 use protocol::{Decoder, Encoder, Message};
 
+use crate::access::Principal;
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::gather::Gathered;
@@ -37,6 +38,7 @@ pub(crate) struct Client<'a> {
     pub(crate) host: IpAddr,
     pub(crate) connection: ConnectionId,
     pub(crate) listener: &'a Arc<BoundListener>,
+    pub(crate) principal: &'a Arc<Principal>,
 }
 
 /// One request, decoded as far as its header.
@@ -49,7 +51,7 @@ struct Arrived {
 
 /// Runs one request. Awaits as long as its handler does; a Produce only until it has its offsets.
 pub(crate) async fn handle(broker: &Arc<Broker>, client: Client<'_>, frame: BytesMut) -> Outcome {
-    let arrived = match arrive(client, frame) {
+    let arrived = match arrive(broker, client, frame) {
         Ok(arrived) => arrived,
         Err(outcome) => return outcome,
     };
@@ -62,7 +64,7 @@ pub(crate) async fn handle(broker: &Arc<Broker>, client: Client<'_>, frame: Byte
 }
 
 /// Reads the header and refuses what cannot be decoded.
-fn arrive(client: Client<'_>, frame: BytesMut) -> Result<Arrived, Outcome> {
+fn arrive(broker: &Broker, client: Client<'_>, frame: BytesMut) -> Result<Arrived, Outcome> {
     let close = |reason: String| Outcome::Close(reason);
     let Some(&[key_high, key_low, version_high, version_low]) = frame.first_chunk::<4>() else {
         return Err(close("a frame shorter than a request header".into()));
@@ -83,9 +85,17 @@ fn arrive(client: Client<'_>, frame: BytesMut) -> Result<Arrived, Outcome> {
     let header = RequestHeader::decode(&mut body, key.request_header_version(version))
         .map_err(|error| close(format!("request header of {}: {error}", key.name())))?;
     let client_id = header.client_id;
-    let Client { host: client_host, connection, listener } = client;
-    let listener = Arc::clone(listener);
-    let context = RequestContext { version, client_id, client_host, connection, listener };
+    let Client { host: client_host, connection, listener, principal } = client;
+    let context = RequestContext {
+        key,
+        version,
+        client_id,
+        client_host,
+        connection,
+        listener: Arc::clone(listener),
+        principal: Arc::clone(principal),
+        access: broker.access(),
+    };
     Ok(Arrived { key, correlation_id: header.correlation_id, context, body })
 }
 

@@ -5,6 +5,7 @@
 //! | `broker` | the handles, starting and stopping |
 //! | `listener`, `connection`, `gather`, `dispatch` | sockets, frames in and out, request order |
 //! | `handlers` | one file per API key |
+//! | `access` | who may do what: ACLs as rules, and which API asks for what |
 //! | `fetch_sessions` | KIP-227, pure |
 //! | `hosting` | which partitions are open here, following the metadata |
 //! | `run_index` | the log's port to the metadata |
@@ -19,6 +20,7 @@
 //! Invariants kept here: A1, by answering a Produce only from its `durable` future; A9, by mapping
 //! every storage error to a code that clients retry on.
 
+mod access;
 mod auto_create;
 mod broker;
 mod commit_rows;
@@ -48,8 +50,8 @@ mod transactions;
 
 pub use broker::{Broker, BrokerHandle, BrokerParts, StartError};
 pub use configs::{
-    BrokerConfig, ConfigProblems, GroupConfig, Listener, LogConfig, Properties, PropertiesError,
-    Property, SocketBuffers, WalLocation, configuration_manual, parse_properties,
+    AuthorizerConfig, BrokerConfig, ConfigProblems, GroupConfig, Listener, LogConfig, Properties,
+    PropertiesError, Property, SocketBuffers, WalLocation, configuration_manual, parse_properties,
 };
 pub use listener::ListenError;
 pub use peer::{Peer, ask_peer};

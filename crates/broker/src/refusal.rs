@@ -23,3 +23,15 @@ pub(crate) fn told(outcome: Result<(), Refusal>) -> (i16, Option<String>) {
         Err(Refusal { code, message }) => (code.code(), Some(message)),
     }
 }
+
+/// A denial, in Kafka's words for its code.
+pub(crate) fn unauthorized(code: ErrorCode) -> Refusal {
+    let words = match code {
+        ErrorCode::TopicAuthorizationFailed => "Topic authorization failed.",
+        ErrorCode::GroupAuthorizationFailed => "Group authorization failed.",
+        ErrorCode::ClusterAuthorizationFailed => "Cluster authorization failed.",
+        ErrorCode::TransactionalIdAuthorizationFailed => "Transactional Id authorization failed.",
+        other => other.name(),
+    };
+    Refusal::new(code, words)
+}

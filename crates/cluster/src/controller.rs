@@ -30,8 +30,8 @@ use vocabulary::{BrokerEpoch, BrokerId, Timestamp, TopicId};
 pub use self::health::ControllerHealth;
 use self::health::Vitals;
 use crate::state::{
-    CreatePartitionsError, CreateTopicError, Event, GroupConfigsError, RegisterBroker, Run, State,
-    Topic, UnknownTopic, apply, decide,
+    Acl, AclError, AclFilter, CreatePartitionsError, CreateTopicError, Event, GroupConfigsError,
+    RegisterBroker, Run, State, Topic, UnknownTopic, apply, decide,
 };
 use crate::store::{Store, StoreError, StoreOptions};
 use crate::view::View;
@@ -283,6 +283,23 @@ impl Controller {
     ) -> Result<Result<(), GroupConfigsError>, SubmitError> {
         let group = group.to_owned();
         self.submit(move |state| either(decide::alter_group_configs(state, &group, &changes))).await
+    }
+
+    /// Creates ACLs, each by itself. One that is there already is created, too. They are in effect for
+    /// readers of the view when it returns.
+    pub async fn create_acls(
+        &self,
+        acls: Vec<Acl>,
+    ) -> Result<Vec<Result<(), AclError>>, SubmitError> {
+        self.submit(move |state| decide::create_acls(state, acls)).await
+    }
+
+    /// Deletes what the filters pick, and tells for each which those were.
+    pub async fn delete_acls(
+        &self,
+        filters: Vec<AclFilter>,
+    ) -> Result<Vec<Vec<Arc<Acl>>>, SubmitError> {
+        self.submit(move |state| decide::delete_acls(state, &filters)).await
     }
 
     /// A block of producer ids that nobody else gets.

@@ -1,4 +1,4 @@
-//! The cluster's metadata: topics, partitions' progress, runs, segments, brokers, configs.
+//! The cluster's metadata: topics, partitions' progress, runs, segments, brokers, configs, ACLs.
 //!
 //! | module | in it |
 //! | --- | --- |
@@ -21,11 +21,12 @@ mod view;
 
 pub use controller::{Controller, ControllerHealth, OpenError, SubmitError};
 pub use state::{
-    ADOPTED_PRODUCERS_BYTES_MAX, ADOPTED_RUNS_MAX, AdoptRuns, Broker, CommitRefusal, CommitRuns,
+    ADOPTED_PRODUCERS_BYTES_MAX, ADOPTED_RUNS_MAX, Acl, AclError, AclFilter, AclOperation,
+    AclPattern, AclPermission, AclResource, AdoptRuns, Broker, CommitRefusal, CommitRuns,
     CreatePartitionsError, CreateTopicError, GroupConfigsError, KeptProducers, LogStartError,
-    PartitionInfo, Progress, RefusedRun, RegisterBroker, Registration, ReplaceRuns, Run,
-    RunRefusal, RunsOfSegment, Segment, Topic, TopicNameError, UnknownTopic, WalError, WalKind,
-    WalLog, check_topic_name,
+    PartitionInfo, PatternFilter, Progress, RefusedRun, RegisterBroker, Registration, ReplaceRuns,
+    Run, RunRefusal, RunsOfSegment, Segment, Topic, TopicNameError, UnknownTopic, WalError,
+    WalKind, WalLog, check_topic_name,
 };
 pub use store::{
     DamagedFile, MetadataEntry, MetadataFiles, MetadataInspection, MetadataReader, MetadataValue,

@@ -5,12 +5,13 @@
 //! a commit of runs must not copy ten thousand partitions.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::broadcast;
 use vocabulary::{BrokerId, Partition, SegmentName, TopicId};
 
-use crate::state::{Broker, Event, Progress, Segment, State, Topic, WalLog, apply};
+use crate::state::{Acl, AclFilter, Broker, Event, Progress, Segment, State, Topic, WalLog, apply};
 
 /// Changes a slow follower may lag behind before it has to look at everything anew.
 const CHANGES_MAX: usize = 1024;
@@ -38,6 +39,8 @@ pub struct View {
 struct Shared {
     cluster_id: String,
     state: RwLock<State>,
+    /// Grows with every change of ACLs, under the lock; read without it.
+    acl_generation: AtomicU64,
     changes: broadcast::Sender<TopicChange>,
 }
 
@@ -61,7 +64,8 @@ impl Changes {
 impl View {
     pub(crate) fn new(cluster_id: String, state: State) -> View {
         let (changes, _) = broadcast::channel(CHANGES_MAX);
-        View { shared: Arc::new(Shared { cluster_id, state: RwLock::new(state), changes }) }
+        let (state, acl_generation) = (RwLock::new(state), AtomicU64::new(0));
+        View { shared: Arc::new(Shared { cluster_id, state, acl_generation, changes }) }
     }
 
     pub fn cluster_id(&self) -> &str {
@@ -107,6 +111,22 @@ impl View {
         self.read().group_configs.keys().cloned().collect()
     }
 
+    /// Which generation of ACLs readers see now: it grows when ACLs change. Takes no lock.
+    pub fn acl_generation(&self) -> u64 {
+        self.shared.acl_generation.load(Ordering::Acquire)
+    }
+
+    /// Every ACL, and their generation.
+    pub fn acls(&self) -> (u64, Vec<Arc<Acl>>) {
+        let state = self.read();
+        (self.acl_generation(), state.acls.iter().cloned().collect())
+    }
+
+    /// The ACLs that a filter picks: those of one resource's pattern come one after another.
+    pub fn acls_picked(&self, filter: &AclFilter) -> Vec<Arc<Acl>> {
+        self.read().acls.iter().filter(|it| filter.picks(it)).cloned().collect()
+    }
+
     /// The data segment of that name, referenced or garbage. `None`: metadata knows no such segment.
     pub fn segment(&self, id: SegmentName) -> Option<Segment> {
         self.read().segments.get(&id).copied()
@@ -142,6 +162,9 @@ impl View {
             let mut state = self.write();
             for event in events {
                 apply(&mut state, event);
+            }
+            if events.iter().any(Event::is_of_acls) {
+                self.shared.acl_generation.fetch_add(1, Ordering::Release);
             }
             for event in events {
                 let Some(id) = event.topic_changed() else { continue };

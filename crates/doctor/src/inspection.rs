@@ -556,9 +556,8 @@ fn entry_row(entry: &MetadataEntry, value: &MetadataValue) -> Row {
         MetadataValue::Configs(None, it) => ("configs", format!("of all brokers: {it:?}")),
         MetadataValue::Configs(Some(id), it) => ("configs", format!("of broker {id}: {it:?}")),
         MetadataValue::GroupConfigs(group, it) => ("configs", format!("of group {group}: {it:?}")),
-        MetadataValue::Dropping(id, count) => {
-            ("dropping", format!("deleted topic {id}, {count} partitions"))
-        }
+        MetadataValue::Acl(it) => ("acl", format!("{it:?}")),
+        MetadataValue::Dropping(id, it) => ("dropping", format!("topic {id}, {it} partitions")),
         MetadataValue::Log(it) => {
             let fence = it.fence.map_or("open".to_owned(), |at| format!("ended before {at}"));
             (

@@ -24,6 +24,11 @@ use crate::tools::{self, Tool};
 use crate::workspace::Workspace;
 
 const BUILD_LIMIT: std::time::Duration = std::time::Duration::from_secs(30 * 60);
+/// Of a second broker, for what is asked where ACLs count.
+const AUTHORIZER: [(&str, &str); 2] = [
+    ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+    ("allow.everyone.if.no.acl.found", "true"),
+];
 /// Both brokers are told what a client could see.
 const SETTINGS: [(&str, &str); 3] =
     [("group.initial.rebalance.delay.ms", "0"), ("node.id", "1"), ("num.partitions", "1")];
@@ -140,19 +145,29 @@ fn intended(folder: &Path) -> Result<Intended> {
     Ok(toml::from_str(&std::fs::read_to_string(folder.join("intended.toml"))?)?)
 }
 
+/// Asks a broker at an address, and notes its answers.
+type Script = fn(std::net::SocketAddr, &mut Answers) -> Result<()>;
+
 fn answers_of(program: Program, workspace: &Workspace) -> Result<Answers> {
     std::fs::create_dir_all(workspace.logs())?;
-    let folder = workspace.installed().join("brokers").join("differential");
-    let mut broker = Broker::new(program, folder, &SETTINGS)?;
-    broker.start()?;
     let mut answers = Answers::default();
-    script::run(broker.address, &mut answers)?;
-    anyhow::ensure!(broker.is_alive(), "the broker died\n{}", broker.log_tail());
-    broker.stop()?;
-    match broker.complaints().first() {
-        None => Ok(answers),
-        Some(first) => bail!("the broker complains: {first}"),
+    let with_authorizer = [&SETTINGS[..], &AUTHORIZER[..]].concat();
+    let asked: [(&str, &[(&str, &str)], Script); 2] = [
+        ("differential", &SETTINGS, script::run),
+        ("differential-access", &with_authorizer, script::run_with_authorizer),
+    ];
+    for (name, settings, script) in asked {
+        let folder = workspace.installed().join("brokers").join(name);
+        let mut broker = Broker::new(program.clone(), folder, settings)?;
+        broker.start()?;
+        script(broker.address, &mut answers)?;
+        anyhow::ensure!(broker.is_alive(), "the broker died\n{}", broker.log_tail());
+        broker.stop()?;
+        if let Some(first) = broker.complaints().first() {
+            bail!("the broker complains: {first}");
+        }
     }
+    Ok(answers)
 }
 
 /// The lines that differ without a reason, and which entries were needed.

@@ -33,6 +33,11 @@ const SETTINGS: [(&str, &str); 4] = [
     ("group.share.min.record.lock.duration.ms", "1000"),
     ("group.share.record.lock.duration.ms", "4000"),
 ];
+/// ACLs count for what they speak of; the rest is everybody's.
+const AUTHORIZER: [(&str, &str); 2] = [
+    ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+    ("allow.everyone.if.no.acl.found", "true"),
+];
 const CROSS_WRITERS: [(Tool, &str); 7] = [
     (Tool::Kcat, "kcat"),
     (Tool::Python, "librdkafka"),
@@ -52,6 +57,8 @@ pub(crate) struct Scenario {
     body: Body,
     /// Aquifer has its log and its data in our own S3 server, which the program may make unavailable.
     on_store: bool,
+    /// Of the broker, beside [`SETTINGS`].
+    settings: &'static [(&'static str, &'static str)],
 }
 
 /// What an outage of the store is told as in the broker's log: once, and not a fault of the broker.
@@ -81,6 +88,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         limit,
         body: Body::Programs(programs),
         on_store: false,
+        settings: &[],
     };
     vec![
         programs("kcat", &[Tool::Kcat], minutes(3), |it| vec![it.kcat(&["scenarios"])]),
@@ -99,6 +107,12 @@ pub(crate) fn all() -> Vec<Scenario> {
         programs("java consumer groups", &[Tool::Java], minutes(6), |it| {
             vec![it.java(&["groups"])]
         }),
+        Scenario {
+            settings: &AUTHORIZER,
+            ..programs("java access control", &[Tool::Java], minutes(5), |it| {
+                vec![it.java(&["access"])]
+            })
+        },
         programs("java share groups", &[Tool::Java], minutes(6), |it| vec![it.java(&["shares"])]),
         programs("kafka-python", &[Tool::Python], minutes(3), |it| {
             vec![it.python("kafka_python_client.py", &["scenarios"])]
@@ -117,6 +131,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             limit: minutes(3),
             body: Body::Frames,
             on_store: false,
+            settings: &[],
         },
         Scenario {
             name: "anomalies",
@@ -124,6 +139,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             limit: minutes(5),
             body: Body::Anomalies(Duration::from_secs(4)),
             on_store: false,
+            settings: &[],
         },
         programs("kill -9", &[Tool::Python], minutes(6), |it| vec![it.python("kill_nine.py", &[])]),
         Scenario {
@@ -243,6 +259,7 @@ fn try_run(scenario: &Scenario, setting: &Setting, row: &mut Row) -> Result<()> 
     };
     let uri = store.as_ref().map(|store| store.uri());
     let mut settings = SETTINGS.to_vec();
+    settings.extend(scenario.settings);
     settings.extend(uri.as_deref().map(|uri| ("aquifer.bucket", uri)));
     let shared = Shared::new(Broker::new(setting.program.clone(), folder, &settings)?);
     shared.lock().start()?;

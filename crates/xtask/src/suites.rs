@@ -105,22 +105,33 @@ struct Suite {
 
 /// Kafka's default makes each first member of a group wait three seconds.
 const NO_DELAY: (&str, &str) = ("group.initial.rebalance.delay.ms", "0");
+/// As librdkafka's and kafka-python's authors have their brokers: ACLs are kept, and count for what they speak of. The
+/// clients are all `User:ANONYMOUS`.
+const AUTHORIZER: (&str, &str) =
+    ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer");
+const EVERYONE: (&str, &str) = ("allow.everyone.if.no.acl.found", "true");
 const SUITES: [Suite; 8] = [
     Suite {
         name: "librdkafka, classic groups",
-        settings: &[NO_DELAY, ("num.partitions", "4")],
+        settings: &[NO_DELAY, AUTHORIZER, EVERYONE, ("num.partitions", "4")],
         run: |stage| librdkafka::run(stage, "default", "classic"),
         quick: true,
     },
     Suite {
         name: "librdkafka, consumer groups",
-        settings: &[NO_DELAY, ("num.partitions", "4")],
+        settings: &[NO_DELAY, AUTHORIZER, EVERYONE, ("num.partitions", "4")],
         run: |stage| librdkafka::run(stage, "default", "consumer"),
         quick: false,
     },
     Suite {
         name: "librdkafka, no auto-creation",
-        settings: &[NO_DELAY, ("num.partitions", "4"), ("auto.create.topics.enable", "false")],
+        settings: &[
+            NO_DELAY,
+            AUTHORIZER,
+            EVERYONE,
+            ("num.partitions", "4"),
+            ("auto.create.topics.enable", "false"),
+        ],
         run: |stage| librdkafka::run(stage, "noautocreate", "classic"),
         quick: false,
     },
@@ -143,7 +154,13 @@ const SUITES: [Suite; 8] = [
     Suite {
         name: "kafka-python",
         // Its groups have sessions of three seconds.
-        settings: &[NO_DELAY, ("num.partitions", "4"), ("group.min.session.timeout.ms", "500")],
+        settings: &[
+            NO_DELAY,
+            AUTHORIZER,
+            EVERYONE,
+            ("num.partitions", "4"),
+            ("group.min.session.timeout.ms", "500"),
+        ],
         run: kafka_python::run,
         quick: false,
     },

@@ -7,6 +7,7 @@
 //! ([`BrokerConfig::set_dynamic`]); only configs that are looked up through [`BrokerConfig::layers`]
 //! follow them, and the catalogue calls exactly those dynamic.
 
+mod authorizer;
 mod share;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use super::group_config::problems_of_bounds;
 use super::layers::{Layers, Properties};
 use super::listeners::{self, Listener, ListenerSettings};
 use super::locations::{self, WalLocation};
+pub use authorizer::AuthorizerConfig;
 use share::ShareConfig;
 
 /// How long "for ever" is where a duration is needed: thirty years.
@@ -43,6 +45,9 @@ pub struct BrokerConfig {
     pub wal: WalLocation,
     /// A volume whose loss an operator accepts.
     pub lost_volume: Option<VolumeId>,
+
+    /// `None`: there are no ACLs, and everybody may do everything.
+    pub authorizer: Option<AuthorizerConfig>,
 
     pub auto_create_topics: bool,
     pub delete_topics: bool,
@@ -356,6 +361,7 @@ impl Resolver {
             ));
         }
         let connections_per_address_overrides = self.connection_overrides();
+        let authorizer = self.authorizer();
         let groups = self.groups();
         let transactions = self.transactions();
         let log = self.log(wal == Some(WalLocation::Bucket));
@@ -368,6 +374,7 @@ impl Resolver {
             bucket: bucket?,
             wal: wal?,
             lost_volume,
+            authorizer,
             auto_create_topics: self.boolean("auto.create.topics.enable"),
             delete_topics: self.boolean("delete.topic.enable"),
             num_partitions: self.count("num.partitions"),

@@ -18,12 +18,13 @@ use partition_log::volume::MemoryVolume;
 use partition_log::wal::{FileWal, FileWalOptions};
 use prometheus_client::registry::Registry;
 use protocol::messages::{
-    delete_groups, describe_groups, find_coordinator, heartbeat, join_group, leave_group,
+    ApiKey, delete_groups, describe_groups, find_coordinator, heartbeat, join_group, leave_group,
     list_groups, offset_commit, offset_delete, offset_fetch, sync_group,
 };
 use vocabulary::{BrokerId, TopicId};
 
 use super::*;
+use crate::access::Principal;
 use crate::broker::{BrokerHandle, BrokerParts};
 use crate::configs::Properties;
 use crate::context::RequestContext;
@@ -221,11 +222,14 @@ impl Life {
 fn context(version: i16) -> RequestContext {
     let listener = BoundListener { advertised_host: "told".to_owned(), advertised_port: 4711 };
     RequestContext {
+        key: ApiKey::ApiVersions,
         version,
         client_id: Some("client".to_owned()),
         client_host: IpAddr::V4(Ipv4Addr::LOCALHOST),
         connection: ConnectionId(0),
         listener: Arc::new(listener),
+        principal: Arc::new(Principal::anonymous()),
+        access: None,
     }
 }
 

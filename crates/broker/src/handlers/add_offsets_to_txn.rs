@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::transactions::{
     AddPartitions, TransactionCommand, TransactionReply, TransactionVersion,
 };
@@ -22,7 +23,7 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: Request,
 ) -> Response {
-    let code = match add(broker, request).await {
+    let code = match add(broker, context, request).await {
         ErrorCode::ProducerFenced if context.version < FENCED_VERSION => {
             ErrorCode::InvalidProducerEpoch
         }
@@ -31,8 +32,14 @@ pub(crate) async fn handle(
     Response { error_code: code.code(), ..Default::default() }
 }
 
-async fn add(broker: &Arc<Broker>, request: Request) -> ErrorCode {
+async fn add(broker: &Arc<Broker>, context: &RequestContext, request: Request) -> ErrorCode {
     let id = request.transactional_id;
+    if !context.allows_transactional_id(AclOperation::Write, &id) {
+        return ErrorCode::TransactionalIdAuthorizationFailed;
+    }
+    if !context.allows_group(AclOperation::Read, &request.group_id) {
+        return ErrorCode::GroupAuthorizationFailed;
+    }
     if id.is_empty() {
         return ErrorCode::InvalidRequest;
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::transactions::{
     AddPartitions, TransactionCommand, TransactionPartitions, TransactionReply, TransactionVersion,
     VerifyPartitions,
@@ -36,10 +37,15 @@ pub(crate) async fn handle(
     request: Request,
 ) -> Response {
     if BATCH_VERSION <= context.version {
+        // Only brokers speak these versions.
+        if !context.allows_cluster(AclOperation::ClusterAction) {
+            let error_code = ErrorCode::ClusterAuthorizationFailed.code();
+            return Response { error_code, ..Default::default() };
+        }
         let mut results_by_transaction = Vec::with_capacity(request.transactions.len());
         for transaction in request.transactions {
             let transactional_id = transaction.transactional_id.clone();
-            let topic_results = one(broker, context.version, transaction).await;
+            let topic_results = one(broker, context, transaction).await;
             let result = AddPartitionsToTxnResult { transactional_id, topic_results };
             results_by_transaction.push(result);
         }
@@ -52,15 +58,24 @@ pub(crate) async fn handle(
         verify_only: false,
         topics: request.v3_and_below_topics,
     };
-    let results_by_topic_v3_and_below = one(broker, context.version, transaction).await;
+    let id = &transaction.transactional_id;
+    let results_by_topic_v3_and_below =
+        match context.allows_transactional_id(AclOperation::Write, id) {
+            true => one(broker, context, transaction).await,
+            false => {
+                let code = ErrorCode::TransactionalIdAuthorizationFailed;
+                answer(&transaction.topics, &BTreeMap::new(), code)
+            }
+        };
     Response { results_by_topic_v3_and_below, ..Default::default() }
 }
 
 async fn one(
     broker: &Arc<Broker>,
-    version: i16,
+    context: &RequestContext,
     transaction: AddPartitionsToTxnTransaction,
 ) -> Vec<AddPartitionsToTxnTopicResult> {
+    let version = context.version;
     let AddPartitionsToTxnTransaction { transactional_id: id, verify_only, topics, .. } =
         &transaction;
     let mut codes = BTreeMap::new();
@@ -69,7 +84,15 @@ async fn one(
     for (topic, index) in absent {
         codes.insert((topic.clone(), index), ErrorCode::UnknownTopicOrPartition);
     }
-    // With one partition that is not there, none is added.
+    // Brokers ask for what their clients were allowed.
+    if version < BATCH_VERSION {
+        for topic in topics.iter().filter(|it| !context.allows_topic(AclOperation::Write, &it.name))
+        {
+            let denied = ErrorCode::TopicAuthorizationFailed;
+            codes.extend(topic.partitions.iter().map(|it| ((topic.name.clone(), *it), denied)));
+        }
+    }
+    // With one partition that is not there or not allowed, none is added.
     let rest = if !codes.is_empty() {
         ErrorCode::OperationNotAttempted
     } else if id.is_empty() {

@@ -14,7 +14,7 @@ use crate::refusal;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
     let named = request.resources.iter().map(|it| (it.resource_type, it.resource_name.as_str()));
@@ -29,7 +29,8 @@ pub(crate) async fn handle(
             let set = |name, value| Alteration { name, operation: Operation::Set, value };
             let settings = configs.into_iter().map(|it| set(it.name, it.value)).collect();
             let change = Change::Replacement(settings);
-            config_admin::alter(broker, key.0, &key.1, change, request.validate_only).await
+            config_admin::alter((broker, context), key.0, &key.1, change, request.validate_only)
+                .await
         };
         let (error_code, error_message) = refusal::told(altered);
         let (resource_type, resource_name) = key;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use cluster::Topic;
+use cluster::{AclOperation, Topic};
 use protocol::ErrorCode;
 use protocol::messages::alter_partition_reassignments::request::ReassignablePartition;
 use protocol::messages::alter_partition_reassignments::response::{
@@ -19,9 +19,14 @@ use crate::topic_admin;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
+    if !context.allows_cluster(AclOperation::Alter) {
+        let denied = Err(refusal::unauthorized(ErrorCode::ClusterAuthorizationFailed));
+        let (error_code, error_message) = refusal::told(denied);
+        return Response { error_code, error_message, ..Default::default() };
+    }
     let brokers: BTreeSet<BrokerId> = broker.view.brokers().iter().map(|it| it.id).collect();
     let responses = request.topics.into_iter().map(|asked| {
         let topic = broker.view.topic(&asked.name);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::GroupState;
 use coordinator::share::{ShareCommand, ShareReply, StartAt};
 use protocol::ErrorCode;
@@ -16,14 +17,14 @@ use vocabulary::{Offset, Partition};
 use super::share_group_describe::described;
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::refusal::{Refusal, told};
+use crate::refusal::{self, Refusal, told};
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
-    match alter(broker, &request.group_id, request.topics).await {
+    match alter(broker, context, &request.group_id, request.topics).await {
         Ok(responses) => Response { responses, ..Default::default() },
         Err(refusal) => {
             let (error_code, error_message) = told(Err(refusal));
@@ -45,14 +46,19 @@ pub(super) async fn refuse_unless_empty(broker: &Arc<Broker>, group: &str) -> Re
 
 async fn alter(
     broker: &Arc<Broker>,
+    context: &RequestContext,
     group: &str,
     topics: Vec<AskedTopic>,
 ) -> Result<Vec<TopicRow>, Refusal> {
+    if !context.allows_group(AclOperation::Read, group) {
+        return Err(refusal::unauthorized(ErrorCode::GroupAuthorizationFailed));
+    }
     refuse_unless_empty(broker, group).await?;
     let mut starts = Vec::new();
     let mut rows = Vec::with_capacity(topics.len());
     for AskedTopic { topic_name, partitions } in topics {
-        let found = broker.view.topic(&topic_name);
+        let is_allowed = context.allows_topic(AclOperation::Read, &topic_name);
+        let found = broker.view.topic(&topic_name).filter(|_| is_allowed);
         let mut codes = Vec::with_capacity(partitions.len());
         for asked in partitions {
             let index = usize::try_from(asked.partition_index).ok();
@@ -67,6 +73,7 @@ async fn alter(
                     None
                 }
                 (Some(_), Some(_)) => Some(ErrorCode::InvalidRequest),
+                _ if !is_allowed => Some(ErrorCode::TopicAuthorizationFailed),
                 _ => Some(ErrorCode::UnknownTopicOrPartition),
             };
             codes.push((asked.partition_index, code));

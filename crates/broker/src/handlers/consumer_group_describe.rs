@@ -1,7 +1,9 @@
 //! ConsumerGroupDescribe (key 69): the state of consumer groups and their members (KIP-848).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::{
     Command, ConsumerPartitions, DescribedConsumerGroup, DescribedConsumerMember, Refused, Reply,
 };
@@ -20,9 +22,13 @@ use crate::operations;
 const CLASSIC_MEMBER: i8 = 0;
 const CONSUMER_MEMBER: i8 = 1;
 
+/// Told instead of a description that names topics which the client may not know of.
+pub(super) const UNSEEN_TOPICS: &str =
+    "The group has described topic(s) that the client is not authorized to describe.";
+
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
     let with_operations = request.include_authorized_operations;
@@ -36,11 +42,18 @@ pub(crate) async fn handle(
             group_id: group.clone(),
             ..Default::default()
         };
+        if !context.allows_group(AclOperation::Describe, &group) {
+            return refused(ErrorCode::GroupAuthorizationFailed.code(), None);
+        }
         if group.is_empty() {
             return refused(ErrorCode::InvalidGroupId.code(), None);
         }
         match broker.groups.ask(broker, &group, command, pick).await {
-            Ok(Ok(found)) => row(found, with_operations),
+            Ok(Ok(found)) if !sees_all(context, &found) => {
+                let code = ErrorCode::TopicAuthorizationFailed.code();
+                refused(code, Some(UNSEEN_TOPICS.to_owned()))
+            }
+            Ok(Ok(found)) => row(context, found, with_operations),
             Ok(Err(Refused { code, message })) => refused(code.code(), Some(message)),
             Err(code) => refused(code.code(), None),
         }
@@ -48,7 +61,23 @@ pub(crate) async fn handle(
     Response { groups: join_all(described).await, ..Default::default() }
 }
 
-fn row(found: DescribedConsumerGroup, with_operations: bool) -> DescribedGroup {
+/// Whether who asks may know of every topic in the description.
+fn sees_all(context: &RequestContext, found: &DescribedConsumerGroup) -> bool {
+    let assigned = |it: &DescribedConsumerMember| {
+        let topics = it.assigned.iter().chain(&it.target);
+        topics.map(|it| it.name.clone()).collect::<BTreeSet<String>>()
+    };
+    let topics: BTreeSet<String> =
+        found.members.iter().flat_map(|it| it.topics.iter().cloned().chain(assigned(it))).collect();
+    topics.iter().all(|it| context.allows_topic(AclOperation::Describe, it))
+}
+
+fn row(
+    context: &RequestContext,
+    found: DescribedConsumerGroup,
+    with_operations: bool,
+) -> DescribedGroup {
+    let authorized_operations = operations::of_group(context, with_operations, &found.group);
     DescribedGroup {
         group_id: found.group,
         group_state: found.state.name().to_owned(),
@@ -56,7 +85,7 @@ fn row(found: DescribedConsumerGroup, with_operations: bool) -> DescribedGroup {
         assignment_epoch: found.target_epoch,
         assignor_name: found.assignor,
         members: found.members.into_iter().map(member).collect(),
-        authorized_operations: operations::shown(with_operations, operations::GROUP),
+        authorized_operations,
         ..Default::default()
     }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::{Command, ConsumerHeartbeat, ConsumerHeartbeatReply, Partitions, Refused, Reply};
+use protocol::ErrorCode;
 use protocol::messages::consumer_group_heartbeat::{Request, Response, request, response};
 
 use crate::broker::Broker;
@@ -16,6 +18,10 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: Request,
 ) -> Response {
+    let topics = request.subscribed_topic_names.as_deref().unwrap_or_default();
+    if let Err(code) = authorize(context, &request.group_id, topics) {
+        return Response { error_code: code.code(), ..Default::default() };
+    }
     let group = request.group_id.clone();
     let heartbeat = heartbeat(broker, context, request);
     let command = Command::ConsumerHeartbeat(Box::new(heartbeat));
@@ -26,6 +32,21 @@ pub(crate) async fn handle(
             Response { error_code: code.code(), error_message: Some(message), ..Default::default() }
         }
         Err(code) => Response { error_code: code.code(), ..Default::default() },
+    }
+}
+
+/// Whether a member may be in the group and knows of the topics it names.
+pub(super) fn authorize(
+    context: &RequestContext,
+    group: &str,
+    topics: &[String],
+) -> Result<(), ErrorCode> {
+    if !context.allows_group(AclOperation::Read, group) {
+        return Err(ErrorCode::GroupAuthorizationFailed);
+    }
+    match topics.iter().all(|it| context.allows_topic(AclOperation::Describe, it)) {
+        true => Ok(()),
+        false => Err(ErrorCode::TopicAuthorizationFailed),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use protocol::ErrorCode;
 use protocol::messages::create_partitions::request::CreatePartitionsTopic;
 use protocol::messages::create_partitions::response::CreatePartitionsTopicResult;
@@ -11,12 +12,12 @@ use vocabulary::BrokerId;
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::refusal::Refusal;
+use crate::refusal::{self, Refusal};
 use crate::topic_admin;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
     let repeated = topic_admin::repeated(request.topics.iter().map(|it| it.name.as_str()));
@@ -24,6 +25,8 @@ pub(crate) async fn handle(
     for topic in request.topics {
         let grown = if repeated.contains(&topic.name) {
             Err(Refusal::new(ErrorCode::InvalidRequest, "Duplicate topic name."))
+        } else if !context.allows_topic(AclOperation::Alter, &topic.name) {
+            Err(refusal::unauthorized(ErrorCode::TopicAuthorizationFailed))
         } else {
             grow(broker, &topic, request.validate_only, request.timeout_ms).await
         };

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use cluster::CreateTopicError;
+use cluster::{AclOperation, CreateTopicError};
 use protocol::ErrorCode;
 use protocol::messages::create_topics::request::CreatableTopic;
 use protocol::messages::create_topics::response::{CreatableTopicConfigs, CreatableTopicResult};
@@ -24,19 +24,29 @@ const DEFAULT: i32 = -1;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
     let repeated = topic_admin::repeated(request.topics.iter().map(|it| it.name.as_str()));
+    let may_create_all = context.sees_cluster(AclOperation::Create);
+    let may_create =
+        |name: &str| may_create_all || context.allows_topic(AclOperation::Create, name);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let refusal = Refusal::new(ErrorCode::InvalidRequest, "Duplicate topic name.");
         let created = if repeated.contains(&topic.name) {
             Err(refusal)
+        } else if !may_create(&topic.name) {
+            let words = "Authorization failed.";
+            Err(Refusal::new(ErrorCode::TopicAuthorizationFailed, words))
         } else {
             create(broker, &topic, request.validate_only, request.timeout_ms).await
         };
-        topics.push(row(topic.name, created, &broker.config));
+        let row = match context.sees_topic(AclOperation::DescribeConfigs, &topic.name) {
+            true => row(topic.name, created, &broker.config),
+            false => without_configs(row(topic.name, created, &broker.config)),
+        };
+        topics.push(row);
     }
     Response { topics, ..Default::default() }
 }
@@ -201,6 +211,20 @@ fn row(
             configs: Some(described(&plan.configs, config)),
             ..Default::default()
         },
+    }
+}
+
+/// What is told to who may not see the topic's configs (KIP-525).
+fn without_configs(row: CreatableTopicResult) -> CreatableTopicResult {
+    if row.error_code != ErrorCode::None.code() {
+        return row;
+    }
+    CreatableTopicResult {
+        topic_config_error_code: ErrorCode::TopicAuthorizationFailed.code(),
+        num_partitions: -1,
+        replication_factor: -1,
+        configs: Some(Vec::new()),
+        ..row
     }
 }
 

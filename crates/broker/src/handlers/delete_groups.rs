@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::{Command, GroupState, Reply};
 use protocol::ErrorCode;
 use protocol::messages::delete_groups::response::DeletableGroupResult;
@@ -11,17 +12,21 @@ use super::delete_share_group_offsets::forget;
 use super::share_group_describe::described;
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::refusal::{Refusal, told};
+use crate::refusal::{self, Refusal, told};
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
     let mut results = Vec::with_capacity(request.groups_names.len());
     // One after the other: the second mention of a group must find it gone.
     for group in request.groups_names {
-        if let Err(refusal) = forget_share(broker, &group).await {
+        let outcome = match context.allows_group(AclOperation::Delete, &group) {
+            true => forget_share(broker, &group).await,
+            false => Err(refusal::unauthorized(ErrorCode::GroupAuthorizationFailed)),
+        };
+        if let Err(refusal) = outcome {
             let (error_code, error_message) = told(Err(refusal));
             results.push(DeletableGroupResult { group_id: group, error_code, error_message });
             continue;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use partition_log::DeleteRecordsError;
 use protocol::ErrorCode;
 use protocol::messages::delete_records::response::{
@@ -18,15 +19,19 @@ const HIGH_WATERMARK: i64 = -1;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
+        let is_allowed = context.allows_topic(AclOperation::Delete, &topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
             let index = asked.partition_index;
-            let moved = move_log_start(broker, &topic.name, index, asked.offset).await;
+            let moved = match is_allowed {
+                true => move_log_start(broker, &topic.name, index, asked.offset).await,
+                false => Err(ErrorCode::TopicAuthorizationFailed),
+            };
             let (code, low_watermark) = match moved {
                 Ok(log_start) => (ErrorCode::None, log_start.0),
                 Err(code) => (code, -1),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::share::{ShareCommand, ShareReply};
 use protocol::ErrorCode;
 use protocol::messages::delete_share_group_offsets::response::DeleteShareGroupOffsetsResponseTopic as TopicRow;
@@ -11,15 +12,15 @@ use vocabulary::TopicId;
 use super::alter_share_group_offsets::refuse_unless_empty;
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::refusal::{Refusal, told};
+use crate::refusal::{self, Refusal, told};
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
     let names = request.topics.into_iter().map(|it| it.topic_name).collect();
-    match delete(broker, &request.group_id, names).await {
+    match delete(broker, context, &request.group_id, names).await {
         Ok(responses) => Response { responses, ..Default::default() },
         Err(refusal) => {
             let (error_code, error_message) = told(Err(refusal));
@@ -30,10 +31,16 @@ pub(crate) async fn handle(
 
 async fn delete(
     broker: &Arc<Broker>,
+    context: &RequestContext,
     group: &str,
     names: Vec<String>,
 ) -> Result<Vec<TopicRow>, Refusal> {
+    if !context.allows_group(AclOperation::Delete, group) {
+        return Err(refusal::unauthorized(ErrorCode::GroupAuthorizationFailed));
+    }
     refuse_unless_empty(broker, group).await?;
+    let (names, denied): (Vec<String>, Vec<String>) =
+        names.into_iter().partition(|it| context.allows_topic(AclOperation::Read, it));
     let found: Vec<(String, Option<TopicId>)> = names
         .into_iter()
         .map(|name| (broker.view.topic(&name).map(|it| it.id), name))
@@ -57,7 +64,12 @@ async fn delete(
         let (error_code, error_message) = told(outcome);
         TopicRow { topic_name, topic_id: id.unwrap_or_default(), error_code, error_message }
     };
-    Ok(found.into_iter().map(row).collect())
+    let denied = denied.into_iter().map(|topic_name| {
+        let refusal = refusal::unauthorized(ErrorCode::TopicAuthorizationFailed);
+        let (error_code, error_message) = told(Err(refusal));
+        TopicRow { topic_name, topic_id: TopicId::ZERO, error_code, error_message }
+    });
+    Ok(found.into_iter().map(row).chain(denied).collect())
 }
 
 /// Forgets these topics of a group, or all that is known of it; the topics of which something was known.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use cluster::Topic;
+use cluster::{AclOperation, Topic};
 use protocol::ErrorCode;
 use protocol::messages::delete_topics::request::DeleteTopicState;
 use protocol::messages::delete_topics::response::DeletableTopicResult;
@@ -12,7 +12,7 @@ use vocabulary::TopicId;
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::refusal::Refusal;
+use crate::refusal::{self, Refusal};
 use crate::topic_admin;
 
 /// The first version whose clients know TOPIC_DELETION_DISABLED.
@@ -28,9 +28,13 @@ pub(crate) async fn handle(
         .into_iter()
         .map(|name| DeleteTopicState { name: Some(name), ..Default::default() });
     let asked: Vec<DeleteTopicState> = request.topics.into_iter().chain(named).collect();
-    let resolved = resolve(asked, |name| broker.view.topic(name), |id| broker.view.topic_by_id(id));
+    let mut resolved =
+        resolve(asked, |name| broker.view.topic(name), |id| broker.view.topic_by_id(id));
+    if !context.sees_cluster(AclOperation::Delete) {
+        resolved.iter_mut().for_each(|it| authorize(context, it));
+    }
     let mut responses = Vec::with_capacity(resolved.len());
-    for Resolved { name, id, topic } in resolved {
+    for Resolved { name, id, topic, .. } in resolved {
         let deleted = match topic {
             Ok(_) if !broker.config.delete_topics => Err(disabled(context.version)),
             Ok(topic) => delete(broker, &topic, request.timeout_ms).await,
@@ -47,6 +51,30 @@ struct Resolved {
     name: Option<String>,
     id: TopicId,
     topic: Result<Arc<Topic>, Refusal>,
+    /// Asked for by its id.
+    by_id: bool,
+}
+
+/// Refuses who may not delete the topic, and tells who may not even know of it nothing about it.
+fn authorize(context: &RequestContext, resolved: &mut Resolved) {
+    let known = resolved.topic.as_ref().ok().map(|it| it.name.clone());
+    let is_malformed =
+        resolved.topic.as_ref().is_err_and(|it| it.code == ErrorCode::InvalidRequest);
+    let Some(name) = known.or_else(|| resolved.name.clone()).filter(|_| !is_malformed) else {
+        return;
+    };
+    let sees = context.allows_topic(AclOperation::Describe, &name);
+    // Of a topic that is not there, who may see it is told that.
+    if sees && (resolved.topic.is_err() || context.allows_topic(AclOperation::Delete, &name)) {
+        return;
+    }
+    resolved.topic = Err(refusal::unauthorized(ErrorCode::TopicAuthorizationFailed));
+    if !sees && resolved.by_id {
+        resolved.name = None;
+    }
+    if !resolved.by_id {
+        resolved.id = TopicId::ZERO;
+    }
 }
 
 /// Finds the topics and refuses what is asked for twice, under one name, one id or both.
@@ -72,6 +100,7 @@ fn resolve(
         };
         let known = found.as_ref().ok();
         resolved.push(Resolved {
+            by_id: name.is_none(),
             // Whoever asked by id is told the name too.
             name: name.or_else(|| known.map(|it| it.name.clone())),
             id: known.map_or(topic_id, |it| it.id),

@@ -40,9 +40,9 @@ pub(crate) async fn handle(
         cluster_id: broker.view.cluster_id().to_owned(),
         controller_id: broker.id.0,
         brokers: brokers.collect(),
-        cluster_authorized_operations: operations::shown(
+        cluster_authorized_operations: operations::of_cluster(
+            context,
             request.include_cluster_authorized_operations,
-            operations::CLUSTER,
         ),
         ..Default::default()
     }

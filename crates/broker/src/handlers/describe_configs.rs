@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use protocol::ErrorCode;
 use protocol::messages::describe_configs::request::DescribeConfigsResource;
 use protocol::messages::describe_configs::response::{
@@ -10,20 +11,22 @@ use protocol::messages::describe_configs::response::{
 use protocol::messages::describe_configs::{Request, Response};
 
 use crate::broker::Broker;
-use crate::config_admin::{BrokerScope, ResourceKind};
+use crate::config_admin::{self, BrokerScope, ResourceKind};
 use crate::configs::{self, DescribedConfig};
 use crate::context::RequestContext;
 use crate::refusal::Refusal;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
     let shown =
         Shown { synonyms: request.include_synonyms, documentation: request.include_documentation };
     let results = request.resources.into_iter().map(|resource| {
-        let described = describe(broker, resource.resource_type, &resource.resource_name);
+        let (kind, name) = (resource.resource_type, &resource.resource_name);
+        let allowed = config_admin::authorize(context, AclOperation::DescribeConfigs, kind, name);
+        let described = allowed.and_then(|()| describe(broker, kind, name));
         result(resource, described, shown)
     });
     Response { results: results.collect(), ..Default::default() }

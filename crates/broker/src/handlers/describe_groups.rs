@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::{Command, DescribedGroup, DescribedMember, GroupState, Reply};
 use futures::future::join_all;
 use protocol::ErrorCode;
@@ -22,10 +23,17 @@ pub(crate) async fn handle(
 ) -> Response {
     let with_operations = request.include_authorized_operations;
     let described = request.groups.into_iter().map(|group| async move {
+        if !context.allows_group(AclOperation::Describe, &group) {
+            return response::DescribedGroup {
+                error_code: ErrorCode::GroupAuthorizationFailed.code(),
+                group_id: group,
+                ..Default::default()
+            };
+        }
         let command = Command::Describe(vec![group.clone()]);
         let pick = |reply| if let Reply::Describe(mut it) = reply { it.pop() } else { None };
         match broker.groups.ask(broker, &group, command, pick).await {
-            Ok(found) => row(context.version, found, with_operations),
+            Ok(found) => row(context, found, with_operations),
             Err(code) => response::DescribedGroup {
                 error_code: code.code(),
                 group_id: group,
@@ -36,8 +44,14 @@ pub(crate) async fn handle(
     Response { groups: join_all(described).await, ..Default::default() }
 }
 
-fn row(version: i16, found: DescribedGroup, with_operations: bool) -> response::DescribedGroup {
-    let is_missing = found.state == GroupState::Dead && NOT_FOUND_VERSION <= version;
+fn row(
+    context: &RequestContext,
+    found: DescribedGroup,
+    with_operations: bool,
+) -> response::DescribedGroup {
+    let is_missing = found.state == GroupState::Dead && NOT_FOUND_VERSION <= context.version;
+    let with_operations = with_operations && !is_missing;
+    let authorized_operations = operations::of_group(context, with_operations, &found.group);
     let code = if is_missing { ErrorCode::GroupIdNotFound } else { ErrorCode::None };
     response::DescribedGroup {
         error_code: code.code(),
@@ -47,7 +61,7 @@ fn row(version: i16, found: DescribedGroup, with_operations: bool) -> response::
         protocol_type: found.protocol_type,
         protocol_data: found.protocol,
         members: found.members.into_iter().map(member).collect(),
-        authorized_operations: operations::shown(with_operations && !is_missing, operations::GROUP),
+        authorized_operations,
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use environment::TaskKind;
 use protocol::ErrorCode;
 use protocol::messages::describe_log_dirs::response::{
@@ -26,9 +27,13 @@ type Wanted = Option<BTreeMap<String, BTreeSet<i32>>>;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
+    if !context.allows_cluster(AclOperation::Describe) {
+        let error_code = ErrorCode::ClusterAuthorizationFailed.code();
+        return Response { error_code, ..Default::default() };
+    }
     let wanted: Wanted = request.topics.map(|topics| {
         let mut wanted: BTreeMap<String, BTreeSet<i32>> = BTreeMap::new();
         for it in topics {

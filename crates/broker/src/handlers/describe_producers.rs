@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cluster::Topic;
+use cluster::{AclOperation, Topic};
 use partition_log::ProducerState as Known;
 use protocol::ErrorCode;
 use protocol::messages::describe_producers::response::{
@@ -16,19 +16,21 @@ use crate::context::RequestContext;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
     let mut topics = Vec::with_capacity(request.topics.len());
     for asked in request.topics {
-        let topic = broker.view.topic(&asked.name);
+        let topic = match context.allows_topic(AclOperation::Read, &asked.name) {
+            true => broker.view.topic(&asked.name).ok_or(ErrorCode::UnknownTopicOrPartition),
+            false => Err(ErrorCode::TopicAuthorizationFailed),
+        };
         let mut partitions = Vec::with_capacity(asked.partition_indexes.len());
         for partition_index in asked.partition_indexes {
-            let (code, active_producers) =
-                match find(broker, topic.as_deref(), partition_index).await {
-                    Ok(producers) => (ErrorCode::None, producers.iter().map(row).collect()),
-                    Err(code) => (code, Vec::new()),
-                };
+            let (code, active_producers) = match find(broker, &topic, partition_index).await {
+                Ok(producers) => (ErrorCode::None, producers.iter().map(row).collect()),
+                Err(code) => (code, Vec::new()),
+            };
             partitions.push(PartitionResponse {
                 partition_index,
                 error_code: code.code(),
@@ -41,8 +43,12 @@ pub(crate) async fn handle(
     Response { topics, ..Default::default() }
 }
 
-async fn find(broker: &Broker, topic: Option<&Topic>, index: i32) -> Result<Vec<Known>, ErrorCode> {
-    let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+async fn find(
+    broker: &Broker,
+    topic: &Result<Arc<Topic>, ErrorCode>,
+    index: i32,
+) -> Result<Vec<Known>, ErrorCode> {
+    let topic = topic.as_ref().map_err(|code| *code)?;
     let log = broker.led_log(Partition { topic: topic.id, index })?;
     // A code that clients wait out: the storage may answer later.
     log.producer_states().await.map_err(|_| ErrorCode::NotLeaderOrFollower)

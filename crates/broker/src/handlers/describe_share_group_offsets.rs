@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cluster::Topic;
+use cluster::{AclOperation, Topic};
 use coordinator::Refused;
 use coordinator::share::{DescribedShare, ShareCommand, ShareReply};
 use protocol::ErrorCode;
@@ -23,19 +23,20 @@ use vocabulary::Partition;
 use super::share_group_describe::described;
 use crate::broker::Broker;
 use crate::context::RequestContext;
+use crate::refusal::{self, Refusal};
 
 /// Nothing is known of the share-partition.
 const NONE: i64 = -1;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
     let mut groups = Vec::with_capacity(request.groups.len());
     for asked in request.groups {
         let group_id = asked.group_id.clone();
-        groups.push(match group(broker, asked).await {
+        groups.push(match group(broker, context, asked).await {
             Ok(topics) => GroupRow { group_id, topics, ..Default::default() },
             Err(Refused { code, message }) => GroupRow {
                 group_id,
@@ -48,8 +49,15 @@ pub(crate) async fn handle(
     Response { groups, ..Default::default() }
 }
 
-async fn group(broker: &Arc<Broker>, asked: AskedGroup) -> Result<Vec<TopicRow>, Refused> {
+async fn group(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    asked: AskedGroup,
+) -> Result<Vec<TopicRow>, Refused> {
     let refuse = |code: ErrorCode| Refused { code, message: code.name().to_owned() };
+    if !context.allows_group(AclOperation::Describe, &asked.group_id) {
+        return Err(refuse(ErrorCode::GroupAuthorizationFailed));
+    }
     described(broker, &asked.group_id).await.map_err(refuse)??;
     let shares = if broker.shares.is_in_use(broker) {
         let command = ShareCommand::Describe { group: asked.group_id.clone() };
@@ -60,8 +68,16 @@ async fn group(broker: &Arc<Broker>, asked: AskedGroup) -> Result<Vec<TopicRow>,
     };
     let shares: BTreeMap<Partition, DescribedShare> =
         shares.into_iter().map(|it| (it.partition, it)).collect();
-    let asked = asked.topics.unwrap_or_else(|| all(broker, &shares));
-    Ok(asked.into_iter().map(|it| topic(broker, it, &shares)).collect())
+    let Some(asked) = asked.topics else {
+        let mut known = all(broker, &shares);
+        known.retain(|it| context.sees_topic(AclOperation::Describe, &it.topic_name));
+        return Ok(known.into_iter().map(|it| topic(broker, it, &shares)).collect());
+    };
+    let row = |it: AskedTopic| match context.allows_topic(AclOperation::Describe, &it.topic_name) {
+        true => topic(broker, it, &shares),
+        false => denied(it),
+    };
+    Ok(asked.into_iter().map(row).collect())
 }
 
 /// All that something is known of.
@@ -91,6 +107,22 @@ fn topic(
         partitions: partitions.collect(),
         topic_name: asked.topic_name,
         topic_id: found.map(|it| it.id).unwrap_or_default(),
+    }
+}
+
+fn denied(asked: AskedTopic) -> TopicRow {
+    let Refusal { code, message } = refusal::unauthorized(ErrorCode::TopicAuthorizationFailed);
+    let row = |partition_index| PartitionRow {
+        partition_index,
+        start_offset: NONE,
+        error_code: code.code(),
+        error_message: Some(message.clone()),
+        ..Default::default()
+    };
+    TopicRow {
+        partitions: asked.partitions.into_iter().map(row).collect(),
+        topic_name: asked.topic_name,
+        ..Default::default()
     }
 }
 

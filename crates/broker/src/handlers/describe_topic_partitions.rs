@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use cluster::Topic;
+use cluster::{AclOperation, Topic};
 use protocol::ErrorCode;
 use protocol::messages::describe_topic_partitions::request::Cursor as RequestCursor;
 use protocol::messages::describe_topic_partitions::response::{
@@ -18,21 +18,28 @@ use crate::operations;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
     let asked: BTreeSet<String> = request.topics.into_iter().map(|it| it.name).collect();
     let topics: Vec<Asked> = if asked.is_empty() {
-        broker.view.topics().into_iter().map(Asked::known).collect()
+        let seen = broker.view.topics().into_iter();
+        let seen = seen.filter(|it| context.sees_topic(AclOperation::Describe, &it.name));
+        seen.map(Asked::known).collect()
     } else {
-        asked.into_iter().map(|name| Asked::look_up(name, |it| broker.view.topic(it))).collect()
+        let look_up = |name: String| match context.allows_topic(AclOperation::Describe, &name) {
+            true => Asked::look_up(name, |it| broker.view.topic(it)),
+            false => Asked { name, topic: Err(ErrorCode::TopicAuthorizationFailed) },
+        };
+        asked.into_iter().map(look_up).collect()
     };
     let limit = limit(request.response_partition_limit, broker.config.describe_partitions_max);
     let from = request.cursor.map(Place::from);
     let sizes: Vec<(&str, usize)> =
         topics.iter().map(|it| (it.name.as_str(), it.partition_count())).collect();
     let (slices, next) = page(&sizes, from.as_ref(), limit);
-    let rows = slices.into_iter().map(|(index, partitions)| row(&topics[index], partitions));
+    let rows =
+        slices.into_iter().map(|(index, partitions)| row(context, &topics[index], partitions));
     Response {
         topics: rows.collect(),
         next_cursor: next.map(|it| Cursor {
@@ -115,7 +122,11 @@ fn page(
     (slices, None)
 }
 
-fn row(asked: &Asked, partitions: Range<usize>) -> DescribeTopicPartitionsResponseTopic {
+fn row(
+    context: &RequestContext,
+    asked: &Asked,
+    partitions: Range<usize>,
+) -> DescribeTopicPartitionsResponseTopic {
     let topic = match &asked.topic {
         Ok(topic) => topic,
         Err(code) => {
@@ -144,7 +155,7 @@ fn row(asked: &Asked, partitions: Range<usize>) -> DescribeTopicPartitionsRespon
         topic_id: topic.id,
         is_internal: topic.is_internal,
         partitions: partitions.map(partition).collect(),
-        topic_authorized_operations: operations::TOPIC,
+        topic_authorized_operations: operations::of_topic(context, &topic.name),
         ..Default::default()
     }
 }

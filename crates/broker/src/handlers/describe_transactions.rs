@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::transactions::{DescribedTransaction, TransactionCommand, TransactionReply};
 use protocol::ErrorCode;
 use protocol::messages::describe_transactions::response::{TopicData, TransactionState};
@@ -12,13 +13,17 @@ use crate::context::RequestContext;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
     let mut transaction_states = Vec::with_capacity(request.transactional_ids.len());
     for id in request.transactional_ids {
-        let described = match describe(broker, &id).await {
-            Ok(described) => row(id, described),
+        let described = match context.allows_transactional_id(AclOperation::Describe, &id) {
+            true => describe(broker, &id).await,
+            false => Err(ErrorCode::TransactionalIdAuthorizationFailed),
+        };
+        let described = match described {
+            Ok(described) => row(context, id, described),
             Err(code) => TransactionState {
                 error_code: code.code(),
                 transactional_id: id,
@@ -43,10 +48,11 @@ async fn describe(broker: &Arc<Broker>, id: &str) -> Result<DescribedTransaction
     found.ok_or(ErrorCode::TransactionalIdNotFound)
 }
 
-fn row(id: String, described: DescribedTransaction) -> TransactionState {
+fn row(context: &RequestContext, id: String, described: DescribedTransaction) -> TransactionState {
     let topics = described
         .partitions
         .into_iter()
+        .filter(|(topic, _)| context.sees_topic(AclOperation::Describe, topic))
         .map(|(topic, indexes)| TopicData { topic, partitions: indexes.into_iter().collect() });
     TransactionState {
         error_code: ErrorCode::None.code(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cluster::Topic;
+use cluster::{AclOperation, Topic};
 use protocol::ErrorCode;
 use protocol::messages::elect_leaders::request::TopicPartitions;
 use protocol::messages::elect_leaders::response::{PartitionResult, ReplicaElectionResult};
@@ -16,11 +16,17 @@ const ELECTION_TYPES: [i8; 2] = [0, 1];
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
-    if !ELECTION_TYPES.contains(&request.election_type) {
-        let told = (ErrorCode::InvalidRequest, "Unknown election type.");
+    let refused = if !context.allows_cluster(AclOperation::Alter) {
+        Some((ErrorCode::ClusterAuthorizationFailed, "Cluster authorization failed."))
+    } else if !ELECTION_TYPES.contains(&request.election_type) {
+        Some((ErrorCode::InvalidRequest, "Unknown election type."))
+    } else {
+        None
+    };
+    if let Some(told) = refused {
         let topics = request.topic_partitions.iter().flatten();
         let replica_election_results = topics.map(|asked| rows(asked, |_| told)).collect();
         return Response {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::transactions::{EndTransaction, TransactionCommand, TransactionVersion};
 use protocol::ErrorCode;
 use protocol::messages::end_txn::{Request, Response};
@@ -24,6 +25,9 @@ pub(crate) async fn handle(
     request: Request,
 ) -> Response {
     let id = request.transactional_id;
+    if !context.allows_transactional_id(AclOperation::Write, &id) {
+        return refused(ErrorCode::TransactionalIdAuthorizationFailed);
+    }
     if id.is_empty() {
         return refused(ErrorCode::InvalidRequest);
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cluster::AclOperation;
 use futures::StreamExt;
 use partition_log::{
     AbortedTransaction, FetchWaiter, LogOffsets, PartitionLog, ReadError, ReadLimit,
@@ -144,13 +145,23 @@ fn resolve(
     interest: &FetchInterest,
 ) -> Result<Arc<PartitionLog>, ErrorCode> {
     let topic = if TOPIC_ID_VERSION <= context.version {
-        broker.view.topic_by_id(key.id).ok_or(ErrorCode::UnknownTopicId)?
+        let topic = broker.view.topic_by_id(key.id).ok_or(ErrorCode::UnknownTopicId)?;
+        authorize(context, &topic.name)?;
+        topic
     } else {
+        authorize(context, &key.name)?;
         broker.view.topic(&key.name).ok_or(ErrorCode::UnknownTopicOrPartition)?
     };
     let log = broker.led_log(Partition { topic: topic.id, index: key.index })?;
     broker.check_leader_epoch(&log, interest.current_leader_epoch)?;
     Ok(log)
+}
+
+fn authorize(context: &RequestContext, topic: &str) -> Result<(), ErrorCode> {
+    match context.allows_topic(AclOperation::Read, topic) {
+        true => Ok(()),
+        false => Err(ErrorCode::TopicAuthorizationFailed),
+    }
 }
 
 /// Makes the last stable offsets known. A partition where that fails reads as empty (A9).

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use cluster::Topic;
+use cluster::{AclOperation, Topic};
 use protocol::ErrorCode;
 use protocol::messages::find_coordinator::response::Coordinator;
 use protocol::messages::find_coordinator::{Request, Response};
@@ -13,7 +13,7 @@ use vocabulary::Partition;
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::refusal::Refusal;
+use crate::refusal::{self, Refusal};
 
 /// The first version that asks for many keys (KIP-699).
 const BATCH_VERSION: i16 = 4;
@@ -21,6 +21,7 @@ const BATCH_VERSION: i16 = 4;
 /// The kinds of key.
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
+const SHARE: i8 = 2;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
@@ -53,6 +54,7 @@ async fn find(
     key: String,
 ) -> Coordinator {
     let found = match kind {
+        _ if let Err(code) = authorize(context, kind, &key) => Err(refusal::unauthorized(code)),
         GROUP => leader(broker, context, broker.groups.home(broker, &key).await),
         TRANSACTION if key.is_empty() => {
             Err(Refusal::new(ErrorCode::InvalidRequest, "A transactional id is not empty."))
@@ -80,6 +82,24 @@ async fn find(
             ..Default::default()
         },
     }
+}
+
+fn authorize(context: &RequestContext, kind: i8, key: &str) -> Result<(), ErrorCode> {
+    let (allowed, code) = match kind {
+        GROUP => {
+            (context.allows_group(AclOperation::Describe, key), ErrorCode::GroupAuthorizationFailed)
+        }
+        TRANSACTION => (
+            context.allows_transactional_id(AclOperation::Describe, key),
+            ErrorCode::TransactionalIdAuthorizationFailed,
+        ),
+        SHARE => (
+            context.allows_cluster(AclOperation::ClusterAction),
+            ErrorCode::ClusterAuthorizationFailed,
+        ),
+        _ => return Ok(()), // Refused by its kind.
+    };
+    if allowed { Ok(()) } else { Err(code) }
 }
 
 /// The broker that leads the coordinator's partition.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::{Command, Heartbeat, Reply};
 use protocol::ErrorCode;
 use protocol::messages::heartbeat::{Request, Response};
@@ -11,10 +12,13 @@ use crate::context::RequestContext;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
-    let code = heartbeat(broker, request).await;
+    let code = match context.allows_group(AclOperation::Read, &request.group_id) {
+        true => heartbeat(broker, request).await,
+        false => ErrorCode::GroupAuthorizationFailed,
+    };
     Response { error_code: code.code(), ..Default::default() }
 }
 

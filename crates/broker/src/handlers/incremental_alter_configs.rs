@@ -16,7 +16,7 @@ use crate::refusal::{self, Refusal};
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
     let named = request.resources.iter().map(|it| (it.resource_type, it.resource_name.as_str()));
@@ -31,7 +31,8 @@ pub(crate) async fn handle(
             Ok(changes) => {
                 let change = Change::Incremental(changes);
                 let (code, name) = (*resource_type, resource_name);
-                config_admin::alter(broker, code, name, change, request.validate_only).await
+                config_admin::alter((broker, context), code, name, change, request.validate_only)
+                    .await
             }
         };
         let (error_code, error_message) = refusal::told(altered);

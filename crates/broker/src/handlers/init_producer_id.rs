@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cluster::{AclOperation, AclResource};
 use coordinator::transactions::{InitProducer, TransactionCommand};
 use protocol::ErrorCode;
 use protocol::messages::init_producer_id::{Request, Response};
@@ -18,6 +19,9 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: Request,
 ) -> Response {
+    if let Err(code) = authorize(context, request.transactional_id.as_deref()) {
+        return refused(code);
+    }
     // Also an idempotent producer names both of what it has, or nothing.
     let claimed = match (request.producer_id, request.producer_epoch) {
         (-1, -1) => None,
@@ -42,6 +46,21 @@ pub(crate) async fn handle(
             refused(ErrorCode::InvalidProducerEpoch)
         }
         Err(code) => refused(code),
+    }
+}
+
+/// Who may write somewhere may do so idempotently (KIP-679).
+fn authorize(context: &RequestContext, id: Option<&str>) -> Result<(), ErrorCode> {
+    match id {
+        Some(id) if context.allows_transactional_id(AclOperation::Write, id) => Ok(()),
+        Some(_) => Err(ErrorCode::TransactionalIdAuthorizationFailed),
+        None if context.sees_cluster(AclOperation::IdempotentWrite)
+            || context.allows_any(AclOperation::Write, AclResource::Topic)
+            || context.allows_cluster(AclOperation::IdempotentWrite) =>
+        {
+            Ok(())
+        }
+        None => Err(ErrorCode::ClusterAuthorizationFailed),
     }
 }
 

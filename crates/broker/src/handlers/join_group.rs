@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::{Command, JoinGroup, JoinMember, JoinReply, Protocol, Reply};
 use protocol::ErrorCode;
 use protocol::messages::join_group::response::JoinGroupResponseMember;
@@ -26,6 +27,9 @@ pub(crate) async fn handle(
 ) -> Response {
     let version = context.version;
     let member_id = request.member_id.clone();
+    if !context.allows_group(AclOperation::Read, &request.group_id) {
+        return refused(version, ErrorCode::GroupAuthorizationFailed, member_id);
+    }
     if request.group_id.is_empty() {
         return refused(version, ErrorCode::InvalidGroupId, member_id);
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::{Command, LeaveGroup, LeavingMember, Reply};
 use protocol::ErrorCode;
 use protocol::messages::leave_group::response::MemberResponse;
@@ -20,6 +21,9 @@ pub(crate) async fn handle(
 ) -> Response {
     let is_batch = BATCH_VERSION <= context.version;
     let Request { group_id: group, member_id, members, .. } = request;
+    if !context.allows_group(AclOperation::Read, &group) {
+        return refused(ErrorCode::GroupAuthorizationFailed);
+    }
     if group.is_empty() {
         return refused(ErrorCode::InvalidGroupId);
     }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use protocol::ErrorCode;
 use protocol::messages::list_config_resources::response::ConfigResource;
 use protocol::messages::list_config_resources::{Request, Response};
@@ -19,6 +20,10 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: Request,
 ) -> Response {
+    if !context.allows_cluster(AclOperation::DescribeConfigs) {
+        let error_code = ErrorCode::ClusterAuthorizationFailed.code();
+        return Response { error_code, ..Default::default() };
+    }
     let Some(kinds) = kinds(context.version, &request.resource_types) else {
         let error_code = ErrorCode::UnsupportedVersion.code();
         return Response { error_code, ..Default::default() };

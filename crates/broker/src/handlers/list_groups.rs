@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cluster::{AclOperation, AclResource};
 use coordinator::{Command, ListFilter, ListedGroup, Reply};
 use protocol::messages::list_groups::response;
 use protocol::messages::list_groups::{Request, Response};
@@ -11,7 +12,7 @@ use crate::context::RequestContext;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
     let filter = ListFilter { states: request.states_filter, types: request.types_filter };
@@ -22,6 +23,11 @@ pub(crate) async fn handle(
     let groups = replies.into_iter().flat_map(|reply| match reply {
         Reply::List(groups) => groups,
         _ => Vec::new(), // A list is answered with a list.
+    });
+    // Who may describe the cluster sees all of them.
+    let sees_all = context.sees_cluster(AclOperation::Describe);
+    let groups = groups.filter(|it| {
+        sees_all || context.sees(AclOperation::Describe, AclResource::Group, &it.group)
     });
     let mut groups: Vec<response::ListedGroup> = groups.map(row).collect();
     groups.sort_by(|a, b| a.group_id.cmp(&b.group_id));

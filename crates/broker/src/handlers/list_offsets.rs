@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use partition_log::{PartitionLog, ReadError, ReadLimit, TimestampedOffset};
 use protocol::ErrorCode;
 use protocol::messages::list_offsets::request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -41,7 +42,10 @@ pub(crate) async fn handle(
     let mut told = BTreeSet::new();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let id = broker.view.topic(&topic.name).map(|it| it.id);
+        let found = match context.allows_topic(AclOperation::Describe, &topic.name) {
+            false => Err(ErrorCode::TopicAuthorizationFailed),
+            true => broker.view.topic(&topic.name).ok_or(ErrorCode::UnknownTopicOrPartition),
+        };
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
             let key = (topic.name.clone(), asked.partition_index);
@@ -51,9 +55,11 @@ pub(crate) async fn handle(
                 }
                 continue;
             }
-            let log = match id {
-                Some(id) => broker.led_log(Partition { topic: id, index: asked.partition_index }),
-                None => Err(ErrorCode::UnknownTopicOrPartition),
+            let log = match &found {
+                Ok(found) => {
+                    broker.led_log(Partition { topic: found.id, index: asked.partition_index })
+                }
+                Err(code) => Err(*code),
             };
             partitions.push(answer(broker, context, log, &asked, limit).await);
         }

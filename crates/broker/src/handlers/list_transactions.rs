@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cluster::{AclOperation, AclResource};
 use coordinator::Pattern;
 use coordinator::transactions::{
     TransactionCommand, TransactionFilter, TransactionReply, TransactionState,
@@ -19,7 +20,7 @@ const NEVER_STORED: [&str; 2] = ["Dead", "PrepareEpochFence"];
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
     let asked = request.transactional_id_pattern.filter(|it| !it.is_empty());
@@ -47,6 +48,8 @@ pub(crate) async fn handle(
         _ => Vec::new(),
     });
     let found = found.filter(|it| pattern.as_ref().is_none_or(|pattern| pattern.matches(&it.id)));
+    let found = found
+        .filter(|it| context.sees(AclOperation::Describe, AclResource::TransactionalId, &it.id));
     let rows = found.map(|it| Row {
         transactional_id: it.id,
         producer_id: it.producer.0,

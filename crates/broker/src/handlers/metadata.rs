@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cluster::Topic;
+use cluster::{AclOperation, Topic};
 use protocol::ErrorCode;
 use protocol::messages::metadata::request::MetadataRequestTopic;
 use protocol::messages::metadata::response::{
@@ -24,18 +24,19 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: Request,
 ) -> Response {
-    let with_operations = request.include_topic_authorized_operations;
+    let rows =
+        Rows { broker, context, with_operations: request.include_topic_authorized_operations };
     let topics = match request.topics {
-        None => all(broker, with_operations),
+        None => rows.all(),
         // Version 0 cannot say "null": there, an empty list asks for every topic.
-        Some(topics) if topics.is_empty() && context.version == 0 => all(broker, with_operations),
+        Some(topics) if topics.is_empty() && context.version == 0 => rows.all(),
         Some(topics) => {
             let may_create = request.allow_auto_topic_creation || context.version < 4;
-            let mut rows = Vec::with_capacity(topics.len());
+            let mut answers = Vec::with_capacity(topics.len());
             for topic in topics {
-                rows.push(one(broker, topic, may_create, with_operations).await);
+                answers.push(rows.one(topic, may_create).await);
             }
-            rows
+            answers
         }
     };
     let cluster_operations = request.include_cluster_authorized_operations
@@ -45,7 +46,7 @@ pub(crate) async fn handle(
         cluster_id: Some(broker.view.cluster_id().to_owned()),
         controller_id: broker.id.0,
         topics,
-        cluster_authorized_operations: operations::shown(cluster_operations, operations::CLUSTER),
+        cluster_authorized_operations: operations::of_cluster(context, cluster_operations),
         ..Default::default()
     }
 }
@@ -61,53 +62,83 @@ fn brokers(broker: &Broker, context: &RequestContext) -> Vec<MetadataResponseBro
     rows.collect()
 }
 
-fn all(broker: &Broker, with_operations: bool) -> Vec<MetadataResponseTopic> {
-    broker.view.topics().iter().map(|topic| row(topic, with_operations)).collect()
-}
-
-async fn one(
-    broker: &Arc<Broker>,
-    asked: MetadataRequestTopic,
-    may_create: bool,
+/// What one request is told about topics.
+struct Rows<'a> {
+    broker: &'a Arc<Broker>,
+    context: &'a RequestContext,
     with_operations: bool,
-) -> MetadataResponseTopic {
-    let Some(name) = asked.name.filter(|_| asked.topic_id == TopicId::ZERO) else {
-        return match broker.view.topic_by_id(asked.topic_id) {
-            Some(topic) => row(&topic, with_operations),
-            None => unknown(None, asked.topic_id, ErrorCode::UnknownTopicId),
-        };
-    };
-    if let Some(topic) = broker.view.topic(&name) {
-        return row(&topic, with_operations);
-    }
-    let code = match auto_create::create(broker, &name, may_create).await {
-        Ok(topic) => return row(&topic, with_operations),
-        Err(AutoCreateRefusal::NotAllowed) => ErrorCode::UnknownTopicOrPartition,
-        Err(AutoCreateRefusal::InvalidName) => ErrorCode::InvalidTopicException,
-        Err(AutoCreateRefusal::Unavailable) => ErrorCode::LeaderNotAvailable,
-    };
-    unknown(Some(name), TopicId::ZERO, code)
 }
 
-fn row(topic: &Topic, with_operations: bool) -> MetadataResponseTopic {
-    let partitions = topic.partitions.iter().enumerate().map(|(index, info)| {
-        MetadataResponsePartition {
-            partition_index: index as i32,
-            leader_id: info.leader.0,
-            leader_epoch: info.leader_epoch.0,
-            // The bucket is the durability: the leader is the whole replica set that clients see.
-            replica_nodes: vec![info.leader.0],
-            isr_nodes: vec![info.leader.0],
+impl Rows<'_> {
+    /// Those that the client may know of.
+    fn all(&self) -> Vec<MetadataResponseTopic> {
+        let topics = self.broker.view.topics();
+        let seen =
+            topics.iter().filter(|it| self.context.sees_topic(AclOperation::Describe, &it.name));
+        seen.map(|topic| self.row(topic)).collect()
+    }
+
+    async fn one(&self, asked: MetadataRequestTopic, may_create: bool) -> MetadataResponseTopic {
+        let Some(name) = asked.name.filter(|_| asked.topic_id == TopicId::ZERO) else {
+            return self.by_id(asked.topic_id);
+        };
+        // Whether there is such a topic is not said.
+        if !self.context.allows_topic(AclOperation::Describe, &name) {
+            return unknown(Some(name), TopicId::ZERO, ErrorCode::TopicAuthorizationFailed);
+        }
+        if let Some(topic) = self.broker.view.topic(&name) {
+            return self.row(&topic);
+        }
+        let creates = may_create && self.broker.config.auto_create_topics;
+        if creates && !self.may_create(&name) {
+            return unknown(Some(name), TopicId::ZERO, ErrorCode::TopicAuthorizationFailed);
+        }
+        let code = match auto_create::create(self.broker, &name, may_create).await {
+            Ok(topic) => return self.row(&topic),
+            Err(AutoCreateRefusal::NotAllowed) => ErrorCode::UnknownTopicOrPartition,
+            Err(AutoCreateRefusal::InvalidName) => ErrorCode::InvalidTopicException,
+            Err(AutoCreateRefusal::Unavailable) => ErrorCode::LeaderNotAvailable,
+        };
+        unknown(Some(name), TopicId::ZERO, code)
+    }
+
+    /// An id is no secret: who has it is told that there is such a topic, not its name.
+    fn by_id(&self, id: TopicId) -> MetadataResponseTopic {
+        match self.broker.view.topic_by_id(id) {
+            None => unknown(None, id, ErrorCode::UnknownTopicId),
+            Some(it) if !self.context.allows_topic(AclOperation::Describe, &it.name) => {
+                unknown(None, id, ErrorCode::TopicAuthorizationFailed)
+            }
+            Some(topic) => self.row(&topic),
+        }
+    }
+
+    fn may_create(&self, name: &str) -> bool {
+        self.context.sees_cluster(AclOperation::Create)
+            || self.context.allows_topic(AclOperation::Create, name)
+    }
+
+    fn row(&self, topic: &Topic) -> MetadataResponseTopic {
+        let partitions = topic.partitions.iter().enumerate().map(|(index, info)| {
+            MetadataResponsePartition {
+                partition_index: index as i32,
+                leader_id: info.leader.0,
+                leader_epoch: info.leader_epoch.0,
+                // The bucket is the durability: the leader is the whole replica set that clients see.
+                replica_nodes: vec![info.leader.0],
+                isr_nodes: vec![info.leader.0],
+                ..Default::default()
+            }
+        });
+        let operations = || operations::of_topic(self.context, &topic.name);
+        MetadataResponseTopic {
+            name: Some(topic.name.clone()),
+            topic_id: topic.id,
+            is_internal: topic.is_internal,
+            partitions: partitions.collect(),
+            topic_authorized_operations: operations::shown(self.with_operations, operations),
             ..Default::default()
         }
-    });
-    MetadataResponseTopic {
-        name: Some(topic.name.clone()),
-        topic_id: topic.id,
-        is_internal: topic.is_internal,
-        partitions: partitions.collect(),
-        topic_authorized_operations: operations::shown(with_operations, operations::TOPIC),
-        ..Default::default()
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::{Command, CommitOffsets, CommitReply, Reply};
+use protocol::ErrorCode;
 use protocol::messages::offset_commit::response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
@@ -25,6 +27,7 @@ pub(crate) async fn handle(
 ) -> Response {
     let by_id = TOPIC_ID_VERSION <= context.version;
     let mut rows = CommitRows::default();
+    let may_commit = context.allows_group(AclOperation::Read, &request.group_id);
     for topic in request.topics {
         let asked = topic.partitions.into_iter().map(|it| AskedOffset {
             partition: it.partition_index,
@@ -32,10 +35,10 @@ pub(crate) async fn handle(
             leader_epoch: it.committed_leader_epoch,
             metadata: it.committed_metadata,
         });
-        rows.add(broker, (topic.name, topic.topic_id), by_id, asked);
+        rows.add((broker, context), (topic.name, topic.topic_id), by_id, asked);
     }
     let offsets = rows.take_offsets();
-    let outcome = if offsets.is_empty() {
+    let outcome = if offsets.is_empty() || !may_commit {
         Ok(CommitReply::Each(Vec::new()))
     } else {
         let command = Command::Commit(CommitOffsets {
@@ -52,7 +55,11 @@ pub(crate) async fn handle(
         let pick = |reply| if let Reply::Commit(it) = reply { Some(it) } else { None };
         broker.groups.ask(broker, &request.group_id, command, pick).await
     };
-    let topics = rows.answered(outcome).into_iter().map(row).collect();
+    let answered = match may_commit {
+        true => rows.answered(outcome),
+        false => rows.refused(ErrorCode::GroupAuthorizationFailed),
+    };
+    let topics = answered.into_iter().map(row).collect();
     Response { topics, ..Default::default() }
 }
 

@@ -1,8 +1,9 @@
 //! OffsetDelete (key 47): forgets committed offsets that no member of the group needs (KIP-496).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::{Command, DeleteOffsets, DeleteOffsetsReply, Reply};
 use protocol::ErrorCode;
 use protocol::messages::offset_delete::request::OffsetDeleteRequestTopic;
@@ -16,16 +17,25 @@ use crate::context::RequestContext;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
     let Request { group_id: group, topics, .. } = request;
+    if !context.allows_group(AclOperation::Delete, &group) {
+        return refused(ErrorCode::GroupAuthorizationFailed);
+    }
     if group.is_empty() {
         return refused(ErrorCode::InvalidGroupId);
     }
+    let denied: BTreeSet<String> = topics
+        .iter()
+        .filter(|it| !context.allows_topic(AclOperation::Read, &it.name))
+        .map(|it| it.name.clone())
+        .collect();
     let known = |topic: &OffsetDeleteRequestTopic| {
+        let is_allowed = !denied.contains(&topic.name);
         let exists = topic.partitions.iter().map(|it| it.partition_index);
-        let exists = exists.filter(|index| exists_here(broker, &topic.name, *index));
+        let exists = exists.filter(|index| is_allowed && exists_here(broker, &topic.name, *index));
         (topic.name.clone(), exists.collect())
     };
     let wanted: Vec<(String, Vec<i32>)> = topics.iter().map(known).collect();
@@ -46,6 +56,7 @@ pub(crate) async fn handle(
                         answered.pop_front();
                         code
                     }
+                    _ if denied.contains(&topic.name) => ErrorCode::TopicAuthorizationFailed,
                     _ => ErrorCode::UnknownTopicOrPartition,
                 };
                 OffsetDeleteResponsePartition { partition_index: index, error_code: code.code() }

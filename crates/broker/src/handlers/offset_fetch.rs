@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::{Command, FetchOffsets, FetchTopics, FetchedOffset, Reply};
 use protocol::ErrorCode;
 use protocol::messages::offset_fetch::request::{
@@ -50,14 +51,14 @@ pub(crate) async fn handle(
     request: Request,
 ) -> Response {
     if context.version < BATCH_VERSION {
-        return one_group(broker, context.version, request).await;
+        return one_group(broker, context, request).await;
     }
     let by_id = TOPIC_ID_VERSION <= context.version;
     let stable = request.require_stable;
     let mut groups = Vec::with_capacity(request.groups.len());
     for OffsetFetchRequestGroup { group_id, member_id, member_epoch, topics } in request.groups {
         let reader = Reader { group: &group_id, member: member_id, member_epoch };
-        let (rows, code) = match fetch(broker, reader, topics, by_id, stable).await {
+        let (rows, code) = match fetch(broker, context, reader, topics, by_id, stable).await {
             Ok(rows) => (rows, ErrorCode::None),
             Err(code) => (Vec::new(), code),
         };
@@ -70,7 +71,7 @@ pub(crate) async fn handle(
     Response { groups, ..Default::default() }
 }
 
-async fn one_group(broker: &Arc<Broker>, version: i16, request: Request) -> Response {
+async fn one_group(broker: &Arc<Broker>, context: &RequestContext, request: Request) -> Response {
     let by_name = |it: OffsetFetchRequestTopic| OffsetFetchRequestTopics {
         name: it.name,
         partition_indexes: it.partition_indexes,
@@ -79,11 +80,12 @@ async fn one_group(broker: &Arc<Broker>, version: i16, request: Request) -> Resp
     let asked: Option<Vec<OffsetFetchRequestTopics>> =
         request.topics.map(|topics| topics.into_iter().map(by_name).collect());
     let reader = Reader { group: &request.group_id, member: None, member_epoch: -1 };
-    let fetched = fetch(broker, reader, asked.clone(), false, request.require_stable).await;
+    let fetched =
+        fetch(broker, context, reader, asked.clone(), false, request.require_stable).await;
     let (rows, code) = match fetched {
         Ok(rows) => (rows, ErrorCode::None),
         // Version 1 can tell only partition by partition.
-        Err(code) if version < GROUP_CODE_VERSION => {
+        Err(code) if context.version < GROUP_CODE_VERSION => {
             let rows = asked.unwrap_or_default().into_iter().map(|it| refused(it, code));
             (rows.collect(), code)
         }
@@ -96,7 +98,35 @@ async fn one_group(broker: &Arc<Broker>, version: i16, request: Request) -> Resp
     }
 }
 
+/// What may be told of what the coordinator knows.
 async fn fetch(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    reader: Reader<'_>,
+    asked: Option<Vec<OffsetFetchRequestTopics>>,
+    by_id: bool,
+    require_stable: bool,
+) -> Result<Vec<Row>, ErrorCode> {
+    if !context.allows_group(AclOperation::Describe, reader.group) {
+        return Err(ErrorCode::GroupAuthorizationFailed);
+    }
+    let Some(asked) = asked else {
+        let mut rows = fetch_known(broker, reader, None, by_id, require_stable).await?;
+        rows.retain(|it| context.sees_topic(AclOperation::Describe, &it.name));
+        return Ok(rows);
+    };
+    let is_denied = |it: &OffsetFetchRequestTopics| {
+        let name = name_of(broker, it, by_id);
+        name.is_some_and(|it| !context.allows_topic(AclOperation::Describe, &it))
+    };
+    let (denied, allowed): (Vec<_>, Vec<_>) = asked.into_iter().partition(is_denied);
+    let mut rows = fetch_known(broker, reader, Some(allowed), by_id, require_stable).await?;
+    let code = ErrorCode::TopicAuthorizationFailed;
+    rows.extend(denied.into_iter().map(|it| refused(it, code)));
+    Ok(rows)
+}
+
+async fn fetch_known(
     broker: &Arc<Broker>,
     reader: Reader<'_>,
     asked: Option<Vec<OffsetFetchRequestTopics>>,

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use protocol::ErrorCode;
 use protocol::messages::offset_for_leader_epoch::request::OffsetForLeaderPartition;
 use protocol::messages::offset_for_leader_epoch::response::{
@@ -19,15 +20,23 @@ const UNDEFINED: (i32, i64) = (-1, -1);
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
+    // Brokers may ask for every topic, clients for those that they may describe (KIP-320).
+    let is_broker = context.sees_cluster(AclOperation::ClusterAction);
     let topics = request.topics.into_iter().map(|topic| {
-        let id = broker.view.topic(&topic.topic).map(|it| it.id);
+        let id = match is_broker || context.allows_topic(AclOperation::Describe, &topic.topic) {
+            false => Err(ErrorCode::TopicAuthorizationFailed),
+            true => {
+                let found = broker.view.topic(&topic.topic);
+                found.map(|it| it.id).ok_or(ErrorCode::UnknownTopicOrPartition)
+            }
+        };
         let partitions = topic.partitions.iter().map(|asked| {
             let found = match id {
-                Some(topic) => find(broker, Partition { topic, index: asked.partition }, asked),
-                None => Err(ErrorCode::UnknownTopicOrPartition),
+                Ok(topic) => find(broker, Partition { topic, index: asked.partition }, asked),
+                Err(code) => Err(code),
             };
             row(asked.partition, found)
         });

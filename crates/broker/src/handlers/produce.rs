@@ -9,6 +9,7 @@ mod transactional;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cluster::AclOperation;
 use futures::future::BoxFuture;
 use partition_log::{AppendError, AppendRules, Appended, LogSettings, PartitionLog};
 use protocol::ErrorCode;
@@ -78,7 +79,7 @@ pub(crate) async fn start(
 ) -> Finish {
     let acks = request.acks;
     let wait = Duration::from_millis(request.timeout_ms.max(0) as u64);
-    let refusal = refusal_of_request(&request);
+    let refusal = refusal_of_request(&request).or_else(|| transactional::denial(context, &request));
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for topic in request.topic_data {
         let (name, id) = (topic.name.clone(), topic.topic_id);
@@ -146,6 +147,11 @@ fn prepare_topic(
     } else {
         ErrorCode::UnknownTopicOrPartition
     };
+    let name = found.as_ref().map_or(topic.name.as_str(), |it| &it.name);
+    // By an id that nobody has, no topic is named.
+    let is_named = !name.is_empty() || context.version < TOPIC_ID_VERSION;
+    let denied = refusal.is_none() && is_named && !context.allows_topic(AclOperation::Write, name);
+    let refusal = refusal.or(denied.then_some(ErrorCode::TopicAuthorizationFailed));
     let mut partitions = Vec::with_capacity(topic.partition_data.len());
     for data in topic.partition_data {
         let index = data.index;

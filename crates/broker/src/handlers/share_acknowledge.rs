@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use protocol::ErrorCode;
 use protocol::messages::share_acknowledge::response::{
     PartitionData, ShareAcknowledgeTopicResponse,
@@ -26,6 +27,9 @@ pub(crate) async fn handle(
     let member = request.member_id.unwrap_or_default();
     let acquisition_lock_timeout_ms = broker.shares.deliveries(broker, &group).lock_ms;
     let lock_ms = u64::try_from(acquisition_lock_timeout_ms).unwrap_or(0);
+    if !context.allows_group(AclOperation::Read, &group) {
+        return refused(ErrorCode::GroupAuthorizationFailed);
+    }
     if group.is_empty() || member.is_empty() {
         return refused(ErrorCode::InvalidRequest);
     }
@@ -47,7 +51,7 @@ pub(crate) async fn handle(
             told.push((partition, rows.collect()));
         }
     }
-    let acknowledged = acknowledge(broker, &key, manner, told).await;
+    let acknowledged = acknowledge((broker, context), &key, manner, told).await;
     if plan == SessionPlan::Close {
         // Where that fails the locks run out.
         let _ = broker.shares.release(broker, &key.group, key.member.clone()).await;

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use protocol::ErrorCode;
 use protocol::messages::RecordChunks;
 use protocol::messages::share_fetch::request::FetchTopic;
@@ -37,6 +38,9 @@ pub(crate) async fn handle(
         acquisition_lock_timeout_ms: deliveries.lock_ms,
         ..Default::default()
     };
+    if !context.allows_group(AclOperation::Read, &group) {
+        return refused(ErrorCode::GroupAuthorizationFailed);
+    }
     if group.is_empty() || member.is_empty() {
         return refused(ErrorCode::InvalidRequest);
     }
@@ -71,7 +75,7 @@ pub(crate) async fn handle(
         Ok(plan) => plan,
         Err(code) => return refused(code),
     };
-    let acknowledged = acknowledge(broker, &key, manner, told).await;
+    let acknowledged = acknowledge((broker, context), &key, manner, told).await;
     let brought = match plan {
         SessionPlan::Close => {
             // Where that fails the locks run out.
@@ -83,7 +87,7 @@ pub(crate) async fn handle(
         SessionPlan::Fetch(partitions) => {
             // Somebody waits for what became of its records: there is no time for more to come.
             let wait_ms = if acknowledged.is_empty() { limits.wait_ms } else { 0 };
-            fetch(broker, &key, partitions, Limits { wait_ms, ..limits }).await
+            fetch((broker, context), &key, partitions, Limits { wait_ms, ..limits }).await
         }
     };
     let mut response = answer(broker, context, acknowledged, brought);

@@ -1,16 +1,20 @@
 //! ShareGroupDescribe (key 77): the state of share groups and their members (KIP-932).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::{
     Command, ConsumerPartitions, DescribedShareGroup, DescribedShareMember, Refused, Reply,
 };
 use futures::future::join_all;
+use protocol::ErrorCode;
 use protocol::messages::share_group_describe::response::{
     Assignment, DescribedGroup, Member, TopicPartitions,
 };
 use protocol::messages::share_group_describe::{Request, Response};
 
+use super::consumer_group_describe::UNSEEN_TOPICS;
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::operations;
@@ -20,7 +24,7 @@ const ASSIGNOR: &str = "simple";
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
     let with_operations = request.include_authorized_operations;
@@ -31,8 +35,15 @@ pub(crate) async fn handle(
             group_id: group.clone(),
             ..Default::default()
         };
+        if !context.allows_group(AclOperation::Describe, &group) {
+            return refused(ErrorCode::GroupAuthorizationFailed.code(), None);
+        }
         match described(broker, &group).await {
-            Ok(Ok(found)) => row(found, with_operations),
+            Ok(Ok(found)) if !sees_all(context, &found) => {
+                let code = ErrorCode::TopicAuthorizationFailed.code();
+                refused(code, Some(UNSEEN_TOPICS.to_owned()))
+            }
+            Ok(Ok(found)) => row(context, found, with_operations),
             Ok(Err(Refused { code, message })) => refused(code.code(), Some(message)),
             Err(code) => refused(code.code(), None),
         }
@@ -44,13 +55,28 @@ pub(crate) async fn handle(
 pub(super) async fn described(
     broker: &Arc<Broker>,
     group: &str,
-) -> Result<Result<DescribedShareGroup, Refused>, protocol::ErrorCode> {
+) -> Result<Result<DescribedShareGroup, Refused>, ErrorCode> {
     let command = Command::DescribeShares(vec![group.to_owned()]);
     let pick = |reply| if let Reply::DescribeShares(mut it) = reply { it.pop() } else { None };
     broker.groups.ask(broker, group, command, pick).await
 }
 
-fn row(found: DescribedShareGroup, with_operations: bool) -> DescribedGroup {
+/// Whether who asks may know of every topic in the description.
+fn sees_all(context: &RequestContext, found: &DescribedShareGroup) -> bool {
+    let assigned = |it: &DescribedShareMember| {
+        it.assigned.iter().map(|it| it.name.clone()).collect::<BTreeSet<String>>()
+    };
+    let topics: BTreeSet<String> =
+        found.members.iter().flat_map(|it| it.topics.iter().cloned().chain(assigned(it))).collect();
+    topics.iter().all(|it| context.allows_topic(AclOperation::Describe, it))
+}
+
+fn row(
+    context: &RequestContext,
+    found: DescribedShareGroup,
+    with_operations: bool,
+) -> DescribedGroup {
+    let authorized_operations = operations::of_group(context, with_operations, &found.group);
     DescribedGroup {
         group_id: found.group,
         group_state: found.state.name().to_owned(),
@@ -58,7 +84,7 @@ fn row(found: DescribedShareGroup, with_operations: bool) -> DescribedGroup {
         assignment_epoch: found.target_epoch,
         assignor_name: ASSIGNOR.to_owned(),
         members: found.members.into_iter().map(member).collect(),
-        authorized_operations: operations::shown(with_operations, operations::GROUP),
+        authorized_operations,
         ..Default::default()
     }
 }

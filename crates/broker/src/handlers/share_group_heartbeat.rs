@@ -5,6 +5,7 @@ use std::sync::Arc;
 use coordinator::{Command, Refused, Reply, ShareHeartbeat, ShareHeartbeatReply};
 use protocol::messages::share_group_heartbeat::{Request, Response, response};
 
+use super::consumer_group_heartbeat::authorize;
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
@@ -13,6 +14,10 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: Request,
 ) -> Response {
+    let topics = request.subscribed_topic_names.as_deref().unwrap_or_default();
+    if let Err(code) = authorize(context, &request.group_id, topics) {
+        return Response { error_code: code.code(), ..Default::default() };
+    }
     let group = request.group_id.clone();
     let command = Command::ShareHeartbeat(Box::new(ShareHeartbeat {
         group: request.group_id,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::{Command, Reply, SyncGroup};
 use protocol::ErrorCode;
 use protocol::messages::sync_group::{Request, Response};
@@ -17,6 +18,9 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: Request,
 ) -> Response {
+    if !context.allows_group(AclOperation::Read, &request.group_id) {
+        return refused(ErrorCode::GroupAuthorizationFailed);
+    }
     let named = request.protocol_type.is_some() && request.protocol_name.is_some();
     if PROTOCOL_VERSION <= context.version && !named {
         return refused(ErrorCode::InconsistentGroupProtocol);

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::transactions::TransactionVersion;
 use coordinator::{Command, CommitOffsets, CommitReply, OffsetToCommit, Reply};
 use protocol::ErrorCode;
@@ -42,7 +43,11 @@ pub(crate) async fn handle(
             leader_epoch: it.committed_leader_epoch,
             metadata: it.committed_metadata,
         });
-        rows.add(broker, (topic.name, topic.topic_id), by_id, asked);
+        rows.add((broker, context), (topic.name, topic.topic_id), by_id, asked);
+    }
+    if let Err(code) = authorize(context, &request) {
+        let topics = rows.refused(code).into_iter().map(row).collect();
+        return Response { topics, ..Default::default() };
     }
     let offsets = rows.take_offsets();
     let outcome = match offsets.is_empty() {
@@ -52,6 +57,16 @@ pub(crate) async fn handle(
     };
     let topics = rows.answered(outcome).into_iter().map(row).collect();
     Response { topics, ..Default::default() }
+}
+
+fn authorize(context: &RequestContext, request: &Request) -> Result<(), ErrorCode> {
+    if !context.allows_transactional_id(AclOperation::Write, &request.transactional_id) {
+        return Err(ErrorCode::TransactionalIdAuthorizationFailed);
+    }
+    match context.allows_group(AclOperation::Read, &request.group_id) {
+        true => Ok(()),
+        false => Err(ErrorCode::GroupAuthorizationFailed),
+    }
 }
 
 fn row(topic: AnsweredTopic) -> TxnOffsetCommitResponseTopic {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::TransactionEnd;
 use coordinator::transactions::TransactionVersion;
 use protocol::ErrorCode;
@@ -23,11 +24,18 @@ const V2: i8 = 2;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: Request,
 ) -> Response {
+    let is_allowed = context.sees_cluster(AclOperation::Alter)
+        || context.allows_cluster(AclOperation::ClusterAction);
     let mut rows = Vec::with_capacity(request.markers.len());
     for marker in request.markers {
+        if !is_allowed {
+            let topics = marker.topics.into_iter().map(refused).collect();
+            rows.push(WritableTxnMarkerResult { producer_id: marker.producer_id, topics });
+            continue;
+        }
         let end = end(&marker);
         let mut topics = Vec::with_capacity(marker.topics.len());
         for topic in marker.topics {
@@ -36,6 +44,13 @@ pub(crate) async fn handle(
         rows.push(WritableTxnMarkerResult { producer_id: marker.producer_id, topics });
     }
     Response { markers: rows }
+}
+
+fn refused(asked: WritableTxnMarkerTopic) -> WritableTxnMarkerTopicResult {
+    let error_code = ErrorCode::ClusterAuthorizationFailed.code();
+    let row = |partition_index| WritableTxnMarkerPartitionResult { partition_index, error_code };
+    let partitions = asked.partition_indexes.into_iter().map(row).collect();
+    WritableTxnMarkerTopicResult { name: asked.name, partitions }
 }
 
 fn end(marker: &WritableTxnMarker) -> TransactionEnd {

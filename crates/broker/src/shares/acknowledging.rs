@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::share::{
     Acknowledge, AcknowledgeKind, AcknowledgementBatch, ShareCommand, ShareReply,
 };
@@ -9,6 +10,7 @@ use protocol::ErrorCode;
 use vocabulary::{Offset, Partition};
 
 use crate::broker::Broker;
+use crate::context::RequestContext;
 use crate::shares::sessions::SessionKey;
 
 /// The first version with renewals (KIP-1222).
@@ -30,7 +32,7 @@ pub(crate) struct Manner {
 /// Has the coordinator acknowledge; a code for each partition, in the order of the request. What it has acknowledged
 /// is durable.
 pub(crate) async fn acknowledge(
-    broker: &Arc<Broker>,
+    (broker, context): (&Arc<Broker>, &RequestContext),
     key: &SessionKey,
     manner: Manner,
     asked: Vec<(Partition, Rows)>,
@@ -39,6 +41,7 @@ pub(crate) async fn acknowledge(
     let mut partitions = Vec::with_capacity(asked.len());
     for (partition, rows) in asked {
         let read = match broker.led_log(partition) {
+            _ if is_denied(broker, context, partition) => Err(ErrorCode::TopicAuthorizationFailed),
             Ok(_) => read(manner, rows),
             Err(ErrorCode::UnknownTopicOrPartition)
                 if broker.view.topic_by_id(partition.topic).is_none() =>
@@ -79,6 +82,15 @@ pub(crate) async fn acknowledge(
         .into_iter()
         .map(|(partition, code)| (partition, code.unwrap_or_else(&mut next)))
         .collect()
+}
+
+/// Whether the client may not read the topic. Of an id that nobody has there is nothing to deny.
+pub(crate) fn is_denied(broker: &Broker, context: &RequestContext, partition: Partition) -> bool {
+    context.access.is_some()
+        && broker
+            .view
+            .topic_by_id(partition.topic)
+            .is_some_and(|it| !context.allows_topic(AclOperation::Read, &it.name))
 }
 
 /// Clients of a partition know nothing of a coordinator: it is another broker's, or not there yet.

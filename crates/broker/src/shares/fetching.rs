@@ -17,7 +17,8 @@ use protocol::records::batches;
 use vocabulary::{Offset, Partition, Tick};
 
 use crate::broker::Broker;
-use crate::shares::acknowledging::of_coordinator;
+use crate::context::RequestContext;
+use crate::shares::acknowledging::{is_denied, of_coordinator};
 use crate::shares::sessions::SessionKey;
 
 /// The longest a fetch waits, whatever it asks: a vanished client must not hold a task for days.
@@ -78,7 +79,7 @@ struct Budget {
 
 /// Only partitions with something to say are in the answer.
 pub(crate) async fn fetch(
-    broker: &Arc<Broker>,
+    (broker, context): (&Arc<Broker>, &RequestContext),
     key: &SessionKey,
     partitions: Vec<Partition>,
     limits: Limits,
@@ -89,6 +90,10 @@ pub(crate) async fn fetch(
     let (mut targets, mut refusals) = (Vec::new(), Vec::new());
     for partition in partitions {
         match broker.led_log(partition) {
+            _ if is_denied(broker, context, partition) => {
+                let code = ErrorCode::TopicAuthorizationFailed;
+                refusals.push(Brought::refused(partition, code));
+            }
             Ok(log) => targets.push(Target { partition, log }),
             Err(ErrorCode::UnknownTopicOrPartition)
                 if broker.view.topic_by_id(partition.topic).is_none() =>

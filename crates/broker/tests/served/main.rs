@@ -1,5 +1,6 @@
 //! The broker as a client sees it: real sockets and frames, a bucket and a disk in memory below.
 
+mod access;
 mod admin;
 mod client;
 mod connections;

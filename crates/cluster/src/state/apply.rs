@@ -56,6 +56,12 @@ pub(crate) fn apply(state: &mut State, event: &Event) {
         Event::GroupConfigsChanged { group, configs } => {
             state.group_configs.insert(group.clone(), configs.clone());
         }
+        Event::AclCreated(acl) => {
+            state.acls.insert(Arc::clone(acl));
+        }
+        Event::AclDeleted(acl) => {
+            state.acls.remove(acl);
+        }
         Event::RunCommitted { .. }
         | Event::RunsReplaced { .. }
         | Event::ProducersKept(_)

@@ -124,6 +124,15 @@ pub enum GroupConfigsError {
     TooMany { max: usize },
 }
 
+/// Why one ACL was not created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AclError {
+    #[error("there are {max} ACLs, which is as many as may be")]
+    TooMany { max: usize },
+    #[error("the names in an ACL have at most {max} bytes together")]
+    TooLong { max: usize },
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("unknown topic")]
 pub struct UnknownTopic;

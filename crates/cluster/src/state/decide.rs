@@ -15,7 +15,11 @@ use super::topic::{self, PartitionInfo};
 use super::wal::{WalKind, WalLog};
 use super::{Broker, State, Topic, check_topic_name};
 
+mod acls;
 mod runs;
+#[cfg(test)]
+pub(crate) use acls::{ACL_TEXT_BYTES_MAX, ACLS_MAX};
+pub(crate) use acls::{create_acls, delete_acls};
 pub(crate) use runs::{
     Advanced, Stored, adopt_runs, advance_log_start, commit_runs, drop_runs, forget_segments,
     replace_runs,

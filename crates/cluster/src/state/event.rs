@@ -8,7 +8,7 @@ use vocabulary::{BrokerEpoch, BrokerId, Offset, Partition, SegmentName, Timestam
 use super::command::KeptProducers;
 use super::topic::PartitionInfo;
 use super::wal::WalLog;
-use super::{Broker, Run, Segment, Topic};
+use super::{Acl, Broker, Run, Segment, Topic};
 
 /// Facts, in absolute terms: each carries the values after it, not differences.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +52,8 @@ pub(crate) enum Event {
         group: String,
         configs: BTreeMap<String, String>,
     },
+    AclCreated(Arc<Acl>),
+    AclDeleted(Arc<Acl>),
     /// The partition's committed runs now end with `run`.
     RunCommitted {
         run: Run,
@@ -114,6 +116,8 @@ impl Event {
             | Event::WalContinued { .. }
             | Event::BrokerConfigsChanged { .. }
             | Event::GroupConfigsChanged { .. }
+            | Event::AclCreated(_)
+            | Event::AclDeleted(_)
             | Event::RunCommitted { .. }
             | Event::RunsReplaced { .. }
             | Event::ProducersKept(_)
@@ -125,6 +129,10 @@ impl Event {
             | Event::TopicDropped { .. }
             | Event::ProducerIdsAllocated { .. } => None,
         }
+    }
+
+    pub(crate) fn is_of_acls(&self) -> bool {
+        matches!(self, Event::AclCreated(_) | Event::AclDeleted(_))
     }
 
     pub(crate) fn garbage_since(now: Timestamp, live_runs: u32) -> Option<Timestamp> {

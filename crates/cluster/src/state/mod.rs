@@ -1,7 +1,7 @@
 //! The cluster's metadata as a pure state machine: `decide` turns a command into events and a reply,
 //! `apply` changes the state. No clock, no chance, no IO; the same code runs in the simulator.
 //!
-//! Owns: topics, partitions' progress, brokers and their logs, configs, segments' live runs,
+//! Owns: topics, partitions' progress, brokers and their logs, configs, ACLs, segments' live runs,
 //! producer-id blocks.
 //! Does not own: the runs themselves, nor kept producers. There may be ten million of them; they stay
 //! in the store, and a command that needs some carries them.
@@ -13,6 +13,7 @@
 //! - A5 the last run of a partition goes only if the producers as of its end are kept;
 //! - A6 a segment with live runs is never forgotten.
 
+mod acl;
 mod apply;
 mod command;
 pub(crate) mod decide;
@@ -20,9 +21,12 @@ mod event;
 mod topic;
 mod wal;
 
+pub use acl::{
+    Acl, AclFilter, AclOperation, AclPattern, AclPermission, AclResource, PatternFilter,
+};
 pub(crate) use apply::apply;
 pub use command::{
-    ADOPTED_PRODUCERS_BYTES_MAX, ADOPTED_RUNS_MAX, AdoptRuns, CommitRefusal, CommitRuns,
+    ADOPTED_PRODUCERS_BYTES_MAX, ADOPTED_RUNS_MAX, AclError, AdoptRuns, CommitRefusal, CommitRuns,
     CreatePartitionsError, CreateTopicError, GroupConfigsError, KeptProducers, LogStartError,
     RefusedRun, RegisterBroker, Registration, ReplaceRuns, RunRefusal, RunsOfSegment, UnknownTopic,
     WalError,
@@ -94,6 +98,7 @@ pub(crate) struct State {
     pub(crate) broker_configs: BTreeMap<Option<BrokerId>, BTreeMap<String, String>>,
     /// Dynamic configs of groups that have some, whether there is such a group or not.
     pub(crate) group_configs: BTreeMap<String, BTreeMap<String, String>>,
+    pub(crate) acls: BTreeSet<Arc<Acl>>,
     pub(crate) producer_id_next: i64,
     pub(crate) broker_epoch_last: BrokerEpoch,
 }

@@ -18,8 +18,8 @@ pub use self::entry::MetadataValue;
 pub(super) use self::entry::{decode, progress, segment};
 use super::keys;
 use crate::state::{
-    Broker, Event, KeptProducers, PartitionInfo, Progress, Run, Segment, State, Topic, WalKind,
-    WalLog,
+    Acl, AclOperation, AclPattern, AclPermission, AclResource, Broker, Event, KeptProducers,
+    PartitionInfo, Progress, Run, Segment, State, Topic, WalKind, WalLog,
 };
 
 /// The version of every kind of value written today, but for those below.
@@ -43,6 +43,8 @@ pub(super) enum FormatError {
     Text,
     #[error("unknown kind of write-ahead log {0}")]
     WalKind(u8),
+    #[error("an ACL speaks of something unknown")]
+    Acl,
     #[error("the key is malformed")]
     Key,
 }
@@ -82,6 +84,8 @@ pub(super) fn writes(after: &State, event: &Event) -> Vec<(Vec<u8>, Option<Vec<u
             let value = (!configs.is_empty()).then(|| Writer::new().map(configs).finish());
             vec![(keys::group_configs(group), value)]
         }
+        Event::AclCreated(acl) => vec![(keys::acl(acl), Some(Writer::new().finish()))],
+        Event::AclDeleted(acl) => vec![(keys::acl(acl), None)],
         Event::RunCommitted { run, .. } => {
             let mut writes = progress_write(after, run.partition);
             writes.push((keys::run(run.partition, run.end), Some(encode_run(run))));
@@ -156,6 +160,9 @@ pub(super) fn load(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), Fo
         }
         keys::GROUP_CONFIGS => {
             state.group_configs.insert(key.all_text()?, value.map()?);
+        }
+        keys::ACL => {
+            state.acls.insert(Arc::new(decode_acl(&mut key)?));
         }
         keys::DROPPING => {
             state.dropping.insert(TopicId(key.array()?), value.u32()?);
@@ -285,6 +292,20 @@ fn encode_run(run: &Run) -> Vec<u8> {
         }
     };
     writer.u64(run.position).u64(run.length).u32(run.crc).finish()
+}
+
+/// All of an ACL is in its key. One that says what is not known here is an error, never left out: leaving
+/// out a denial would allow.
+fn decode_acl(key: &mut Reader<'_>) -> Result<Acl, FormatError> {
+    Ok(Acl {
+        resource: AclResource::from_code(key.u8()?).ok_or(FormatError::Acl)?,
+        pattern: AclPattern::from_code(key.u8()?).ok_or(FormatError::Acl)?,
+        operation: AclOperation::from_code(key.u8()?).ok_or(FormatError::Acl)?,
+        permission: AclPermission::from_code(key.u8()?).ok_or(FormatError::Acl)?,
+        name: key.text()?,
+        principal: key.text()?,
+        host: key.text()?,
+    })
 }
 
 fn encode_broker(broker: &Broker) -> Vec<u8> {

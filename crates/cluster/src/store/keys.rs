@@ -2,6 +2,7 @@
 //!
 //! | key | value |
 //! | --- | --- |
+//! | `a` resource, pattern, operation, permission u8, name, principal, host | an ACL; the value is empty |
 //! | `b` broker i32 | a broker |
 //! | `c` 0 | cluster-wide dynamic configs |
 //! | `c` 1 broker i32 | one broker's dynamic configs |
@@ -22,6 +23,9 @@ use std::ops::Range;
 
 use vocabulary::{BrokerEpoch, BrokerId, Offset, Partition, SegmentName, TopicId};
 
+use crate::state::Acl;
+
+pub(super) const ACL: u8 = b'a';
 pub(super) const BROKER: u8 = b'b';
 pub(super) const CONFIGS: u8 = b'c';
 pub(super) const DROPPING: u8 = b'd';
@@ -34,6 +38,18 @@ pub(super) const RUN: u8 = b'r';
 pub(super) const SEGMENT: u8 = b's';
 pub(super) const TOPIC: u8 = b't';
 pub(super) const WAL_SEGMENT: u8 = b'w';
+
+/// Each text with its length before it, as u32.
+pub(super) fn acl(acl: &Acl) -> Vec<u8> {
+    let codes =
+        [acl.resource.code(), acl.pattern.code(), acl.operation.code(), acl.permission.code()];
+    let mut key = joined(ACL, &[&codes]);
+    for text in [&acl.name, &acl.principal, &acl.host] {
+        key.extend_from_slice(&(text.len() as u32).to_be_bytes());
+        key.extend_from_slice(text.as_bytes());
+    }
+    key
+}
 
 pub(super) fn broker(id: BrokerId) -> Vec<u8> {
     joined(BROKER, &[&id.0.to_be_bytes()])
@@ -108,6 +124,7 @@ pub(super) fn all_but_runs() -> Vec<Range<Vec<u8>>> {
         BROKER,
         CONFIGS,
         GROUP_CONFIGS,
+        ACL,
         DROPPING,
         LOG,
         PRODUCER_ID,

@@ -74,6 +74,22 @@ async fn what_was_answered_is_there_after_a_restart() {
     let changes = BTreeMap::from([("a".to_owned(), Some("1".to_owned()))]);
     controller.alter_broker_configs(None, changes.clone()).await.unwrap();
     controller.alter_group_configs("g", changes).await.unwrap().unwrap();
+    let acl = |name: &str| crate::Acl {
+        resource: crate::AclResource::Group,
+        pattern: crate::AclPattern::Prefixed,
+        name: name.to_owned(),
+        principal: "User:a".to_owned(),
+        host: "*".to_owned(),
+        operation: crate::AclOperation::All,
+        permission: crate::AclPermission::Deny,
+    };
+    let created = controller.create_acls(vec![acl("kept"), acl("gone")]).await;
+    assert_eq!(created, Ok(vec![Ok(()), Ok(())]));
+    assert_eq!(controller.view().acl_generation(), 1);
+    let gone = crate::AclFilter { name: Some("gone".to_owned()), ..crate::AclFilter::ALL };
+    let deleted = controller.delete_acls(vec![gone]).await.unwrap();
+    assert_eq!(deleted[0].len(), 1);
+    assert_eq!(controller.view().acls(), (2, vec![std::sync::Arc::new(acl("kept"))]));
     assert_eq!(controller.allocate_producer_ids(1000).await.unwrap(), 0..1000);
     while controller.view().dropping().is_some() {
         tokio::task::yield_now().await;

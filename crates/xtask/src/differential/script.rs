@@ -1,5 +1,6 @@
 //! The requests, in an order in which later ones build on earlier ones.
 
+mod access;
 mod admin;
 mod consumer_groups;
 mod groups;
@@ -43,6 +44,12 @@ pub(super) fn run(address: SocketAddr, answers: &mut Answers) -> Result<()> {
     transactions::all(&mut asking)?;
     replicas::all(&mut asking)?;
     admin::deleting(&mut asking)
+}
+
+/// What is asked of a broker with an authorizer.
+pub(super) fn run_with_authorizer(address: SocketAddr, answers: &mut Answers) -> Result<()> {
+    let client = Client::connect(address, ANSWER_LIMIT)?;
+    access::all(&mut Asking { address, client, answers })
 }
 
 struct Asking<'a> {

@@ -35,7 +35,7 @@ const CHANGED: [(&str, &str, &str); 1] = [(
 )];
 /// One test of everything in the admin API; where it fails, which of its parts pass is told, too.
 const ADMIN: &str = "0081_admin";
-const ADMIN_PARTS: [&str; 17] = [
+const ADMIN_PARTS: [&str; 20] = [
     "CreateTopics",
     "DeleteTopics",
     "CreatePartitions",
@@ -53,6 +53,9 @@ const ADMIN_PARTS: [&str; 17] = [
     "AlterConsumerGroupOffsets",
     "ListConsumerGroupOffsets",
     "UserScramCredentials",
+    "CreateAcls",
+    "DescribeAcls",
+    "DeleteAcls",
 ];
 /// What skips itself in the quick mode of librdkafka's own.
 const UNHURRIED: [&str; 1] = ["0082"];

@@ -16,7 +16,7 @@ use crate::workspace::Workspace;
 
 const HEAD: &str = "# Other people's test suites\n\n\
     `cargo xtask suites` runs them against Aquifer, `cargo xtask suites --broker kafka` against Apache Kafka\n\
-    4.3.1 with the same settings: one node, no authorizer. Each row is of the latest run of that suite. What may\n\
+    4.3.1 with the same settings, on one node. Each row is of the latest run of that suite. What may\n\
     fail stands with its reason in `tests/suites/known.toml`; anything else fails the run.\n\n";
 
 /// By suite, then by broker.

@@ -1,6 +1,7 @@
 import java.util.List;
 
 /** Kafka's Java clients and command line tools against a broker, in one JVM: {@code scenarios [PART-OF-A-NAME]},
+ * {@code access [PART-OF-A-NAME]} (ACLs),
  * {@code transactions [PART-OF-A-NAME]}, {@code groups [PART-OF-A-NAME]}, {@code shares [PART-OF-A-NAME]},
  * {@code frameworks [PART-OF-A-NAME]} (Streams and Connect), {@code cross-write} or {@code cross-read WRITER…}. */
 public final class JavaClient {
@@ -23,6 +24,10 @@ public final class JavaClient {
             case "groups" -> {
                 Tools.install();
                 GroupChecks.run(harness);
+            }
+            case "access" -> {
+                Tools.install();
+                AccessChecks.run(harness);
             }
             case "shares" -> {
                 Tools.install();

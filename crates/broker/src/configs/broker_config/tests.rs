@@ -52,8 +52,31 @@ fn every_problem_is_told_at_once() {
             "NAME://HOST:PORT",
             "aquifer.bucket: \"ftp\" is no kind of bucket",
             "there is no ZooKeeper",
-            "authorisation is not served yet",
+            "authorizer.class.name: \"org.example.Authorizer\" cannot be loaded",
         ],
+    );
+}
+
+#[test]
+fn an_authorizer_is_none_or_the_standard_one() {
+    const STANDARD: &str = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
+    let config = resolve(&[
+        ("authorizer.class.name", STANDARD),
+        ("super.users", "User:a; User:CN=b,O=c;"),
+        ("allow.everyone.if.no.acl.found", "true"),
+    ]);
+    let config = config.expect("it resolves");
+    let super_users = ["User:CN=b,O=c".to_owned(), "User:a".to_owned()].into();
+    let expected = AuthorizerConfig { super_users, allow_everyone: true };
+    assert_eq!((config.authorizer, config.remarks.len()), (Some(expected), 0));
+
+    let alone = resolve(&[("authorizer.class.name", STANDARD)]).expect("it resolves");
+    assert_eq!(alone.authorizer, Some(AuthorizerConfig::default()));
+    let none = resolve(&[("super.users", "User:a")]).expect("it resolves");
+    assert_eq!((none.authorizer, none.remarks.len()), (None, 1));
+    refused(
+        &[("authorizer.class.name", STANDARD), ("super.users", "alice;User:")],
+        &["super.users: \"alice\" is no principal", "\"User:\" is no principal"],
     );
 }
 

@@ -12,7 +12,6 @@ use super::{boolean, int, list, long, password, text, unset};
 const NO_QUORUM: &str = "there is no KRaft quorum: metadata lives in the bucket";
 const OWN_THREADS: &str = "the runtime sizes itself to the machine's cores";
 const NO_SECURITY: &str = "only PLAINTEXT listeners without authentication are served yet";
-const NO_AUTHORIZER: &str = "authorisation is not served yet; access must be restricted by network";
 const NO_PLUGINS: &str = "Java plugins cannot be loaded";
 const NO_TOKENS: &str = "delegation tokens are not served yet";
 const NO_QUOTAS: &str = "client quotas are not served yet";
@@ -146,10 +145,23 @@ pub(super) const CONFIGS: &[Definition] = &[
     int("num.replica.alter.log.dirs.threads", "1", "Threads that move logs between directories.")
         .no_effect(OWN_THREADS),
     // Security: see the module's note.
-    text("authorizer.class.name", "", "Java class of the authoriser.").refused(NO_AUTHORIZER),
-    text("super.users", "", "Principals the authoriser lets pass.").no_effect(NO_AUTHORIZER),
-    boolean("allow.everyone.if.no.acl.found", "false", "StandardAuthorizer's fallback.")
-        .no_effect(NO_AUTHORIZER),
+    text(
+        "authorizer.class.name",
+        "",
+        "What decides who may do what. Empty: nothing does, and everybody may do everything; \
+         org.apache.kafka.metadata.authorizer.StandardAuthorizer: the ACLs in the cluster's metadata. \
+         No other class can be loaded.",
+    ),
+    text(
+        "super.users",
+        "",
+        "Principals that may do everything whatever ACLs say, as User:alice;User:bob.",
+    ),
+    boolean(
+        "allow.everyone.if.no.acl.found",
+        "false",
+        "Whether everybody may use what no ACL speaks of.",
+    ),
     text(
         "principal.builder.class",
         "org.apache.kafka.common.security.authenticator.DefaultKafkaPrincipalBuilder",

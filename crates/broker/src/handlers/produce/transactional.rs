@@ -5,14 +5,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use cluster::AclOperation;
 use coordinator::transactions::{TransactionPartitions, TransactionVersion};
 use partition_log::{AppendRules, PartitionLog, SequenceRule};
 use protocol::ErrorCode;
-use protocol::records::Batch;
+use protocol::messages::produce::Request;
+use protocol::messages::produce::request::PartitionProduceData;
+use protocol::records::{Batch, BatchHeader};
 use vocabulary::ProducerId;
 
 use super::Failure;
 use crate::broker::Broker;
+use crate::context::RequestContext;
 use crate::transactions::admission::{self, Manners, Writer};
 
 /// The first version of the new rules: producing adds the partition.
@@ -32,6 +36,20 @@ pub(super) struct Prepared {
 
 /// Whose batches, and the places of those the coordinator is to be asked about.
 type Questions = BTreeMap<(ProducerId, i16), Vec<usize>>;
+
+/// Why all of a request is refused: it has batches of a transaction that its sender may not write in.
+pub(super) fn denial(context: &RequestContext, request: &Request) -> Option<ErrorCode> {
+    context.access.as_ref()?;
+    let is_transactional = |it: &PartitionProduceData| {
+        let header = it.records.as_ref().and_then(|it| BatchHeader::parse(it).ok());
+        header.is_some_and(|it| it.attributes.is_transactional())
+    };
+    let batches = request.topic_data.iter().flat_map(|it| &it.partition_data);
+    let allowed = |id: &str| context.allows_transactional_id(AclOperation::Write, id);
+    let is_denied = batches.into_iter().any(is_transactional)
+        && !request.transactional_id.as_deref().is_some_and(allowed);
+    is_denied.then_some(ErrorCode::TransactionalIdAuthorizationFailed)
+}
 
 /// Refuses what does not belong to an open transaction. Waits for the coordinator, if it has to be asked.
 pub(super) async fn admit(

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use vocabulary::{BrokerEpoch, BrokerId, Partition, SegmentName, TopicId};
 
 use super::{
-    FormatError, Reader, decode_broker, decode_log, decode_place, decode_progress, decode_segment,
-    decode_topic, kept, keys, run,
+    FormatError, Reader, decode_acl, decode_broker, decode_log, decode_place, decode_progress,
+    decode_segment, decode_topic, kept, keys, run,
 };
-use crate::state::{Broker, KeptProducers, Progress, Run, Segment, Topic, WalLog};
+use crate::state::{Acl, Broker, KeptProducers, Progress, Run, Segment, Topic, WalLog};
 
 /// What one entry of the metadata database says.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +23,7 @@ pub enum MetadataValue {
     Configs(Option<BrokerId>, BTreeMap<String, String>),
     /// Dynamic configs of a group.
     GroupConfigs(String, BTreeMap<String, String>),
+    Acl(Acl),
     /// A deleted topic whose runs are being dropped, and how many partitions it had.
     Dropping(TopicId, u32),
     Log(WalLog),
@@ -58,6 +59,7 @@ pub(in crate::store) fn decode(key: &[u8], value: &[u8]) -> Result<MetadataValue
             MetadataValue::Configs(broker, value.map()?)
         }
         keys::GROUP_CONFIGS => MetadataValue::GroupConfigs(key.all_text()?, value.map()?),
+        keys::ACL => MetadataValue::Acl(decode_acl(&mut key)?),
         keys::DROPPING => MetadataValue::Dropping(TopicId(key.array()?), value.u32()?),
         keys::LOG => {
             let (broker, epoch) = (BrokerId(key.i32()?), BrokerEpoch(key.u64()?));

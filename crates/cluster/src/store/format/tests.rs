@@ -219,3 +219,31 @@ fn what_cannot_be_read_is_an_error_and_nothing_else() {
     long.push(0);
     assert_eq!(loaded(&long), Err(FormatError::Long(1)));
 }
+
+#[test]
+fn golden_acl() {
+    let acl = Acl {
+        resource: AclResource::Topic,
+        pattern: AclPattern::Prefixed,
+        name: "t\u{e9}".to_owned(),
+        principal: "User:a".to_owned(),
+        host: "*".to_owned(),
+        operation: AclOperation::DescribeConfigs,
+        permission: AclPermission::Deny,
+    };
+    let key = keys::acl(&acl);
+    assert_eq!(hex(&key), "6102040a020000000374c3a900000006557365723a61000000012a");
+    let event = Event::AclCreated(Arc::new(acl.clone()));
+    assert_eq!(writes(&State::default(), &event), [(key.clone(), Some(vec![1]))]);
+    let event = Event::AclDeleted(Arc::new(acl.clone()));
+    assert_eq!(writes(&State::default(), &event), [(key.clone(), None)]);
+    let mut state = State::default();
+    load(&mut state, &key, &[1]).expect("it is read");
+    assert_eq!(state.acls, [Arc::new(acl.clone())].into_iter().collect());
+    assert_eq!(decode(&key, &[1]), Ok(MetadataValue::Acl(acl)));
+    // One that says more than is known here is not left out.
+    let mut newer = key.clone();
+    newer[3] = 99;
+    assert_eq!(load(&mut state, &newer, &[1]), Err(FormatError::Acl));
+    assert_eq!(load(&mut state, &key, &[2]), Err(FormatError::Version(2)));
+}

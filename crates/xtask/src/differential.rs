@@ -147,12 +147,13 @@ fn intended(folder: &Path) -> Result<Intended> {
 
 /// Asks a broker at an address, and notes its answers.
 type Script = fn(std::net::SocketAddr, &mut Answers) -> Result<()>;
+type Settings<'a> = &'a [(&'a str, &'a str)];
 
 fn answers_of(program: Program, workspace: &Workspace) -> Result<Answers> {
     std::fs::create_dir_all(workspace.logs())?;
     let mut answers = Answers::default();
     let with_authorizer = [&SETTINGS[..], &AUTHORIZER[..]].concat();
-    let asked: [(&str, &[(&str, &str)], Script); 2] = [
+    let asked: [(&str, Settings<'_>, Script); 2] = [
         ("differential", &SETTINGS, script::run),
         ("differential-access", &with_authorizer, script::run_with_authorizer),
     ];

@@ -127,17 +127,19 @@ final class AccessChecks {
             String topic = topic(admin);
             Harness.equal(null, send(producer, topic), "a record to read");
             String group = Harness.unique("group");
+            // With an ACL the topic is nobody's any more: what is to stay allowed has to be said.
+            AclBinding known = acl(ResourceType.TOPIC, topic, AclOperation.DESCRIBE, AclPermissionType.ALLOW);
             AclBinding unread = acl(ResourceType.TOPIC, topic, AclOperation.READ, AclPermissionType.DENY);
             AclBinding unjoined = acl(ResourceType.GROUP, group, AclOperation.READ, AclPermissionType.DENY);
             for (String protocol : List.of("classic", "consumer")) {
-                add(admin, unread, unjoined);
+                add(admin, known, unread, unjoined);
                 Throwable refused = poll(group, topic, protocol);
                 Harness.that(refused instanceof GroupAuthorizationException, "the group is refused: " + refused);
                 remove(admin, unjoined);
                 Throwable told = poll(group, topic, protocol);
                 Harness.that(told instanceof TopicAuthorizationException, "the topic is refused: " + told);
                 Harness.equal(Set.of(topic), ((TopicAuthorizationException) told).unauthorizedTopics(), "which");
-                remove(admin, unread);
+                remove(admin, known, unread);
                 Harness.equal(null, poll(group, topic, protocol), "what is read with " + protocol);
             }
         }

@@ -1,5 +1,5 @@
-//! ACLs, and what somebody meets who is denied something. On a broker with an authorizer, where what no ACL speaks of is
-//! everybody's.
+//! ACLs, and what somebody meets who is denied something. On a broker with an authorizer, where what no ACL speaks of
+//! is everybody's.
 
 use anyhow::Result;
 use protocol::ErrorCode;
@@ -40,7 +40,6 @@ use protocol::messages::offset_fetch::{self, OffsetFetch};
 use protocol::messages::offset_for_leader_epoch::{self, OffsetForLeaderEpoch};
 use protocol::messages::sync_group::{self, SyncGroup};
 use protocol::messages::txn_offset_commit::{self, TxnOffsetCommit};
-use protocol::messages::write_txn_markers::{self, WriteTxnMarkers};
 use vocabulary::TopicId;
 
 use super::{Asking, creating, topic};
@@ -55,6 +54,7 @@ const PREFIXED: i8 = 4;
 const ALL: i8 = 2;
 const READ: i8 = 3;
 const ALTER: i8 = 7;
+const CLUSTER_ACTION: i8 = 9;
 const DENY: i8 = 2;
 const ALLOW: i8 = 3;
 
@@ -410,11 +410,12 @@ fn transactions(asking: &mut Asking<'_>) -> Result<()> {
     Ok(())
 }
 
-/// From now on only ALTER of the cluster, and what that implies, is anybody's but a super user's.
+/// From now on nobody may do with the cluster what is asked of it.
 fn cluster(asking: &mut Asking<'_>) -> Result<()> {
     let denials = [8, 5, 10, 11].map(|it| acl(CLUSTER, "kafka-cluster", it, DENY));
-    let creations =
-        [acl(CLUSTER, "kafka-cluster", ALTER, ALLOW)].into_iter().chain(denials).collect();
+    // Kafka's broker asks its controller, as the same principal, with CLUSTER_ACTION.
+    let grants = [ALTER, CLUSTER_ACTION].map(|it| acl(CLUSTER, "kafka-cluster", it, ALLOW));
+    let creations = grants.into_iter().chain(denials).collect();
     asking.ask::<CreateAcls>("of the cluster", 3, &create_acls::Request { creations })?;
     let denied = ErrorCode::ClusterAuthorizationFailed.code();
     let all = describe_log_dirs::Request { topics: None };
@@ -444,6 +445,12 @@ fn cluster(asking: &mut Asking<'_>) -> Result<()> {
     asking.ask::<DescribeConfigs>("denied, kind 4", 4, &request)?;
     // The cluster may not create, but topics without ACLs are everybody's.
     asking.ask::<CreateTopics>("of nobody", 7, &creating(vec![topic("denied", 1)]))?;
+    changing(asking)
+}
+
+/// Nobody may alter the cluster any more.
+fn changing(asking: &mut Asking<'_>) -> Result<()> {
+    let denied = ErrorCode::ClusterAuthorizationFailed.code();
     let creations = vec![acl(CLUSTER, "kafka-cluster", ALTER, DENY)];
     asking.ask::<CreateAcls>("the last", 3, &create_acls::Request { creations })?;
     let electing = elect_leaders::Request {
@@ -476,15 +483,5 @@ fn cluster(asking: &mut Asking<'_>) -> Result<()> {
         permission_type: 1,
     }];
     asking.ask::<DeleteAcls>("denied", 3, &delete_acls::Request { filters })?;
-    let request = write_txn_markers::Request {
-        markers: vec![write_txn_markers::request::WritableTxnMarker {
-            topics: vec![write_txn_markers::request::WritableTxnMarkerTopic {
-                name: "open".to_owned(),
-                partition_indexes: vec![0],
-            }],
-            ..Default::default()
-        }],
-    };
-    asking.ask::<WriteTxnMarkers>("denied", 1, &request)?;
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! One broker epoch: opens the rooms in order, each on top of the one before, and closes them in the
 //! opposite order.
 //!
-//! Order of opening: bucket, probe, cluster marker, nobody else alive, metadata, the WAL's place, broker
-//! epoch, others' logs ended, our log, listeners, ready. What fails leaves stored data as it was, and what
-//! was opened before is dropped: nothing here needs undoing.
+//! Order of opening: bucket, probe beside a look at the cluster marker and at who is registered, nobody
+//! else alive, metadata, the WAL's place, broker epoch, others' logs ended, our log, listeners, ready. What
+//! fails leaves stored data as it was, and what was opened before is dropped: nothing here needs undoing.
 //!
 //! Order of closing, [`Assembled::close`]: not ready, listeners and requests and groups, log and WAL,
 //! metadata, everything else.
@@ -14,17 +14,19 @@ use std::time::Duration;
 
 use admin::{ProcessCollector, Stage};
 use broker::{Broker, BrokerHandle, BrokerParts, ClusterRunIndex, Listener};
-use bucket::{BucketLocation, StoreBucket, Variables};
-use cluster::{Controller, WalKind};
+use bucket::{BucketLocation, ClusterMarker, MarkerError, StoreBucket, Variables};
+use cluster::{Controller, OpenError, StoreError, WalKind};
 use environment::{Environment, TaskKind};
 use partition_log::LogEngine;
 use partition_log::wal::ledger::WalId;
 use prometheus_client::registry::Registry;
 
 use crate::allocator::AllocatorCollector;
+use crate::backoff::Backoff;
 use crate::banner::Banner;
 use crate::failure::Failure;
 use crate::node::Node;
+use crate::steps::Steps;
 use crate::{standby, write_ahead};
 
 /// The metadata database below the bucket's root.
@@ -32,6 +34,11 @@ pub(crate) const METADATA_PATH: &str = "meta";
 
 /// Uploads that a crash cut short are swept once they are this old: nobody writes to them any more.
 const STAGED_AGE_MIN: Duration = Duration::from_secs(60 * 60);
+
+/// Tries to open the metadata, whose own requests are tried again already, and the waits between them.
+const METADATA_TRIES_MAX: u32 = 4;
+const METADATA_WAIT_MIN: Duration = Duration::from_millis(500);
+const METADATA_WAIT_MAX: Duration = Duration::from_secs(4);
 
 /// How long what is left may take at the end.
 const REST_MAX: Duration = Duration::from_secs(2);
@@ -59,16 +66,31 @@ struct OwnLog {
 /// Opens everything. `environment` is this epoch's own.
 pub(crate) async fn open(node: &Node, environment: &Environment) -> Result<Assembled, Failure> {
     let (config, readiness) = (&node.config, &node.readiness);
+    let mut steps = Steps::begin(&environment.clock);
     readiness.enter(Stage::Starting("opening the bucket"));
     let location = node.bucket();
-    let bucket = open_bucket(&location, environment).await?;
-    let cluster_id = identify(&bucket, environment).await?;
+    let bucket = open_bucket(&location, environment)?;
+    // Reading what is there need not wait for the promises: whatever writes, does. If the probe fails, it
+    // alone is told, and at once.
+    let ((), found, registered) = tokio::try_join!(
+        probe(&bucket, &location),
+        async { Ok(read_marker(&bucket).await) },
+        async { Ok(standby::look(&bucket, environment).await) }
+    )?;
+    let cluster_id = match found? {
+        Some(marker) => marker.cluster_id,
+        None => claim(&bucket, environment).await?,
+    };
+    steps.done("bucket");
 
-    standby::until_alone(node, &bucket, &cluster_id, environment).await;
+    standby::until_alone(node, &bucket, &cluster_id, registered, environment).await;
+    steps.done("standby");
     readiness.enter(Stage::Starting("opening the metadata"));
     let controller = open_metadata(&bucket, &cluster_id, environment).await?;
+    steps.done("metadata");
     let place = write_ahead::Place::open(node, &*environment.entropy).await?;
     let epoch = write_ahead::register(node, &place, &controller).await?;
+    steps.done("registration");
     let own = controller.view().broker_configs(Some(config.node_id));
     config.set_dynamic(controller.view().broker_configs(None), own);
 
@@ -78,6 +100,7 @@ pub(crate) async fn open(node: &Node, environment: &Environment) -> Result<Assem
     let wal_kind = place.kind();
     let opening = write_ahead::open_engine(node, place, log, &runs, &bucket, environment);
     let engine = opening.await?;
+    steps.done("logs");
 
     readiness.enter(Stage::Starting("opening the listeners"));
     let mut registry = registry(&bucket, &engine);
@@ -95,6 +118,8 @@ pub(crate) async fn open(node: &Node, environment: &Environment) -> Result<Assem
     let (appends, metadata) = (Arc::clone(&engine), controller.clone());
     let problem = move || appends.health().problem().or_else(|| metadata.health().problem());
     readiness.enter(Stage::Serving(Arc::new(problem)));
+    steps.done("listeners");
+    tracing::info!("started in {steps}");
 
     let wal = match node.wal_directory() {
         Some(directory) => directory.display().to_string(),
@@ -138,17 +163,13 @@ impl Assembled {
     }
 }
 
-async fn open_bucket(
+fn open_bucket(
     location: &BucketLocation,
     environment: &Environment,
 ) -> Result<Arc<StoreBucket>, Failure> {
     let bucket = StoreBucket::open(location, &Variables::of_process(), environment);
     let bucket = bucket.map_err(|error| {
         Failure::open(format!("the bucket cannot be opened: {error}")).advise(error.advice())
-    })?;
-    bucket.probe().await.map_err(|error| {
-        Failure::open(format!("the bucket {location} does not work as one: {error}"))
-            .advise(error.advice())
     })?;
     let bucket = Arc::new(bucket);
     let swept = Arc::clone(&bucket);
@@ -162,11 +183,24 @@ async fn open_bucket(
     Ok(bucket)
 }
 
-async fn identify(bucket: &StoreBucket, environment: &Environment) -> Result<String, Failure> {
-    let marker = bucket::claim(bucket, &*environment.entropy).await.map_err(|error| {
-        Failure::open(format!("the bucket's cluster marker cannot be used: {error}"))
-    })?;
-    Ok(marker.cluster_id)
+async fn probe(bucket: &StoreBucket, location: &BucketLocation) -> Result<(), Failure> {
+    bucket.probe().await.map_err(|error| {
+        Failure::open(format!("the bucket {location} does not work as one: {error}"))
+            .advise(error.advice())
+    })
+}
+
+async fn read_marker(bucket: &StoreBucket) -> Result<Option<ClusterMarker>, Failure> {
+    bucket::read_marker(bucket).await.map_err(|error| unusable_marker(&error))
+}
+
+async fn claim(bucket: &StoreBucket, environment: &Environment) -> Result<String, Failure> {
+    let claimed = bucket::claim(bucket, &*environment.entropy).await;
+    claimed.map(|marker| marker.cluster_id).map_err(|error| unusable_marker(&error))
+}
+
+fn unusable_marker(error: &MarkerError) -> Failure {
+    Failure::open(format!("the bucket's cluster marker cannot be used: {error}"))
 }
 
 async fn open_metadata(
@@ -175,10 +209,23 @@ async fn open_metadata(
     environment: &Environment,
 ) -> Result<Controller, Failure> {
     let options = cluster::StoreOptions::default();
-    let store = bucket.object_store();
-    Controller::open(store, METADATA_PATH, cluster_id.to_owned(), &options, environment)
-        .await
-        .map_err(|error| Failure::open(format!("the metadata cannot be opened: {error}")))
+    let mut waits = Backoff::new(METADATA_WAIT_MIN, METADATA_WAIT_MAX);
+    let mut tries_left = METADATA_TRIES_MAX;
+    loop {
+        let (store, id) = (bucket.object_store(), cluster_id.to_owned());
+        tries_left -= 1;
+        match Controller::open(store, METADATA_PATH, id, &options, environment).await {
+            Ok(controller) => return Ok(controller),
+            Err(error @ OpenError::Store(StoreError::Unavailable(_))) if 0 < tries_left => {
+                let wait = waits.next(&*environment.entropy);
+                tracing::warn!(%error, ?wait, "the metadata could not be opened; trying again");
+                environment.clock.sleep(wait).await;
+            }
+            Err(error) => {
+                return Err(Failure::open(format!("the metadata cannot be opened: {error}")));
+            }
+        }
+    }
 }
 
 fn registry(bucket: &StoreBucket, engine: &LogEngine) -> Registry {

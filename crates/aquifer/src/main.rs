@@ -10,6 +10,7 @@
 //! - `assembly`: opens one broker epoch in order, and closes it in the opposite one; `write_ahead`: its
 //!   log, and the logs it takes over; `standby`: waits while another process serves the cluster.
 //! - `serve`: the runtime, signals, joining again after a fence, exit codes. `backoff`: growing waits.
+//! - `steps`: how long each step of a start took.
 //! - `doctor`, `inspect`, on a `place`: a look at what is stored.
 //! - `banner`, `failure`: what people read.
 //! - `telemetry`: logs on stderr. `allocator`: jemalloc and what it says.
@@ -34,6 +35,7 @@ mod place;
 mod serve;
 mod settings;
 mod standby;
+mod steps;
 mod telemetry;
 mod write_ahead;
 

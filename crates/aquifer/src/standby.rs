@@ -9,10 +9,11 @@ use std::time::Duration;
 use admin::Stage;
 use broker::ask_peer;
 use bucket::StoreBucket;
-use cluster::{Broker, MetadataReader};
+use cluster::{Broker, MetadataReader, StoreError};
 use environment::Environment;
 
 use crate::assembly::METADATA_PATH;
+use crate::backoff::Backoff;
 use crate::node::Node;
 
 /// Between two looks at the brokers that answer. Shorter: sooner in their place, more requests.
@@ -21,18 +22,24 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Looks that a silent broker is given, so that one lost packet does not move a cluster.
 const SILENT_LOOKS_MIN: u32 = 2;
 
+/// Tries of one look before the metadata counts as unreadable, and the waits between them.
+const LOOK_TRIES_MAX: u32 = 4;
+const LOOK_WAIT_MIN: Duration = Duration::from_millis(200);
+const LOOK_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// Returns when no registered broker of this cluster answers. For ever, if need be: a second process on
-/// the same bucket is a standby.
+/// the same bucket is a standby. `registered` is what a first look has shown.
 pub(crate) async fn until_alone(
     node: &Node,
     bucket: &StoreBucket,
     cluster_id: &str,
+    mut registered: Vec<Broker>,
     environment: &Environment,
 ) {
     let mut waited = false;
     let mut silent = 0;
     loop {
-        match somebody(bucket, cluster_id, environment).await {
+        match answering(&registered, cluster_id, environment).await {
             Some(broker) => {
                 silent = 0;
                 if !waited {
@@ -55,25 +62,39 @@ pub(crate) async fn until_alone(
             }
         }
         environment.clock.sleep(LOOK_INTERVAL).await;
+        registered = look(bucket, environment).await;
     }
 }
 
+/// The registered brokers; none where the metadata cannot be read, also after some tries.
+pub(crate) async fn look(bucket: &StoreBucket, environment: &Environment) -> Vec<Broker> {
+    let mut waits = Backoff::new(LOOK_WAIT_MIN, LOOK_WAIT_MAX);
+    for tries_left in (0..LOOK_TRIES_MAX).rev() {
+        let metadata =
+            MetadataReader::open(bucket.object_store(), METADATA_PATH, environment).await;
+        match metadata {
+            Ok(metadata) => return metadata.map_or_else(Vec::new, |it| it.brokers()),
+            Err(error @ StoreError::Unavailable(_)) if 0 < tries_left => {
+                tracing::debug!(%error, "the metadata could not be looked at; trying again");
+                environment.clock.sleep(waits.next(&*environment.entropy)).await;
+            }
+            Err(error) => {
+                // Opening it for good will tell what is wrong, if it lasts.
+                tracing::warn!(%error, "the metadata could not be looked at");
+                break;
+            }
+        }
+    }
+    Vec::new()
+}
+
 /// A registered broker that answers for this cluster.
-async fn somebody(
-    bucket: &StoreBucket,
+async fn answering<'a>(
+    registered: &'a [Broker],
     cluster_id: &str,
     environment: &Environment,
-) -> Option<Broker> {
-    let metadata = MetadataReader::open(bucket.object_store(), METADATA_PATH, environment).await;
-    let brokers = match metadata {
-        Ok(metadata) => metadata.map_or_else(Vec::new, |it| it.brokers()),
-        Err(error) => {
-            // Opening it for good will tell what is wrong, if it lasts.
-            tracing::debug!(%error, "the metadata could not be looked at");
-            return None;
-        }
-    };
-    for broker in brokers {
+) -> Option<&'a Broker> {
+    for broker in registered {
         let peer = ask_peer(&broker.host, broker.port, &*environment.clock).await;
         if peer.is_some_and(|peer| peer.cluster_id == cluster_id && peer.broker == broker.id) {
             return Some(broker);

@@ -12,6 +12,9 @@ const THROTTLED: [&str; 5] =
     ["SlowDown", "503 Service Unavailable", "429 Too Many", "ServerBusy", "TooManyRequests"];
 const TIMED_OUT: [&str; 3] = ["timed out", "timeout", "408 Request Timeout"];
 
+/// What a client that retries says of itself in every error.
+const NOT_TIMED_OUT: &str = "retry_timeout";
+
 /// How stores say that it is the bucket that does not exist, not the object in it.
 const NO_BUCKET: [&str; 4] = [
     "NoSuchBucket",
@@ -76,7 +79,7 @@ enum Transient {
 fn transient_kind_of(reason: &str) -> Transient {
     if THROTTLED.iter().any(|it| reason.contains(it)) {
         Transient::Throttled
-    } else if TIMED_OUT.iter().any(|it| reason.contains(it)) {
+    } else if TIMED_OUT.iter().any(|it| reason.replace(NOT_TIMED_OUT, "").contains(it)) {
         Transient::TimedOut
     } else {
         Transient::Unavailable
@@ -124,6 +127,8 @@ mod tests {
             ("<Code>SlowDown</Code>", "throttled"),
             ("error sending request: operation timed out", "timeout"),
             ("connection reset by peer", "unavailable"),
+            ("after 6 retries, retry_timeout: 60s - Connection refused", "unavailable"),
+            ("after 6 retries, retry_timeout: 60s - operation timed out", "timeout"),
             ("400 Bad Request: <Code>ExpiredToken</Code>", "refused"),
         ] {
             assert_eq!(classify(&key, generic(text)).kind(), kind, "{text}");

@@ -46,6 +46,6 @@ pub use lying::{Faults, Liar, Lies, LyingBucket, LyingStore};
 pub use marker::{ClusterMarker, MARKER_FORMAT, MarkerError, claim, read as read_marker};
 pub use metering::{BucketMetrics, Operation, Usage};
 pub use port::{Aftermath, Bucket, BucketError, Key, ObjectInfo, Purpose, PutOutcome, Suffix};
-pub use probe::{ProbeError, Property, probe, probe_updates};
+pub use probe::{ProbeError, Property, probe};
 pub use remote::variables::Variables;
 pub use store::{OpenBucketError, StoreBucket, StoreOptions};

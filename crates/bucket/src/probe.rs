@@ -4,15 +4,15 @@
 //! stale. A broker that starts on such a store loses data later, so it does not start, and says which
 //! promise is broken and who is known to break it.
 //!
-//! Two parts: [`probe`] asks at the port, [`probe_updates`] below it, where the metadata database
+//! Two parts: [`probe`] asks at the port; `store::updates` asks below it, where the metadata database
 //! asks for conditional updates, which the port has not.
+//!
+//! A start waits for all of this, so what does not depend on one another is asked side by side.
 
 use crate::port::{Bucket, BucketError, Key, Purpose, PutOutcome};
 use bytes::Bytes;
 use environment::Entropy;
-use futures::StreamExt;
-use object_store::path::Path;
-use object_store::{Error, GetOptions, ObjectStore, PutMode, PutOptions, PutResult, UpdateVersion};
+use futures::future::join_all;
 use std::fmt;
 
 /// What a store must do. The order is that of the checks.
@@ -73,8 +73,12 @@ pub enum ProbeError {
     #[error(transparent)]
     Bucket(#[from] BucketError),
     /// Retries may go on for longer than anybody watches a start.
-    #[error("the store gave no usable answer within {waited_ms} ms")]
-    Silent { waited_ms: u64 },
+    #[error("the store gave no usable answer within {waited_ms} ms; {last}")]
+    Silent {
+        waited_ms: u64,
+        /// The last error that was tried again after, in words.
+        last: String,
+    },
 }
 
 impl ProbeError {
@@ -137,45 +141,52 @@ fn advice_for(error: &BucketError) -> &'static str {
 /// Racers on one key in one probe: enough to catch a store that looks and then writes.
 const RACERS: u8 = 16;
 
-fn broken(property: Property, seen: &'static str) -> ProbeError {
+pub(crate) fn broken(property: Property, seen: &'static str) -> ProbeError {
     ProbeError::Broken { property, seen }
 }
 
-/// Writes, races, reads, lists and deletes objects below `probe/`. About fifty requests.
+/// Writes, races, reads, lists and deletes objects below `probe/`. About forty requests, of which eight
+/// wait for one another.
 ///
 /// # Errors
 ///
 /// The first promise that is broken; otherwise what keeps from asking.
 pub async fn probe(bucket: &dyn Bucket, entropy: &dyn Entropy) -> Result<(), ProbeError> {
     let folder = Key::new(format!("probe/{:032x}", entropy.next_u128()));
+    let (listed, raced) = (folder.join("keys"), folder.join("race"));
     // In byte order, which is not that of a directory walk.
-    let keys = ["a-b", "a/b", "race"].map(|name| folder.join(name));
-    let result = check(bucket, &folder, &keys).await;
-    let mut deleted = Ok(());
-    for key in &keys {
-        deleted = deleted.and(bucket.delete(key, Purpose::Cluster).await);
-    }
-    result?;
-    deleted?;
+    let keys = ["a-b", "a/b"].map(|name| listed.join(name));
+    // All of it ends before anything is deleted, whatever fails: nothing is written behind that.
+    let (objects, race) = futures::join!(objects(bucket, &listed, &keys), races(bucket, &raced));
+    let keys = keys.iter().chain([&raced]);
+    let deleted = join_all(keys.map(|key| bucket.delete(key, Purpose::Cluster))).await;
+    objects.and(race)?;
+    deleted.into_iter().collect::<Result<(), BucketError>>()?;
     match bucket.list(&folder, None, 1).await?.is_empty() {
         true => Ok(()),
         false => Err(broken(Property::Deletion, "what was deleted is still listed")),
     }
 }
 
-async fn check(bucket: &dyn Bucket, folder: &Key, keys: &[Key; 3]) -> Result<(), ProbeError> {
-    let [first, second, raced] = keys;
-    creates(bucket, first).await?;
-    reads(bucket, first).await?;
-    bucket.put_new(second, body(2), Purpose::Cluster).await?;
-    lists(bucket, folder, [first, second]).await?;
+async fn objects(bucket: &dyn Bucket, folder: &Key, keys: &[Key; 2]) -> Result<(), ProbeError> {
+    let [first, second] = keys;
+    let (one, other) = futures::join!(
+        bucket.put_new(first, body(0), Purpose::Cluster),
+        bucket.put_new(second, body(2), Purpose::Cluster),
+    );
+    if [one?, other?].contains(&PutOutcome::AlreadyExists) {
+        let seen = "a key made of chance exists already";
+        return Err(broken(Property::CreateIfAbsent, seen));
+    }
+    let (kept, ranges, listing) =
+        futures::join!(keeps(bucket, first), reads(bucket, first), lists(bucket, folder, keys));
+    kept.and(ranges).and(listing)?;
     bucket.delete(second, Purpose::Cluster).await?;
     match bucket.get(second, 0..1, Purpose::Cluster).await {
-        Err(BucketError::NotFound { .. }) => (),
-        Err(error) => return Err(error.into()),
-        Ok(_) => return Err(broken(Property::Deletion, "what was deleted is still read")),
+        Err(BucketError::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(_) => Err(broken(Property::Deletion, "what was deleted is still read")),
     }
-    races(bucket, raced).await
 }
 
 const BODY_BYTES: u64 = 107;
@@ -184,11 +195,9 @@ fn body(writer: u8) -> Vec<Bytes> {
     vec![Bytes::from(vec![writer; 100]), Bytes::from_static(b"aquifer")]
 }
 
-async fn creates(bucket: &dyn Bucket, key: &Key) -> Result<(), ProbeError> {
+/// An object that exists outlives a second writer.
+async fn keeps(bucket: &dyn Bucket, key: &Key) -> Result<(), ProbeError> {
     let property = Property::CreateIfAbsent;
-    if bucket.put_new(key, body(0), Purpose::Cluster).await? == PutOutcome::AlreadyExists {
-        return Err(broken(property, "a key made of chance exists already"));
-    }
     if bucket.put_new(key, body(1), Purpose::Cluster).await? == PutOutcome::Created {
         return Err(broken(property, "an existing object was replaced"));
     }
@@ -199,16 +208,21 @@ async fn creates(bucket: &dyn Bucket, key: &Key) -> Result<(), ProbeError> {
 }
 
 async fn reads(bucket: &dyn Bucket, key: &Key) -> Result<(), ProbeError> {
-    if bucket.get(key, 98..103, Purpose::Cluster).await? != b"\0\0aqu"[..] {
+    let (middle, beyond, short, long) = futures::join!(
+        bucket.get(key, 98..103, Purpose::Cluster),
+        bucket.get(key, 100..BODY_BYTES + 1, Purpose::Cluster),
+        bucket.get_suffix(key, 7, Purpose::Cluster),
+        bucket.get_suffix(key, 4 * BODY_BYTES, Purpose::Cluster),
+    );
+    if middle? != b"\0\0aqu"[..] {
         return Err(broken(Property::ExactRanges, "a range in the middle has other bytes"));
     }
-    match bucket.get(key, 100..BODY_BYTES + 1, Purpose::Cluster).await {
+    match beyond {
         Err(BucketError::OutOfRange { .. }) => (),
         Err(error) => return Err(error.into()),
         Ok(_) => return Err(broken(Property::ExactRanges, "a range beyond the end has bytes")),
     }
-    for (asked, expected) in [(7, 7), (4 * BODY_BYTES, BODY_BYTES)] {
-        let suffix = bucket.get_suffix(key, asked, Purpose::Cluster).await?;
+    for (suffix, expected) in [(short?, 7), (long?, BODY_BYTES)] {
         let whole = body(0).concat();
         let expected = &whole[whole.len() - expected as usize..];
         if suffix.bytes != expected || suffix.object_length != BODY_BYTES {
@@ -218,16 +232,17 @@ async fn reads(bucket: &dyn Bucket, key: &Key) -> Result<(), ProbeError> {
     Ok(())
 }
 
-async fn lists(bucket: &dyn Bucket, folder: &Key, keys: [&Key; 2]) -> Result<(), ProbeError> {
-    let listed = bucket.list(folder, None, 3).await?;
+async fn lists(bucket: &dyn Bucket, folder: &Key, keys: &[Key; 2]) -> Result<(), ProbeError> {
+    let (listed, later) =
+        futures::join!(bucket.list(folder, None, 3), bucket.list(folder, Some(&keys[0]), 3));
+    let (listed, later) = (listed?, later?);
     if listed.len() < keys.len() || listed.iter().any(|it| it.length != BODY_BYTES) {
         return Err(broken(Property::Listing, "what was just written is not listed"));
     }
     if !listed.iter().map(|it| &it.key).eq(keys) {
         return Err(broken(Property::Listing, "the listing is not in key order"));
     }
-    let later = bucket.list(folder, Some(keys[0]), 3).await?;
-    match later.len() == 1 && later[0].key == *keys[1] {
+    match later.len() == 1 && later[0].key == keys[1] {
         true => Ok(()),
         false => {
             Err(broken(Property::Listing, "a listing does not start after the key it is told"))
@@ -237,7 +252,7 @@ async fn lists(bucket: &dyn Bucket, folder: &Key, keys: [&Key; 2]) -> Result<(),
 
 async fn races(bucket: &dyn Bucket, key: &Key) -> Result<(), ProbeError> {
     let race = (0..RACERS).map(|racer| bucket.put_new(key, body(racer), Purpose::Cluster));
-    let outcomes = futures::future::join_all(race).await;
+    let outcomes = join_all(race).await;
     let mut winner = None;
     for (racer, outcome) in (0..RACERS).zip(outcomes) {
         if outcome? == PutOutcome::Created && winner.replace(racer).is_some() {
@@ -248,78 +263,5 @@ async fn races(bucket: &dyn Bucket, key: &Key) -> Result<(), ProbeError> {
     match bucket.get(key, 0..BODY_BYTES, Purpose::Cluster).await? == body(winner).concat() {
         true => Ok(()),
         false => Err(broken(Property::CreateRace, "the object is not that of the one who won")),
-    }
-}
-
-/// Writers of one version of one object at once.
-const UPDATERS: u8 = 8;
-
-/// Updates an object below `probe/` under conditions. A store that says it has no such thing passes
-/// if `is_optional`: a directory, where one process has the database.
-///
-/// # Errors
-///
-/// As [`probe`].
-pub async fn probe_updates(
-    store: &dyn ObjectStore,
-    entropy: &dyn Entropy,
-    is_optional: bool,
-) -> Result<(), ProbeError> {
-    let key = Key::new(format!("probe/{:032x}", entropy.next_u128()));
-    let location = Path::from(key.as_str());
-    let result = match check_updates(store, &location).await {
-        Err(Failed::Broken(seen)) => Err(broken(Property::ConditionalUpdate, seen)),
-        Err(Failed::Store(Error::NotImplemented { .. } | Error::NotSupported { .. })) => {
-            match is_optional {
-                true => Ok(()),
-                false => Err(broken(Property::ConditionalUpdate, "the client has no such request")),
-            }
-        }
-        Err(Failed::Store(error)) => Err(crate::classify::classify(&key, error).into()),
-        Ok(()) => Ok(()),
-    };
-    let gone = futures::stream::iter([Ok(location)]).boxed();
-    let deleted = store.delete_stream(gone).next().await;
-    result?;
-    match deleted {
-        Some(Err(Error::NotFound { .. })) | None | Some(Ok(_)) => Ok(()),
-        Some(Err(error)) => Err(crate::classify::classify(&key, error).into()),
-    }
-}
-
-enum Failed {
-    Broken(&'static str),
-    Store(Error),
-}
-
-async fn check_updates(store: &dyn ObjectStore, location: &Path) -> Result<(), Failed> {
-    let put = async |writer: u8, mode: PutMode| {
-        let options = PutOptions { mode, ..PutOptions::default() };
-        store.put_opts(location, vec![writer; 9].into(), options).await
-    };
-    let version = |put: PutResult| UpdateVersion { e_tag: put.e_tag, version: put.version };
-    let first = version(put(0, PutMode::Create).await.map_err(Failed::Store)?);
-    let race = (1..=UPDATERS).map(|writer| put(writer, PutMode::Update(first.clone())));
-    let mut winner = None;
-    for (writer, outcome) in (1..=UPDATERS).zip(futures::future::join_all(race).await) {
-        match outcome {
-            Ok(_) if winner.replace(writer).is_some() => {
-                return Err(Failed::Broken("two writers updated the same version"));
-            }
-            // An exhausted 409 is a lost race, too: whoever caused it won.
-            Ok(_) | Err(Error::Precondition { .. } | Error::AlreadyExists { .. }) => (),
-            Err(error) => return Err(Failed::Store(error)),
-        }
-    }
-    let winner = winner.ok_or(Failed::Broken("no writer updated a version that was current"))?;
-    match put(0, PutMode::Update(first)).await {
-        Err(Error::Precondition { .. } | Error::AlreadyExists { .. }) => (),
-        Err(error) => return Err(Failed::Store(error)),
-        Ok(_) => return Err(Failed::Broken("a version that was gone was updated")),
-    }
-    let found = store.get_opts(location, GetOptions::default()).await.map_err(Failed::Store)?;
-    match found.bytes().await.map_err(Failed::Store)? == vec![winner; 9] {
-        true => Ok(()),
-        false => Err(Failed::Broken("the object is not that of the one who won")),
     }
 }

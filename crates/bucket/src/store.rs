@@ -16,7 +16,7 @@ use crate::location::BucketLocation;
 use crate::metered::Meter;
 use crate::metering::{BucketMetrics, LIST_PAGE_KEYS, Operation};
 use crate::port::{Bucket, BucketError, Key, ObjectInfo, Purpose, PutOutcome, Suffix, cut};
-use crate::probe::{ProbeError, probe, probe_updates};
+use crate::probe::{ProbeError, probe};
 use crate::remote;
 use crate::remote::variables::Variables;
 use async_trait::async_trait;
@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use vocabulary::Timestamp;
@@ -38,6 +38,7 @@ use vocabulary::Timestamp;
 mod files;
 mod large;
 mod reading;
+mod updates;
 
 /// How hard to try. Tunable per node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +89,9 @@ impl StoreOptions {
 /// Of the checks at start-up: an operator looks on.
 const PROBE_TIME_MAX: Duration = Duration::from_secs(12);
 
+/// Of one request at start-up, all of which are small: so that a start outlives one that hangs.
+const PROBE_ATTEMPT_MAX: Duration = Duration::from_secs(4);
+
 /// Why a bucket cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenBucketError {
@@ -123,6 +127,8 @@ pub struct StoreBucket {
     foreground: Semaphore,
     background: Semaphore,
     metrics: BucketMetrics,
+    /// What was last tried again after, for the message of a start that gives up. Leaf lock.
+    last_error: Mutex<Option<BucketError>>,
     /// Takes back uploads whose callers have left.
     tasks: TaskGroup,
 }
@@ -173,6 +179,7 @@ impl StoreBucket {
             foreground: Semaphore::new(options.foreground_requests_max),
             background: Semaphore::new(options.background_requests_max),
             metrics: BucketMetrics::new(),
+            last_error: Mutex::default(),
             tasks: environment.tasks.clone(),
             options,
         }
@@ -207,7 +214,8 @@ impl StoreBucket {
         Arc::new(Hooked::behind(meter, Arc::clone(&self.metadata)))
     }
 
-    /// Whether the store keeps its promises. A remote one is given twelve seconds to answer.
+    /// Whether the store keeps its promises. A remote one is given twelve seconds to answer. Each request
+    /// that fails in a way that passes is tried again, a broken promise is not.
     ///
     /// # Errors
     ///
@@ -215,8 +223,18 @@ impl StoreBucket {
     pub async fn probe(&self) -> Result<(), ProbeError> {
         let is_remote = self.options.attempt_timeout.is_some();
         let asked = async {
-            probe(self, &*self.entropy).await?;
-            probe_updates(&*self.object_store(), &*self.entropy, !is_remote).await
+            let mut port = std::pin::pin!(probe(self, &*self.entropy));
+            let mut updates = std::pin::pin!(self.probe_updates(!is_remote));
+            tokio::select! {
+                biased;
+                port = &mut port => match port {
+                    // Nothing can be asked: the other half would only wait for the same.
+                    Err(ProbeError::Bucket(error)) => Err(error.into()),
+                    // It deletes what it wrote, whatever this half has found.
+                    port => port.and(updates.await),
+                },
+                updates = &mut updates => port.await.and(updates),
+            }
         };
         if !is_remote {
             return asked.await;
@@ -225,7 +243,11 @@ impl StoreBucket {
         tokio::select! {
             biased;
             answer = asked => answer,
-            () = self.clock.sleep(PROBE_TIME_MAX) => Err(ProbeError::Silent { waited_ms }),
+            () = self.clock.sleep(PROBE_TIME_MAX) => {
+                let last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let last = last.map_or("nothing came back at all".to_owned(), |it| it.to_string());
+                Err(ProbeError::Silent { waited_ms, last })
+            }
         }
     }
 
@@ -259,24 +281,33 @@ impl StoreBucket {
         request: impl Future<Output = Result<T, BucketError>>,
     ) -> Result<T, BucketError> {
         let started = self.clock.now();
-        let answer = match self.options.attempt_timeout {
-            None => request.await,
-            Some(timeout) => {
-                let waited_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-                tokio::select! {
-                    biased;
-                    answer = request => answer,
-                    () = self.clock.sleep(timeout) => {
-                        Err(BucketError::Timeout { key: key.clone(), waited_ms })
-                    }
-                }
-            }
-        };
+        let answer = self.in_time(key, purpose, request).await;
         self.metrics.answered(purpose, operation, self.clock.now().since(started));
         if let Err(error) = &answer {
             self.metrics.failed(purpose, operation, error.kind());
         }
         answer
+    }
+
+    /// Gives a request up after the timeout.
+    async fn in_time<T>(
+        &self,
+        key: &Key,
+        purpose: Purpose,
+        request: impl Future<Output = Result<T, BucketError>>,
+    ) -> Result<T, BucketError> {
+        let Some(mut timeout) = self.options.attempt_timeout else { return request.await };
+        if purpose == Purpose::Cluster {
+            timeout = timeout.min(PROBE_ATTEMPT_MAX);
+        }
+        let waited_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        tokio::select! {
+            biased;
+            answer = request => answer,
+            () = self.clock.sleep(timeout) => {
+                Err(BucketError::Timeout { key: key.clone(), waited_ms })
+            }
+        }
     }
 
     /// Tries one request until it works, the error is final or the tries are used up.
@@ -287,13 +318,12 @@ impl StoreBucket {
         operation: Operation,
         mut request: impl FnMut() -> F,
     ) -> Result<T, BucketError> {
-        self.again(key, purpose, || self.attempt(key, purpose, operation, request())).await
+        self.again(purpose, || self.attempt(key, purpose, operation, request())).await
     }
 
     /// As `retried`, for what makes its own attempts.
     async fn again<T, F: Future<Output = Result<T, BucketError>>>(
         &self,
-        key: &Key,
         purpose: Purpose,
         mut request: impl FnMut() -> F,
     ) -> Result<T, BucketError> {
@@ -302,13 +332,19 @@ impl StoreBucket {
         loop {
             match request().await {
                 Err(error) if error.is_transient() && attempt < self.options.attempts_max => {
-                    tracing::debug!(%key, attempt, %error, "trying again");
+                    self.note(attempt, &error);
                     self.pause(attempt).await;
                     attempt += 1;
                 }
                 answer => return answer,
             }
         }
+    }
+
+    /// Before something is tried again.
+    fn note(&self, attempt: u32, error: &BucketError) {
+        tracing::debug!(attempt, %error, "trying again");
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
     }
 
     /// Half fixed, half chance, so that many callers that failed together do not return together.
@@ -447,7 +483,7 @@ impl Bucket for StoreBucket {
         purpose: Purpose,
     ) -> Result<PutOutcome, BucketError> {
         let body = PutPayload::from_iter(body);
-        self.again(key, purpose, || self.try_put_mine(key, &body, purpose)).await
+        self.again(purpose, || self.try_put_mine(key, &body, purpose)).await
     }
 
     async fn get(

@@ -135,6 +135,51 @@ async fn an_upload_whose_caller_leaves_is_taken_back() {
 }
 
 #[tokio::test]
+async fn the_probe_outlives_a_bad_day() {
+    // Ten times as bad as one, and on conditional writes most of all.
+    let faults = Faults {
+        slow_down: 0.05,
+        slow_down_requests: 2,
+        internal_error: 0.03,
+        internal_error_applied: 0.03,
+        reset_before_body: 0.03,
+        reset_after_body: 0.03,
+        lost_answer: 0.05,
+        half_answer: 0.03,
+        conflict: 0.05,
+        ..Faults::NONE
+    };
+    let mut resets = 0;
+    for seed in 0..8 {
+        let server = server(seed).await;
+        server.set_faults(faults.clone());
+        let bucket = open(&server.endpoint(), "");
+        bucket.probe().await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let counts = server.counts().of(fake_s3::Operation::Put);
+        resets += counts.resets_before_body + counts.resets_after_body + counts.lost_answers;
+        server.set_faults(Faults::NONE);
+        let left = bucket.list(&Key::new("probe"), None, 9).await;
+        assert_eq!(left, Ok(Vec::new()), "seed {seed}: no trace");
+        server.stop().await;
+    }
+    assert!(8 < resets, "the faults were met");
+}
+
+#[tokio::test]
+async fn a_dead_store_is_refused_with_the_last_reason() {
+    let server = server(1).await;
+    server.set_faults(Faults { slow_down: 1.0, ..Faults::NONE });
+    let error = open(&server.endpoint(), "").probe().await.expect_err("it refuses everything");
+    assert!(!matches!(error, ProbeError::Broken { .. }), "{error}");
+    assert!(error.to_string().contains("SlowDown"), "{error}");
+    // The first request of each kind is done, and then every answer is lost.
+    server.set_faults(Faults { lost_answer: 1.0, ..Faults::NONE });
+    let error = open(&server.endpoint(), "").probe().await.expect_err("no answer comes");
+    assert!(matches!(error, ProbeError::Bucket(_) | ProbeError::Silent { .. }), "{error}");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn what_an_operator_got_wrong_is_told_by_name() {
     let refused = |bucket: StoreBucket| async move { bucket.probe().await.expect_err("refused") };
     // Bound and dropped: nobody listens there for a moment.

@@ -5,7 +5,7 @@
 //! Without the variable there is nothing to do, which is said; with it, everything that does not hold is a
 //! failure that names the broken promise.
 
-use bucket::{BucketLocation, StoreBucket, Variables, conformance, probe, probe_updates};
+use bucket::{BucketLocation, StoreBucket, Variables, conformance};
 use environment::Environment;
 
 const VARIABLE: &str = "AQUIFER_TEST_STORE_URI";
@@ -21,11 +21,7 @@ async fn the_named_store_keeps_the_promises() {
     let bucket = StoreBucket::open(&location, &Variables::of_process(), &environment);
     let bucket = bucket.expect("the store can be used");
     // First what a broker asks when it starts: its errors name the promise.
-    if let Err(error) = probe(&bucket, &*environment.entropy).await {
-        panic!("{error} {}", error.advice());
-    }
-    let metadata = bucket.object_store();
-    if let Err(error) = probe_updates(&*metadata, &*environment.entropy, false).await {
+    if let Err(error) = bucket.probe().await {
         panic!("{error} {}", error.advice());
     }
     conformance::check(&bucket).await;

@@ -115,24 +115,34 @@ pub(super) fn runs_of_topic(id: TopicId) -> Range<Vec<u8>> {
     joined(RUN, &[&id.0])..joined(RUN, &[&id.0, &[0xff]])
 }
 
-/// The ranges that hold everything but runs and kept producers: topics before what refers to them.
-pub(super) fn all_but_runs() -> Vec<Range<Vec<u8>>> {
-    let of = |kind: u8| vec![kind]..vec![kind + 1];
-    [
-        TOPIC,
-        PROGRESS,
-        BROKER,
-        CONFIGS,
-        GROUP_CONFIGS,
-        ACL,
-        DROPPING,
-        LOG,
-        PRODUCER_ID,
-        SEGMENT,
-        WAL_SEGMENT,
-    ]
-    .map(of)
-    .to_vec()
+/// What is loaded, in this order: topics before what refers to them.
+pub(super) const LOADED: [u8; 11] = [
+    TOPIC,
+    PROGRESS,
+    BROKER,
+    CONFIGS,
+    GROUP_CONFIGS,
+    ACL,
+    DROPPING,
+    LOG,
+    PRODUCER_ID,
+    SEGMENT,
+    WAL_SEGMENT,
+];
+
+/// The ranges that hold everything but runs and kept producers. Few: each asks every sorted file.
+pub(super) fn all_but_runs() -> [Range<Vec<u8>>; 3] {
+    [of(ACL, GROUP_CONFIGS), of(LOG, PROGRESS), of(SEGMENT, WAL_SEGMENT)]
+}
+
+/// Every registered broker.
+pub(super) fn brokers() -> Range<Vec<u8>> {
+    of(BROKER, BROKER)
+}
+
+/// All keys of the kinds from `first` to `last`.
+fn of(first: u8, last: u8) -> Range<Vec<u8>> {
+    vec![first]..vec![last + 1]
 }
 
 /// For errors: the kind as a letter, the rest in hex.
@@ -153,6 +163,14 @@ fn joined(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_ranges_hold_what_is_loaded_and_nothing_else_of_ours() {
+        let held = |kind: u8| all_but_runs().iter().any(|it| it.contains(&vec![kind, 7]));
+        assert!(LOADED.into_iter().all(held));
+        assert!(!held(RUN) && !held(KEPT));
+        assert!(brokers().contains(&broker(BrokerId(i32::MAX))));
+    }
 
     #[test]
     fn runs_sort_by_partition_and_end() {

@@ -407,21 +407,41 @@ enum LoadError {
 }
 
 /// The state, and when the latest of what is in it was written.
+///
+/// Its ranges are read side by side, because a store may take its time with each block. So what was read
+/// is in memory twice for a moment.
 async fn load(db: &impl DbReadOps) -> Result<(State, Timestamp), LoadError> {
-    let mut state = State::default();
-    let mut written = Timestamp(0);
-    let options = ScanOptions { read_ahead_bytes: LOAD_READ_BYTES, ..ScanOptions::default() };
-    for range in keys::all_but_runs() {
-        let found = db.scan_with_options(range, &options).await;
-        let mut found = found.map_err(LoadError::Database)?;
-        while let Some(entry) = found.next().await.map_err(LoadError::Database)? {
-            written = written.max(Timestamp(entry.create_ts));
-            decoded(&entry, format::load(&mut state, &entry.key, &entry.value))
-                .map_err(LoadError::Corrupt)?;
-        }
+    let scans = keys::all_but_runs().map(|range| entries(db, range));
+    let entries = futures::future::try_join_all(scans).await.map_err(LoadError::Database)?;
+    let place = |entry: &KeyValue| {
+        let kind = entry.key.first();
+        keys::LOADED.iter().position(|it| Some(it) == kind)
+    };
+    let mut entries: Vec<_> = entries.into_iter().flatten().map(|it| (place(&it), it)).collect();
+    entries.sort_by_key(|(place, _)| *place);
+    let (mut state, mut written) = (State::default(), Timestamp(0));
+    // Between the kinds that are loaded lie those of later versions, if any.
+    for (_, entry) in entries.into_iter().filter(|(place, _)| place.is_some()) {
+        written = written.max(Timestamp(entry.create_ts));
+        decoded(&entry, format::load(&mut state, &entry.key, &entry.value))
+            .map_err(LoadError::Corrupt)?;
     }
     format::complete(&mut state);
     Ok((state, written))
+}
+
+/// All of a range.
+async fn entries(
+    db: &impl DbReadOps,
+    range: Range<Vec<u8>>,
+) -> Result<Vec<KeyValue>, slatedb::Error> {
+    let options = ScanOptions { read_ahead_bytes: LOAD_READ_BYTES, ..ScanOptions::default() };
+    let mut found = db.scan_with_options(range, &options).await?;
+    let mut entries = Vec::new();
+    while let Some(entry) = found.next().await? {
+        entries.push(entry);
+    }
+    Ok(entries)
 }
 
 fn decoded<T>(entry: &KeyValue, value: Result<T, format::FormatError>) -> Result<T, StoreError> {

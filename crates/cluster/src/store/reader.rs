@@ -15,15 +15,15 @@ use slatedb::config::DbReaderOptions;
 use slatedb::{DbReader, DbReaderMode};
 
 use super::sealed::sealed;
-use super::{LoadError, StoreError, classify, load};
+use super::{StoreError, classify, decoded, entries, format, keys};
 use crate::state::{Broker, State};
 
 /// Tries of one request to the object store before a look gives up.
 const RETRIES_MAX: u32 = 3;
 
-/// The metadata as of one look.
+/// The registered brokers as of one look: nothing else of the metadata is read.
 pub struct MetadataReader {
-    state: State,
+    brokers: Vec<Broker>,
 }
 
 impl MetadataReader {
@@ -38,19 +38,19 @@ impl MetadataReader {
     ) -> Result<Option<MetadataReader>, StoreError> {
         let opened = open_database(sealed(object_store), path, environment).await?;
         let Some(reader) = opened else { return Ok(None) };
-        let loaded = load(&reader).await;
+        let found = entries(&reader, keys::brokers()).await;
         // What was read stays read, whether the reader closes well or not.
         let _ = reader.close().await;
-        let (state, _) = loaded.map_err(|error| match error {
-            LoadError::Database(error) => classify(&error),
-            LoadError::Corrupt(error) => error,
-        })?;
-        Ok(Some(MetadataReader { state }))
+        let mut state = State::default();
+        for entry in found.map_err(|error| classify(&error))? {
+            decoded(&entry, format::load(&mut state, &entry.key, &entry.value))?;
+        }
+        Ok(Some(MetadataReader { brokers: state.brokers.into_values().collect() }))
     }
 
     /// Every registered broker.
     pub fn brokers(&self) -> Vec<Broker> {
-        self.state.brokers.values().cloned().collect()
+        self.brokers.clone()
     }
 }
 
@@ -84,7 +84,7 @@ pub(super) async fn open_database(
 impl std::fmt::Debug for MetadataReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MetadataReader")
-            .field("brokers", &self.state.brokers.len())
+            .field("brokers", &self.brokers.len())
             .finish_non_exhaustive()
     }
 }

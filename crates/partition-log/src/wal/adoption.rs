@@ -39,8 +39,9 @@ mod step;
 /// Logs taken over at once. Each reads [`INDEXES_AT_ONCE`] objects at once.
 const LOGS_AT_ONCE: usize = 4;
 
-/// Larger: faster over a slow store, more memory (64 KiB and an index each).
-const INDEXES_AT_ONCE: usize = 16;
+/// Larger: faster over a slow store, more memory (64 KiB and an index each). As many as a store takes at
+/// once from those somebody waits for.
+const INDEXES_AT_ONCE: usize = 64;
 
 /// What a takeover found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

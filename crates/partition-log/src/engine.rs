@@ -315,7 +315,7 @@ impl LogEngine {
     /// Adds the log's and the WAL's metrics, relative to the registry's prefix.
     pub fn register_metrics(&self, registry: &mut Registry) {
         self.shared.metrics.register(registry);
-        self.shared.wal.metrics().register(registry);
+        self.shared.wal.register_metrics(registry);
     }
 
     fn quarantined(&self) -> MutexGuard<'_, HashSet<Partition>> {

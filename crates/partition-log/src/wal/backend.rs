@@ -9,6 +9,7 @@ use crate::volume::VolumeError;
 use async_trait::async_trait;
 use bucket::BucketError;
 use bytes::Bytes;
+use prometheus_client::registry::Registry;
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
@@ -59,6 +60,9 @@ pub trait WalBackend: Send + Sync + fmt::Debug {
     }
 
     fn health(&self) -> WalHealth;
+
+    /// Adds what the backend counts beside the committer's own, relative to the registry's prefix.
+    fn register_metrics(&self, _registry: &mut Registry) {}
 }
 
 /// Whether writes get through, for readiness checks and operators.

@@ -115,6 +115,8 @@ pub struct BucketWalMetrics {
     pub retries: Counter,
     /// Slow PUTs that were sent a second time.
     pub hedges: Counter,
+    /// Bytes of these: sent twice, kept once.
+    pub hedge_bytes: Counter,
     /// Second PUTs that were answered first.
     pub hedges_won: Counter,
     /// Objects deleted because nobody needed them any more.
@@ -228,16 +230,6 @@ impl BucketWal {
         &self.metrics
     }
 
-    /// Adds its metrics under their names, relative to the registry's prefix.
-    pub fn register_metrics(&self, registry: &mut Registry) {
-        let BucketWalMetrics { retries, hedges, hedges_won, trimmed } = self.metrics.clone();
-        registry.register("wal_put_retries", "WAL PUTs that failed and were repeated", retries);
-        registry.register("wal_put_hedges", "Slow WAL PUTs sent a second time", hedges);
-        let (name, help) = ("wal_put_hedges_won", "Second WAL PUTs that were answered first");
-        registry.register(name, help, hedges_won);
-        registry.register("wal_objects_trimmed", "WAL objects deleted by trims", trimmed);
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -260,6 +252,7 @@ impl BucketWal {
             Some(answer) => answer,
             None if self.state().hedging.take() => {
                 self.metrics.hedges.inc();
+                self.metrics.hedge_bytes.inc_by(chunks.iter().map(|it| it.len() as u64).sum());
                 let mut second = std::pin::pin!(self.put(key, chunks));
                 tokio::select! {
                     biased;
@@ -507,6 +500,18 @@ impl WalBackend for BucketWal {
             }
             _ => WalHealth::Healthy,
         }
+    }
+
+    fn register_metrics(&self, registry: &mut Registry) {
+        let metrics = self.metrics.clone();
+        let BucketWalMetrics { retries, hedges, hedge_bytes, hedges_won, trimmed } = metrics;
+        registry.register("wal_put_retries", "WAL PUTs that failed and were repeated", retries);
+        registry.register("wal_put_hedges", "Slow WAL PUTs sent a second time", hedges);
+        let help = "Bytes of WAL PUTs sent a second time";
+        registry.register("wal_put_hedge_bytes", help, hedge_bytes);
+        let (name, help) = ("wal_put_hedges_won", "Second WAL PUTs that were answered first");
+        registry.register(name, help, hedges_won);
+        registry.register("wal_objects_trimmed", "WAL objects deleted by trims", trimmed);
     }
 }
 

@@ -16,6 +16,7 @@ use environment::{Clock, Environment, StopToken, TaskKind};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use prometheus_client::registry::Registry;
 use protocol::records::BatchHeader;
 use std::collections::VecDeque;
 use std::fmt;
@@ -265,6 +266,12 @@ impl Wal {
         &self.shared.metrics
     }
 
+    /// Adds its own and the backend's, relative to the registry's prefix.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.shared.metrics.register(registry);
+        self.backend.register_metrics(registry);
+    }
+
     /// Refuses new reservations, waits until everything reserved is durable or given back, but no
     /// longer than `drain_max`; then the committer ends. What is left is lost.
     pub async fn shutdown(&self) {
@@ -380,9 +387,10 @@ impl Committer {
 
     fn take_arrivals(&mut self) {
         std::mem::swap(&mut self.end.0.intake().appends, &mut self.arrivals);
+        let now = self.clock.now();
         for append in self.arrivals.drain(..) {
             let bytes = append.bytes.len() as u64;
-            self.queue.push(append, bytes);
+            self.queue.push(append, bytes, now);
         }
         self.arrivals.shrink_to(ARRIVALS_KEPT); // A burst's memory is not kept for ever.
         self.tell_lost();
@@ -438,7 +446,7 @@ impl Committer {
                 Written::Failed
             }
         };
-        self.queue.finish(sequence, written, &mut self.released);
+        self.queue.finish(sequence, written, self.clock.now(), &mut self.released);
         self.tell_released();
     }
 

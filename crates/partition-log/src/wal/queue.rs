@@ -14,6 +14,15 @@ use std::time::Duration;
 use vocabulary::Tick;
 
 /// The shape of groups.
+///
+/// A group waits for more under load, that is, when something in it came while a write was in flight:
+/// - while one is, until the budget of the linger has a start for it;
+/// - once none is, and everybody who was waiting for an answer is back, for at most three quarters of a
+///   linger after the last start: nothing more would come. So a producer that waits for its answers
+///   meets one write and little else;
+/// - what comes as the echo of a release waits for the rest of it, a few milliseconds: who waited for
+///   one write together sends together, and what starts with the first of them leaves the others to the
+///   next write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct QueueLimits {
     /// A group holds at most this many bytes, but always one item.
@@ -22,20 +31,36 @@ pub(super) struct QueueLimits {
     pub(super) in_flight_max: usize,
     /// An item that comes while something is in flight, and what comes behind it, waits until this
     /// long after the last start, unless a group is full before. At rates that fill groups, up to twice
-    /// as long: requests matter more there than their latency.
+    /// as long: requests matter more there than their latency. Zero: nothing waits.
     pub(super) linger: Duration,
     /// Starts that need not wait so long: one is saved up in each linger without a start, and no more
     /// than this are kept. So the linger bounds the requests of a long time, and who produces now and
     /// then never meets it.
     pub(super) starts_saved_max: u32,
-    /// A group counts as full from here on; at rates that would fill it within a linger from
-    /// one and a half of what comes in a linger on, so that the linger decides and groups grow.
+    /// A group counts as full from here on; at high rates from [`FULL_LINGERS`] of what comes in a
+    /// linger on, so that the linger decides and groups grow.
     pub(super) full_bytes_min: u64,
 }
 
-/// How many lingers' worth of bytes, in halves, are a full group: enough that a steady rate never
-/// fills one before its linger is over.
-const FULL_LINGERS_HALVES: u64 = 3;
+/// How many lingers' worth of bytes are a full group: enough that neither a steady rate nor the bursts
+/// of clients that answer an acknowledgement all at once fill one before its linger is over.
+const FULL_LINGERS: u64 = 3;
+
+/// The rate is measured over at least so many lingers. Fewer: it follows the bursts of clients, and is
+/// low just when the rest of a burst could still wait.
+const RATE_LINGERS: u32 = 10;
+
+/// Times below are shares of the linger, in hundredths. With one of 100 ms they are milliseconds.
+///
+/// How long after a start the next one is made without budget, nothing being in flight: the bound of
+/// requests on a store that is faster than that.
+const ALONE_PER_CENT: u32 = 75;
+/// What comes this soon after a release is its echo.
+const ECHO_PER_CENT: u32 = 10;
+/// An echo is over when nothing has come for so long, or when as much has come as was released,
+const ECHO_QUIET_PER_CENT: u32 = 6;
+/// but no later than this after the release.
+const ECHO_MAX_PER_CENT: u32 = 50;
 
 /// How the write of a group ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,8 +85,11 @@ pub(super) struct CommitQueue<T> {
     queued_bytes: u64,
     /// Sequence of the front of `in_flight`; of the next group when nothing is in flight.
     first_in_flight: u64,
-    /// The outcome of each group in flight, `None` while it is being written.
-    in_flight: VecDeque<Option<Written>>,
+    in_flight: VecDeque<Flight>,
+    last_start: Tick,
+    last_arrival: Tick,
+    /// Set by a release, until the next start.
+    echo: Option<Echo>,
     /// When the starts so far, at one in each linger, would have been made.
     paid_until: Option<Tick>,
     /// The linger at the rate of late.
@@ -77,6 +105,22 @@ pub(super) struct CommitQueue<T> {
     draining: bool,
 }
 
+/// A group being written.
+#[derive(Debug, Clone, Copy)]
+struct Flight {
+    items: usize,
+    /// `None` until its write ends.
+    written: Option<Written>,
+}
+
+/// Where the answers of clients to a release are.
+#[derive(Debug, Clone, Copy)]
+struct Echo {
+    released_at: Tick,
+    /// In the queue once everybody who was released is back.
+    items: usize,
+}
+
 impl<T> CommitQueue<T> {
     pub(super) fn new(limits: QueueLimits, next_sequence: u64) -> CommitQueue<T> {
         assert!(0 < limits.in_flight_max, "a log that may not write");
@@ -88,6 +132,9 @@ impl<T> CommitQueue<T> {
             queued_bytes: 0,
             first_in_flight: next_sequence,
             in_flight: VecDeque::new(),
+            last_start: Tick(0),
+            last_arrival: Tick(0),
+            echo: None,
             paid_until: None,
             is_crowded: false,
             counted_from: None,
@@ -97,7 +144,13 @@ impl<T> CommitQueue<T> {
         }
     }
 
-    pub(super) fn push(&mut self, item: T, bytes: u64) {
+    pub(super) fn push(&mut self, item: T, bytes: u64, now: Tick) {
+        if self.queued.is_empty() {
+            // Too late for an echo: whoever this is did not wait for the release.
+            let latest = |echo: &Echo| echo.released_at.plus(self.share(ECHO_PER_CENT));
+            self.echo = self.echo.filter(|echo| now < latest(echo));
+        }
+        self.last_arrival = now;
         self.queued.push_back((item, bytes));
         self.queued_bytes += bytes;
         self.arrived += bytes;
@@ -125,7 +178,9 @@ impl<T> CommitQueue<T> {
         let group = self.queued.drain(..count).map(|(item, _)| item).collect();
         self.queued_bytes -= bytes;
         let sequence = self.next_sequence();
-        self.in_flight.push_back(None);
+        self.in_flight.push_back(Flight { items: count, written: None });
+        self.last_start = now;
+        self.echo = None;
         self.pay(now);
         self.is_crowded = !self.queued.is_empty();
         self.measure(now);
@@ -147,39 +202,63 @@ impl<T> CommitQueue<T> {
             return;
         };
         let (elapsed, linger) = (now.since(from).as_micros(), self.limits.linger.as_micros());
-        if elapsed < linger.max(1) {
+        if elapsed < (linger * u128::from(RATE_LINGERS)).max(1) {
             return;
         }
-        let wanted =
-            u128::from(self.arrived.saturating_mul(FULL_LINGERS_HALVES)) * linger / (2 * elapsed);
+        let in_a_linger = u128::from(self.arrived) * linger / elapsed;
         let most = self.limits.group_bytes_max;
         let least = self.limits.full_bytes_min.min(most);
-        self.full_bytes = u64::try_from(wanted).unwrap_or(most).clamp(least, most);
+        let full = u64::try_from(in_a_linger * u128::from(FULL_LINGERS)).unwrap_or(most);
+        self.full_bytes = full.clamp(least, most);
         // Of what fills a group in a linger, in thousandths.
-        let load = wanted * 2000 / u128::from(FULL_LINGERS_HALVES * least.max(1));
-        let load = u32::try_from(load.min(1000)).expect("at most a thousand");
-        self.linger = self.limits.linger + self.limits.linger * load / 1000;
+        let rate = (in_a_linger * 1000 / u128::from(least.max(1))).min(1000);
+        let rate = u32::try_from(rate).expect("at most a thousand");
+        self.linger = self.limits.linger + self.limits.linger * rate / 1000;
         (self.counted_from, self.arrived) = (Some(now), 0);
+    }
+
+    fn share(&self, per_cent: u32) -> Duration {
+        self.limits.linger * per_cent / 100
     }
 
     /// When [`CommitQueue::start`] would act by itself. `None` if a step has to come first.
     pub(super) fn wake_at(&self) -> Option<Tick> {
-        let lingers = self.is_crowded && self.queued_bytes < self.full_bytes && !self.draining;
-        let saved = self.linger * self.limits.starts_saved_max;
-        let paid_until = self.paid_until.filter(|_| lingers && self.slot_free());
-        paid_until.map(|at| Tick(at.0.saturating_sub(micros(saved))))
+        if !self.slot_free() || self.full_bytes <= self.queued_bytes || self.draining {
+            return None;
+        }
+        let budget = self.paid_until.filter(|_| self.is_crowded).map(|at| {
+            let saved = self.linger * self.limits.starts_saved_max;
+            Tick(at.0.saturating_sub(micros(saved)))
+        });
+        if !self.in_flight.is_empty() {
+            return budget;
+        }
+        let Some(echo) = self.echo else { return budget };
+        if echo.items <= self.queued.len() {
+            // Everybody is back: nothing would come before they are answered.
+            let alone = self.last_start.plus(self.share(ALONE_PER_CENT));
+            return budget.map(|at| at.min(alone));
+        }
+        let quiet = self.last_arrival.plus(self.share(ECHO_QUIET_PER_CENT));
+        budget.max(Some(quiet.min(echo.released_at.plus(self.share(ECHO_MAX_PER_CENT)))))
     }
 
     /// Records the end of one write; says what is released by it.
-    pub(super) fn finish(&mut self, sequence: u64, written: Written, out: &mut Vec<Released>) {
+    pub(super) fn finish(
+        &mut self,
+        sequence: u64,
+        written: Written,
+        now: Tick,
+        out: &mut Vec<Released>,
+    ) {
         if self.failed && sequence < self.first_in_flight {
             return; // Lost with a failure before it, while its own write was still going on.
         }
         let index = usize::try_from(sequence - self.first_in_flight).unwrap_or(usize::MAX);
         let flight = self.in_flight.get_mut(index).expect("only what was started ends");
-        assert_eq!(flight.replace(written), None, "a write ends once");
+        assert_eq!(flight.written.replace(written), None, "a write ends once");
         self.failed |= written == Written::Failed;
-        self.release(out);
+        self.release(Some(now), out);
         self.check();
     }
 
@@ -187,9 +266,9 @@ impl<T> CommitQueue<T> {
     pub(super) fn give_up(&mut self, out: &mut Vec<Released>) {
         self.failed = true;
         for flight in &mut self.in_flight {
-            flight.get_or_insert(Written::Failed);
+            flight.written.get_or_insert(Written::Failed);
         }
-        self.release(out);
+        self.release(None, out);
         self.check();
     }
 
@@ -211,8 +290,12 @@ impl<T> CommitQueue<T> {
         !self.failed && !self.queued.is_empty() && self.in_flight.len() < self.limits.in_flight_max
     }
 
-    fn release(&mut self, out: &mut Vec<Released>) {
-        while let Some(Some(written)) = self.in_flight.front().copied() {
+    /// `now`: whoever waited may answer. `None`: nobody will.
+    fn release(&mut self, now: Option<Tick>, out: &mut Vec<Released>) {
+        let mut items = 0;
+        while let Some(Flight { items: released, written: Some(written) }) =
+            self.in_flight.front().copied()
+        {
             if written == Written::Failed {
                 // Q4: what is behind it is lost whether or not its own write got through.
                 let lost = self.in_flight.len() as u64;
@@ -224,12 +307,19 @@ impl<T> CommitQueue<T> {
             out.push(Released::Durable(self.first_in_flight));
             self.first_in_flight += 1;
             self.in_flight.pop_front();
+            items += released;
         }
+        let Some(released_at) = now.filter(|_| 0 < items) else { return };
+        // Writes that end one after another have one echo.
+        let before =
+            self.echo.filter(|it| released_at < it.released_at.plus(self.share(ECHO_PER_CENT)));
+        let before = before.map_or(self.queued.len(), |it| it.items);
+        self.echo = Some(Echo { released_at, items: before + items });
     }
 
     fn check(&self) {
         assert!(self.in_flight.len() <= self.limits.in_flight_max, "Q1");
-        assert!(!matches!(self.in_flight.front(), Some(Some(_))), "Q4");
+        assert!(self.in_flight.front().is_none_or(|it| it.written.is_none()), "Q4");
         if cfg!(debug_assertions) {
             assert_eq!(self.queued_bytes, self.queued.iter().map(|it| it.1).sum::<u64>(), "Q2");
         }

@@ -231,17 +231,25 @@ impl Bench<'_> {
         let answer = self.ask(broker, &rest)?;
         self.note("one default Java producer, 1 partition, MB/s", number(&answer, "mb_s")?);
         if self.with_rdkafka {
-            let speed = self.rdkafka(broker, "single", 10 * megabytes)?;
+            let speed = self.rdkafka(broker, "single", 10 * megabytes, &[])?;
             self.note("one default librdkafka producer, 1 partition, MB/s", speed);
+            let speed = self.rdkafka(broker, "single", 5 * megabytes, &["idempotent"])?;
+            self.note("the same with enable.idempotence, MB/s", speed);
         }
         Ok(())
     }
 
-    fn rdkafka(&self, broker: &Shared, topic: &str, megabytes: u32) -> Result<f64> {
+    fn rdkafka(
+        &self,
+        broker: &Shared,
+        topic: &str,
+        megabytes: u32,
+        options: &[&str],
+    ) -> Result<f64> {
         let python = self.workspace.installed().join("python").join("bin").join("python");
         let mut command = std::process::Command::new(python);
         command.arg(self.workspace.clients().join("python").join("bench_producer.py"));
-        command.args([topic, "1024", &megabytes.to_string()]);
+        command.args([topic, "1024", &megabytes.to_string()]).args(options);
         command.env("BOOTSTRAP", broker.lock().address.to_string());
         let out = self.workspace.logs().join("bench-rdkafka.out");
         let _ = std::fs::remove_file(&out);
@@ -281,6 +289,13 @@ impl Bench<'_> {
             self.note(&format!("bytes uploaded per byte, {purpose}"), written);
         }
         self.note("PUT/GiB, wal + flush + merge", sum);
+        // The meters count what was answered, and of a hedged write only the first answer is waited for.
+        let hedges = all.get("aquifer_wal_put_hedges_total");
+        self.note("PUT/GiB, second WAL PUTs beside these", hedges * GIB / bytes);
+        let hedged = all.get("aquifer_wal_put_hedge_bytes_total") / bytes;
+        self.note("bytes uploaded per byte, second WAL PUTs beside these", hedged);
+        let segments = all.get("aquifer_wal_bytes_total") / bytes;
+        self.note("bytes of WAL segments per byte of values", segments);
         self.note("PUT/GiB, all purposes", all.all_puts() * GIB / bytes);
         let before_merging = all.written("wal") + all.written("flush");
         self.note("bytes uploaded per byte, before merging", before_merging / bytes);

@@ -14,7 +14,7 @@ const fn ms(count: u64) -> Tick {
 
 fn finish(queue: &mut CommitQueue<u64>, sequence: u64, written: Written) -> Vec<Released> {
     let mut out = Vec::new();
-    queue.finish(sequence, written, &mut out);
+    queue.finish(sequence, written, ms(0), &mut out);
     out
 }
 
@@ -22,11 +22,11 @@ fn finish(queue: &mut CommitQueue<u64>, sequence: u64, written: Written) -> Vec<
 fn arrivals_gather_while_a_write_is_in_flight() {
     let mut queue = CommitQueue::new(limits(100, 1, 0), 7);
     assert_eq!(queue.start(ms(0)), None);
-    queue.push(1, 10);
+    queue.push(1, 10, ms(0));
     assert_eq!(queue.start(ms(0)), Some((7, vec![1])), "nothing is in flight: at once");
-    queue.push(2, 50);
-    queue.push(3, 50);
-    queue.push(4, 1);
+    queue.push(2, 50, ms(0));
+    queue.push(3, 50, ms(0));
+    queue.push(4, 1, ms(0));
     assert_eq!((queue.start(ms(1)), queue.wake_at()), (None, None));
     assert_eq!(finish(&mut queue, 7, Written::Durable), [Released::Durable(7)]);
     assert_eq!(queue.start(ms(1)), Some((8, vec![2, 3])), "as much as fits");
@@ -37,7 +37,7 @@ fn arrivals_gather_while_a_write_is_in_flight() {
 fn an_item_larger_than_a_group_goes_alone() {
     let mut queue = CommitQueue::new(limits(100, 4, 0), 0);
     for (item, bytes) in [(1, 500), (2, 60), (3, 500)] {
-        queue.push(item, bytes);
+        queue.push(item, bytes, ms(0));
     }
     let groups: Vec<_> = std::iter::from_fn(|| queue.start(ms(0))).map(|it| it.1).collect();
     assert_eq!(groups, [vec![1], vec![2], vec![3]]);
@@ -46,18 +46,18 @@ fn an_item_larger_than_a_group_goes_alone() {
 #[test]
 fn under_load_a_group_lingers_unless_it_is_full() {
     let mut queue = CommitQueue::new(limits(100, 3, 20), 0);
-    queue.push(1, 10);
+    queue.push(1, 10, ms(0));
     assert!(queue.start(ms(0)).is_some());
-    queue.push(2, 10);
+    queue.push(2, 10, ms(0));
     assert_eq!((queue.start(ms(19)), queue.wake_at()), (None, Some(ms(20))));
     assert_eq!(queue.start(ms(20)), Some((1, vec![2])));
-    queue.push(3, 100);
+    queue.push(3, 100, ms(0));
     assert_eq!(queue.start(ms(21)), Some((2, vec![3])), "full");
-    queue.push(4, 100);
+    queue.push(4, 100, ms(0));
     assert_eq!((queue.start(ms(99)), queue.wake_at()), (None, None), "no slot");
     finish(&mut queue, 0, Written::Durable);
     assert!(queue.start(ms(99)).is_some());
-    queue.push(5, 1);
+    queue.push(5, 1, ms(0));
     finish(&mut queue, 1, Written::Durable);
     queue.drain();
     assert!(queue.start(ms(99)).is_some(), "draining does not wait");
@@ -66,7 +66,7 @@ fn under_load_a_group_lingers_unless_it_is_full() {
 #[test]
 fn releases_keep_their_order() {
     let mut queue = CommitQueue::new(limits(1, 3, 0), 0);
-    (0..3).for_each(|item| queue.push(item, 1));
+    (0..3).for_each(|item| queue.push(item, 1, ms(0)));
     while queue.start(ms(0)).is_some() {}
     assert_eq!(finish(&mut queue, 2, Written::Durable), []);
     assert_eq!(finish(&mut queue, 0, Written::Durable), [Released::Durable(0)]);
@@ -77,7 +77,7 @@ fn releases_keep_their_order() {
 #[test]
 fn behind_a_failure_everything_is_lost() {
     let mut queue = CommitQueue::new(limits(1, 3, 0), 0);
-    (0..5).for_each(|item| queue.push(item, 1));
+    (0..5).for_each(|item| queue.push(item, 1, ms(0)));
     while queue.start(ms(0)).is_some() {}
     assert_eq!(finish(&mut queue, 1, Written::Failed), []);
     assert_eq!(finish(&mut queue, 2, Written::Durable), [], "too late: 1 can never be released");
@@ -85,7 +85,7 @@ fn behind_a_failure_everything_is_lost() {
     let expected = [Released::Durable(0), Released::Lost(1), Released::Lost(2)];
     assert_eq!(finish(&mut queue, 0, Written::Durable), expected);
     assert_eq!(queue.take_lost().collect::<Vec<_>>(), [3, 4]);
-    queue.push(5, 1);
+    queue.push(5, 1, ms(0));
     assert_eq!(queue.start(ms(9)), None);
     assert_eq!(queue.take_lost().collect::<Vec<_>>(), [5]);
 }
@@ -93,7 +93,7 @@ fn behind_a_failure_everything_is_lost() {
 #[test]
 fn giving_up_releases_what_was_durable_and_loses_the_rest() {
     let mut queue = CommitQueue::new(limits(1, 3, 0), 0);
-    (0..4).for_each(|item| queue.push(item, 1));
+    (0..4).for_each(|item| queue.push(item, 1, ms(0)));
     while queue.start(ms(0)).is_some() {}
     finish(&mut queue, 1, Written::Durable);
     let mut out = Vec::new();
@@ -136,13 +136,13 @@ proptest! {
             let mut out = Vec::new();
             match op {
                 Op::Push { bytes } => {
-                    queue.push((pushed, bytes), bytes);
+                    queue.push((pushed, bytes), bytes, now);
                     pushed += 1;
                 }
                 Op::Wait { ms } => now = now.plus(Duration::from_millis(ms)),
                 Op::Finish { nth, fails } if nth < flying.len() => {
                     let written = if fails { Written::Failed } else { Written::Durable };
-                    queue.finish(flying.remove(nth), written, &mut out);
+                    queue.finish(flying.remove(nth), written, now, &mut out);
                 }
                 Op::Finish { .. } => (),
             }
@@ -204,10 +204,10 @@ fn load(bytes: u64, every_us: u64, seconds: u64, write_us: u64) -> Load {
     while now < end {
         while flying.front().is_some_and(|(_, done)| *done <= now) {
             let (sequence, _) = flying.pop_front().expect("just seen");
-            queue.finish(sequence, Written::Durable, &mut out);
+            queue.finish(sequence, Written::Durable, Tick(now), &mut out);
         }
         while next <= now {
-            queue.push((next, bytes), bytes);
+            queue.push((next, bytes), bytes, Tick(now));
             next += every_us;
         }
         while let Some((sequence, group)) = queue.start(Tick(now)) {
@@ -251,11 +251,11 @@ fn larger_rates_make_larger_groups_not_more() {
 #[test]
 fn a_burst_does_not_linger_once_it_fills_a_group() {
     let mut queue = CommitQueue::new(QueueLimits { starts_saved_max: 0, ..bucket_limits() }, 0);
-    queue.push(0, KIB);
+    queue.push(0, KIB, ms(0));
     assert!(queue.start(ms(0)).is_some());
-    queue.push(1, 8 * MIB - 1);
+    queue.push(1, 8 * MIB - 1, ms(1));
     assert_eq!((queue.start(ms(1)), queue.wake_at()), (None, Some(ms(100))));
-    queue.push(2, 1);
+    queue.push(2, 1, ms(1));
     assert_eq!(queue.start(ms(1)), Some((1, vec![1, 2])));
 }
 
@@ -267,10 +267,12 @@ fn who_produces_now_and_then_never_lingers() {
         // Four producers within a write of 60 ms, and then nobody for a while.
         let at = |after: u64| ms(second * 1000 + after);
         for after in [0, 10, 20, 30] {
-            queue.push(after, KIB);
+            queue.push(after, KIB, at(after));
             assert!(queue.start(at(after)).is_some(), "{after} ms into second {second}");
         }
-        (second * 4..second * 4 + 4).for_each(|it| queue.finish(it, Written::Durable, &mut out));
+        for sequence in second * 4..second * 4 + 4 {
+            queue.finish(sequence, Written::Durable, at(90), &mut out);
+        }
     }
 }
 
@@ -279,13 +281,96 @@ fn saved_starts_are_spent_once() {
     let mut queue = CommitQueue::new(bucket_limits(), 0);
     let mut starts = Vec::new();
     for at in (0..1000).step_by(10) {
-        queue.push(at, KIB);
+        queue.push(at, KIB, ms(at));
         starts.extend(queue.start(ms(at)).map(|_| at));
     }
     let at_once = u64::from(SAVED) + 1;
     assert_eq!(starts[..at_once as usize], Vec::from_iter((0..at_once).map(|it| it * 10)));
     let pauses = starts[at_once as usize..].windows(2).map(|it| it[1] - it[0]);
     assert!(pauses.clone().all(|it| (100..=110).contains(&it)), "{pauses:?}");
+}
+
+/// Clients that wait for their answers: each of `clients` has `window` requests of `bytes` under way
+/// to a store whose writes take `write_us`, and sends the next one a millisecond after an answer, a
+/// tenth of a millisecond behind the one before.
+fn closed_loop(clients: u64, window: u64, bytes: u64, seconds: u64, write_us: u64) -> Load {
+    let mut queue = CommitQueue::new(bucket_limits(), 0);
+    let (mut load, mut flying, mut out) = (Load::default(), VecDeque::new(), Vec::new());
+    let mut sent: VecDeque<u64> = (0..clients * window).map(|it| it * 100).collect();
+    let mut items = VecDeque::new();
+    let mut now = 0;
+    while now < seconds * 1_000_000 {
+        while flying.front().is_some_and(|(_, done)| *done <= now) {
+            let (sequence, _) = flying.pop_front().expect("just seen");
+            queue.finish(sequence, Written::Durable, Tick(now), &mut out);
+            let answered: u64 = items.pop_front().expect("one for each flight");
+            sent.extend((0..answered).map(|it| now + 1000 + it * 100));
+        }
+        while let Some(at) = sent.pop_front_if(|at| *at <= now) {
+            queue.push((at, bytes), bytes, Tick(now));
+        }
+        while let Some((sequence, group)) = queue.start(Tick(now)) {
+            flying.push_back((sequence, now + write_us));
+            items.push_back(group.len() as u64);
+            load.groups.push(group.iter().map(|it: &(u64, u64)| it.1).sum());
+            load.waits_us.extend(group.iter().map(|it| now - it.0));
+        }
+        let wakes = queue.wake_at().into_iter().map(|it| it.0);
+        let events = wakes.chain(flying.front().map(|it| it.1)).chain(sent.front().copied());
+        now = events.min().expect("somebody always waits").max(now + 1);
+    }
+    load
+}
+
+#[test]
+fn who_waits_for_answers_meets_one_write_and_little_else() {
+    // A client that sends one by one, a default Java producer, one with large batches, sixteen at once.
+    for (clients, window, bytes) in [(1, 1, KIB), (1, 5, 16 * KIB), (1, 5, MIB), (16, 5, 16 * KIB)]
+    {
+        let all = closed_loop(clients, window, bytes, 20, 75_000);
+        let round_trips = all.waits_us.len() as u64 / (clients * window);
+        // A write, a millisecond for the client and as long as its last request takes to come.
+        let most = 20_000_000 / (76_000 + 100 * clients * window);
+        assert!(most * 97 / 100 <= round_trips, "{clients} clients: {round_trips} of {most}");
+        assert!(all.groups.len() as u64 <= round_trips + 10, "a write for a round trip of all");
+    }
+}
+
+#[test]
+fn an_echo_waits_for_those_who_waited_together_and_for_nobody_else() {
+    let mut queue = CommitQueue::new(bucket_limits(), 0);
+    let mut out = Vec::new();
+    (1..=3).for_each(|item| queue.push(item, KIB, ms(0)));
+    assert_eq!(queue.start(ms(0)), Some((0, vec![1, 2, 3])));
+    queue.finish(0, Written::Durable, ms(60), &mut out);
+    queue.push(4, KIB, ms(61));
+    assert_eq!((queue.start(ms(61)), queue.wake_at()), (None, Some(ms(67))));
+    queue.push(5, KIB, ms(62));
+    assert_eq!((queue.start(ms(62)), queue.wake_at()), (None, Some(ms(68))));
+    queue.push(6, KIB, ms(63));
+    assert_eq!(queue.start(ms(63)), Some((1, vec![4, 5, 6])), "all three are back");
+    queue.finish(1, Written::Durable, ms(120), &mut out);
+    queue.push(7, KIB, ms(121));
+    assert_eq!(queue.start(ms(127)), Some((2, vec![7])), "the others have nothing more to say");
+    queue.finish(2, Written::Durable, ms(200), &mut out);
+    queue.push(8, KIB, ms(211));
+    assert_eq!(queue.start(ms(211)), Some((3, vec![8])), "no echo: it did not wait for anything");
+}
+
+#[test]
+fn once_everybody_is_back_a_start_is_owed_to_the_budget_but_not_on_a_fast_store() {
+    let mut queue = CommitQueue::new(QueueLimits { starts_saved_max: 0, ..bucket_limits() }, 0);
+    let mut out = Vec::new();
+    queue.push(1, KIB, ms(0));
+    assert_eq!(queue.start(ms(0)), Some((0, vec![1])));
+    queue.push(2, KIB, ms(5));
+    queue.finish(0, Written::Durable, ms(20), &mut out);
+    assert_eq!(queue.wake_at(), Some(ms(100)), "somebody was answered and may be back");
+    queue.push(1, KIB, ms(21));
+    assert_eq!((queue.start(ms(74)), queue.wake_at()), (None, Some(ms(75))));
+    assert_eq!(queue.start(ms(75)), Some((1, vec![2, 1])));
+    queue.push(3, KIB, ms(80));
+    assert_eq!(queue.wake_at(), Some(ms(175)), "and not at 200: what is owed has a bound, too");
 }
 
 proptest! {

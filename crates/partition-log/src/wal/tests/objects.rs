@@ -258,6 +258,12 @@ async fn a_slow_put_is_sent_again_and_the_first_answer_counts() {
     assert_eq!((broker.heard(), broker.bucket.puts()), (21, 22));
     let metrics = broker.backend.metrics();
     assert_eq!((metrics.hedges.get(), metrics.hedges_won.get(), metrics.retries.get()), (1, 1, 0));
+    assert!((100..1000).contains(&metrics.hedge_bytes.get()), "the segment once more");
+    let mut registry = prometheus_client::registry::Registry::default();
+    broker.backend.register_metrics(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("text");
+    assert!(text.contains("wal_put_hedges_total 1\n"), "{text}");
     gate.add_permits(1);
     // With its share used up, a slow PUT is waited for.
     let second = broker.bucket.hold(22);

@@ -94,7 +94,13 @@ impl StoreBucket {
             }
         }
         let whole = || self.in_time(key, Purpose::Cluster, whole(store, key));
-        let found = self.again(Purpose::Cluster, whole).await?;
+        // Whatever became of an earlier try: once the version is gone, none may succeed.
+        let stale = || conditional(0, PutMode::Update(first.clone()));
+        let (found, stale) = futures::join!(
+            self.again(Purpose::Cluster, whole),
+            self.again(Purpose::Cluster, stale)
+        );
+        let found = found?;
         let others = (1..=UPDATERS).any(|writer| found == body(writer));
         match (winner, unknown) {
             (Some(winner), _) if found != body(winner) => {
@@ -105,9 +111,7 @@ impl StoreBucket {
             (None, Some(error)) => return Err(error.into()),
             (None, None) => return refused("no writer updated a version that was current"),
         }
-        // Whatever became of an earlier try: once the version is gone, none may succeed.
-        let stale = || conditional(0, PutMode::Update(first.clone()));
-        match self.again(Purpose::Cluster, stale).await? {
+        match stale? {
             Answer::Done(_) => refused("a version that was gone was updated"),
             Answer::Lost | Answer::Foreign => Ok(()),
         }

@@ -39,9 +39,9 @@ mod step;
 /// Logs taken over at once. Each reads [`INDEXES_AT_ONCE`] objects at once.
 const LOGS_AT_ONCE: usize = 4;
 
-/// Larger: faster over a slow store, more memory (64 KiB and an index each). As many as a store takes at
-/// once from those somebody waits for.
-const INDEXES_AT_ONCE: usize = 64;
+/// Larger: faster over a slow store, more memory (64 KiB and an index each). Twice what a store is asked for at
+/// once: they are dealt with in order, and a slow one must not keep the others from being asked.
+const INDEXES_AT_ONCE: usize = 128;
 
 /// What a takeover found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

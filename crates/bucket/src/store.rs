@@ -89,6 +89,10 @@ impl StoreOptions {
 /// Of the checks at start-up: an operator looks on.
 const PROBE_TIME_MAX: Duration = Duration::from_secs(12);
 
+/// How often what the port promises is asked for, with new keys each time, where an error that passes has
+/// outlasted the tries of one request.
+const PROBES_MAX: u32 = 3;
+
 /// Of one request at start-up, all of which are small: so that a start outlives one that hangs.
 const PROBE_ATTEMPT_MAX: Duration = Duration::from_secs(4);
 
@@ -223,7 +227,7 @@ impl StoreBucket {
     pub async fn probe(&self) -> Result<(), ProbeError> {
         let is_remote = self.options.attempt_timeout.is_some();
         let asked = async {
-            let mut port = std::pin::pin!(probe(self, &*self.entropy));
+            let mut port = std::pin::pin!(self.probe_port());
             let mut updates = std::pin::pin!(self.probe_updates(!is_remote));
             tokio::select! {
                 biased;
@@ -247,6 +251,20 @@ impl StoreBucket {
                 let last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let last = last.map_or("nothing came back at all".to_owned(), |it| it.to_string());
                 Err(ProbeError::Silent { waited_ms, last })
+            }
+        }
+    }
+
+    async fn probe_port(&self) -> Result<(), ProbeError> {
+        let mut attempt = 1;
+        loop {
+            match probe(self, &*self.entropy).await {
+                Err(ProbeError::Bucket(error)) if error.is_transient() && attempt < PROBES_MAX => {
+                    self.note(attempt, &error);
+                    self.pause(attempt).await;
+                    attempt += 1;
+                }
+                answer => return answer,
             }
         }
     }

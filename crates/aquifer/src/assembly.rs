@@ -70,17 +70,7 @@ pub(crate) async fn open(node: &Node, environment: &Environment) -> Result<Assem
     readiness.enter(Stage::Starting("opening the bucket"));
     let location = node.bucket();
     let bucket = open_bucket(&location, environment)?;
-    // Reading what is there need not wait for the promises: whatever writes, does. If the probe fails, it
-    // alone is told, and at once.
-    let ((), found, registered) = tokio::try_join!(
-        probe(&bucket, &location),
-        async { Ok(read_marker(&bucket).await) },
-        async { Ok(standby::look(&bucket, environment).await) }
-    )?;
-    let cluster_id = match found? {
-        Some(marker) => marker.cluster_id,
-        None => claim(&bucket, environment).await?,
-    };
+    let (cluster_id, registered) = look_around(&bucket, &location, environment).await?;
     steps.done("bucket");
 
     standby::until_alone(node, &bucket, &cluster_id, registered, environment).await;
@@ -181,6 +171,26 @@ fn open_bucket(
         }
     });
     Ok(bucket)
+}
+
+/// Whose the bucket is, and which brokers are registered there, once it has kept its promises.
+async fn look_around(
+    bucket: &StoreBucket,
+    location: &BucketLocation,
+    environment: &Environment,
+) -> Result<(String, Vec<cluster::Broker>), Failure> {
+    // Reading what is there need not wait for the promises: whatever writes, does. If the probe fails, it
+    // alone is told, and at once.
+    let ((), found, registered) = tokio::try_join!(
+        probe(bucket, location),
+        async { Ok(read_marker(bucket).await) },
+        async { Ok(standby::look(bucket, environment).await) }
+    )?;
+    let cluster_id = match found? {
+        Some(marker) => marker.cluster_id,
+        None => claim(bucket, environment).await?,
+    };
+    Ok((cluster_id, registered))
 }
 
 async fn probe(bucket: &StoreBucket, location: &BucketLocation) -> Result<(), Failure> {

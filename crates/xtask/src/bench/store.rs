@@ -263,7 +263,8 @@ impl Bench<'_> {
         self.create(broker, "load", PRODUCERS)?;
         let megabytes = self.sizes.load_megabytes;
         let warm = format!("produce topic=load size=1024 megabytes=100 producers={PRODUCERS}");
-        self.ask(broker, &warm)?;
+        let first = meters(broker)?;
+        let warm_bytes = number(&self.ask(broker, &warm)?, "bytes")?;
         let before = meters(broker)?;
         let spent = broker.lock().processor_time()?;
         let started = Instant::now();
@@ -279,14 +280,21 @@ impl Bench<'_> {
         let wal = meters(broker)?.since(&before);
         self.note("WAL PUT/GiB, while it runs", wal.puts("wal") * GIB / bytes);
         wait_until_quiet(broker)?;
-        let all = meters(broker)?.since(&before);
-        let mut sum = 0.0;
-        for purpose in ["wal", "flush", "merge"] {
-            let puts = all.puts(purpose) * GIB / bytes;
+        let last = meters(broker)?;
+        let all = last.since(&before);
+        // What was produced to warm up is flushed and merged with the rest.
+        let (merged, merged_bytes) = (last.since(&first), bytes + warm_bytes);
+        let (mut sum, mut uploaded) = (0.0, Vec::new());
+        for (purpose, spent, bytes) in [
+            ("wal", &wal, bytes),
+            ("flush", &merged, merged_bytes),
+            ("merge", &merged, merged_bytes),
+        ] {
+            let puts = spent.puts(purpose) * GIB / bytes;
             sum += puts;
             self.note(&format!("PUT/GiB, {purpose}"), puts);
-            let written = all.written(purpose) / bytes;
-            self.note(&format!("bytes uploaded per byte, {purpose}"), written);
+            uploaded.push(spent.written(purpose) / bytes);
+            self.note(&format!("bytes uploaded per byte, {purpose}"), uploaded[uploaded.len() - 1]);
         }
         self.note("PUT/GiB, wal + flush + merge", sum);
         // The meters count what was answered, and of a hedged write only the first answer is waited for.
@@ -297,10 +305,9 @@ impl Bench<'_> {
         let segments = all.get("aquifer_wal_bytes_total") / bytes;
         self.note("bytes of WAL segments per byte of values", segments);
         self.note("PUT/GiB, all purposes", all.all_puts() * GIB / bytes);
-        let before_merging = all.written("wal") + all.written("flush");
-        self.note("bytes uploaded per byte, before merging", before_merging / bytes);
-        let whole = before_merging + all.written("merge");
-        self.note("bytes uploaded per byte, in all", whole / bytes);
+        let before_merging = uploaded[0] + uploaded[1];
+        self.note("bytes uploaded per byte, before merging", before_merging);
+        self.note("bytes uploaded per byte, in all", before_merging + uploaded[2]);
         Ok(())
     }
 

@@ -160,6 +160,14 @@ impl Broker {
         brokers
     }
 
+    /// Who leads the partition as far as the metadata know, and since which leader epoch; -1 and -1 if there is none.
+    pub(crate) fn leader_of(&self, partition: Partition) -> (i32, i32) {
+        let topic = self.view.topic_by_id(partition.topic);
+        let index = usize::try_from(partition.index).ok();
+        let info = topic.as_ref().and_then(|it| it.partitions.get(index?));
+        info.map_or((-1, -1), |it| (it.leader.0, it.leader_epoch.0))
+    }
+
     /// KIP-320: a client that knows another leader epoch than ours must look again. -1: it knows none.
     pub(crate) fn check_leader_epoch(
         &self,

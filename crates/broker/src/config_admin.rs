@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use cluster::{AclOperation, AclResource};
 use protocol::ErrorCode;
-use vocabulary::{BrokerId, Partition};
+use vocabulary::Partition;
 
 use crate::access::CLUSTER_NAME;
 use crate::broker::Broker;
-use crate::configs::{self, Alteration, Properties};
+use crate::configs::{self, Alteration, BrokerScope, Properties};
 use crate::context::RequestContext;
 use crate::refusal::{self, Refusal};
 
@@ -90,30 +90,6 @@ pub(crate) fn authorize(
         AclResource::Group => ErrorCode::GroupAuthorizationFailed,
         _ => ErrorCode::ClusterAuthorizationFailed,
     }))
-}
-
-/// Which brokers a resource of type broker speaks of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BrokerScope {
-    /// The name "": the default of all.
-    Cluster,
-    /// This broker, by its id.
-    This,
-}
-
-impl BrokerScope {
-    /// A broker answers for itself and for the defaults, never for another.
-    pub(crate) fn of(name: &str, this: BrokerId) -> Result<BrokerScope, Refusal> {
-        let refuse = |message| Err(Refusal::new(ErrorCode::InvalidRequest, message));
-        match name.parse::<i32>() {
-            _ if name.is_empty() => Ok(BrokerScope::Cluster),
-            Ok(id) if id == this.0 => Ok(BrokerScope::This),
-            Ok(id) => refuse(format!(
-                "Unexpected broker id, expected {this} or empty string, but received {id}"
-            )),
-            Err(_) => refuse(format!("Broker id must be an integer, but it is: {name}")),
-        }
-    }
 }
 
 /// What is asked for.
@@ -225,14 +201,15 @@ async fn alter_brokers(
     validate_only: bool,
 ) -> Result<(), Refusal> {
     let _one_at_a_time = broker.config.alteration.lock().await;
-    let scope = match BrokerScope::of(name, broker.id)? {
+    let whose = BrokerScope::of(name, broker.id)?;
+    let scope = match whose {
         BrokerScope::Cluster => None,
         BrokerScope::This => Some(broker.id),
     };
     let current = broker.view.broker_configs(scope);
     let altered = match change {
-        Change::Incremental(changes) => configs::alter_broker(&current, changes)?,
-        Change::Replacement(settings) => configs::replace_broker(settings)?,
+        Change::Incremental(changes) => configs::alter_broker(&current, changes, whose)?,
+        Change::Replacement(settings) => configs::replace_broker(settings, whose)?,
     };
     let differences = differences(&current, altered);
     if !validate_only && !differences.is_empty() {
@@ -272,6 +249,8 @@ fn differences(before: &Properties, after: Properties) -> BTreeMap<String, Optio
 
 #[cfg(test)]
 mod tests {
+    use vocabulary::BrokerId;
+
     use super::*;
 
     #[test]

@@ -11,7 +11,7 @@
 //! - `topic_config`: validation of a topic's settings, what its log does.
 //! - `group_config`: validation of a group's settings, what counts of them.
 //! - `alter`, `describe`: the pure halves of the config APIs.
-//! - `properties`: Java's file format. `manual`: the option manual.
+//! - `iso_duration`: durations as Java reads them. `properties`: Java's file format. `manual`: the option manual.
 
 mod alter;
 mod broker_config;
@@ -19,6 +19,7 @@ mod catalogue;
 mod definition;
 mod describe;
 mod group_config;
+mod iso_duration;
 mod layers;
 mod listeners;
 mod locations;
@@ -27,8 +28,8 @@ mod properties;
 mod topic_config;
 
 pub(crate) use alter::{
-    Alteration, Operation, alter_broker, alter_group, alter_topic, check_topic, replace_broker,
-    replace_group, replace_topic,
+    Alteration, BrokerScope, Operation, alter_broker, alter_group, alter_topic, check_topic,
+    replace_broker, replace_group, replace_topic,
 };
 pub use broker_config::{
     AuthorizerConfig, BrokerConfig, ConfigProblems, GroupConfig, LogConfig, SocketBuffers,
@@ -37,7 +38,7 @@ pub(crate) use describe::{
     DescribedConfig, describe_broker, describe_cluster_defaults, describe_group, describe_topic,
 };
 pub(crate) use group_config::{
-    ShareDeliveries, consumer_settings, share_deliveries, share_settings,
+    ShareDeliveries, ShareReset, consumer_settings, share_deliveries, share_settings,
 };
 pub use layers::Properties;
 pub(crate) use layers::Synonym;

@@ -1,7 +1,7 @@
 //! Hosts the group coordinators of the `__consumer_offsets` partitions this broker leads.
 //!
-//! Owns: the shards' options, the news of topics. Does not own: the rules (`coordinator`), the tasks and the way of a
-//! request to them (`owners`), the wire (the handlers).
+//! Owns: the shards' options. Does not own: the rules (`coordinator`), the tasks and the way of requests and news to
+//! them (`owners`), the wire (the handlers).
 //!
 //! | module | in it |
 //! | --- | --- |
@@ -16,16 +16,14 @@ mod metrics;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::{Topic, TopicChange};
+use cluster::Topic;
 use coordinator::{Command, GroupOptions, Reply, Shard, TransactionEnd};
-use environment::TaskKind;
 use prometheus_client::registry::Registry;
 use protocol::ErrorCode;
 use vocabulary::Partition;
 
 use crate::broker::Broker;
 use crate::configs::BrokerConfig;
-use crate::groups::machine::TopicNews;
 use crate::groups::metrics::GroupMetrics;
 use crate::owners::Owners;
 
@@ -58,42 +56,7 @@ impl GroupHost {
     /// Takes over the shards led here and follows the metadata until the broker stops. Groups with
     /// members need their timers from the start, not from the first request on.
     pub(crate) fn start(&self, broker: &Arc<Broker>) {
-        let mut changes = broker.view.changes();
-        self.owners.own_all(broker);
-        let broker = Arc::clone(broker);
-        let tasks = broker.environment.tasks.clone();
-        tasks.spawn(TaskKind::Critical, "group-topics", async move {
-            loop {
-                let change = tokio::select! {
-                    () = broker.stop.stopped() => return,
-                    change = changes.next() => change,
-                };
-                let Some(change) = change else { return };
-                tokio::select! {
-                    () = broker.stop.stopped() => return,
-                    () = broker.groups.follow(&broker, change) => (),
-                }
-            }
-        });
-    }
-
-    async fn follow(&self, broker: &Arc<Broker>, change: TopicChange) {
-        match change {
-            TopicChange::Changed(topic) => {
-                if topic.name == OFFSETS_TOPIC {
-                    self.owners.own_all(broker);
-                }
-                self.owners.tell(&TopicNews::Changed { name: topic.name.clone() }).await;
-            }
-            TopicChange::Deleted { id, name } if name == OFFSETS_TOPIC => self.owners.disown(id),
-            TopicChange::Deleted { name, .. } => {
-                self.owners.tell(&TopicNews::Deleted { name }).await;
-            }
-            TopicChange::Resync => {
-                self.owners.own_all(broker);
-                self.owners.tell(&TopicNews::Missed).await;
-            }
-        }
+        self.owners.start(broker);
     }
 
     /// Where the group lives, whoever leads it. Creates the topic on first need.

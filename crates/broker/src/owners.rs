@@ -1,7 +1,7 @@
 //! The tasks that own the coordinators led here, one a partition of an internal topic.
 //!
-//! Owns: which partition has a task, the way of a request to it, the topic's creation on first need. Does not own: the
-//! rules (`coordinator`), the way into the log and back (`journal`).
+//! Owns: which partition has a task, the way of a request to it, the topic's creation on first need, the way of news of
+//! topics to the tasks. Does not own: the rules (`coordinator`), the way into the log and back (`journal`).
 //!
 //! | module | in it |
 //! | --- | --- |
@@ -18,7 +18,7 @@ mod owner;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use cluster::{CreateTopicError, Topic};
+use cluster::{CreateTopicError, Topic, TopicChange};
 use coordinator::shard_of;
 use environment::TaskKind;
 use protocol::ErrorCode;
@@ -75,6 +75,40 @@ impl<M: Machine> Owners<M> {
             [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")];
         self.configs.extend(configs.map(|(name, value)| (name.to_owned(), value.to_owned())));
         self
+    }
+
+    /// Takes over the partitions led here and follows the metadata until the broker stops. What is due in them is due
+    /// whether anybody asks or not.
+    pub(crate) fn start(&self, broker: &Arc<Broker>) {
+        let mut changes = broker.view.changes();
+        self.own_all(broker);
+        let broker = Arc::clone(broker);
+        let tasks = broker.environment.tasks.clone();
+        tasks.spawn(TaskKind::Critical, format!("{}-topics", M::NAME), async move {
+            loop {
+                let change = tokio::select! {
+                    () = broker.stop.stopped() => return,
+                    change = changes.next() => change,
+                };
+                let Some(change) = change else { return };
+                tokio::select! {
+                    () = broker.stop.stopped() => return,
+                    () = M::owners(&broker).follow(&broker, &change) => (),
+                }
+            }
+        });
+    }
+
+    async fn follow(&self, broker: &Arc<Broker>, change: &TopicChange) {
+        match change {
+            TopicChange::Changed(topic) if topic.name == self.topic => self.own_all(broker),
+            TopicChange::Deleted { id, name } if name == self.topic => return self.disown(*id),
+            TopicChange::Changed(_) | TopicChange::Deleted { .. } => (),
+            TopicChange::Resync => self.own_all(broker),
+        }
+        if let Some(news) = M::news_of(change) {
+            self.tell(&news).await;
+        }
     }
 
     /// The topic, if it was ever needed.
@@ -178,14 +212,14 @@ impl<M: Machine> Owners<M> {
     }
 
     /// Tells every owner. One that ended meanwhile is told that it has missed news when it loads again.
-    pub(crate) async fn tell(&self, news: &M::News) {
+    async fn tell(&self, news: &M::News) {
         for owner in self.living() {
             let _ = owner.send(ToOwner::News(news.clone())).await;
         }
     }
 
     /// Every partition of the topic that is led here gets its owner.
-    pub(crate) fn own_all(&self, broker: &Arc<Broker>) {
+    fn own_all(&self, broker: &Arc<Broker>) {
         let Some(topic) = self.topic(broker) else { return };
         let led = topic.partitions.iter().zip(0..).filter(|(info, _)| info.leader == broker.id);
         for (_, index) in led {
@@ -195,7 +229,7 @@ impl<M: Machine> Owners<M> {
     }
 
     /// The owners end when their queues do.
-    pub(crate) fn disown(&self, topic: TopicId) {
+    fn disown(&self, topic: TopicId) {
         self.queues().retain(|partition, _| partition.topic != topic);
     }
 

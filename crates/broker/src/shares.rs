@@ -1,10 +1,11 @@
 //! Hosts the share-partitions of the groups whose `__share_group_state` partitions this broker leads (KIP-932).
 //!
-//! Owns: the news of deleted topics, who waits for records to come back, the share sessions. Does not own: the rules
-//! (`coordinator::share`), the members of share groups (`groups`), the tasks (`owners`), the wire (the handlers).
+//! Owns: who waits for records to come back, the share sessions. Does not own: the rules (`coordinator::share`), the
+//! members of share groups (`groups`), the tasks and the news they get (`owners`), the wire (the handlers).
 //!
 //! | module | in it |
 //! | --- | --- |
+//! | `aborted` | which batches nobody gets, for their transaction was aborted |
 //! | `acknowledging` | from the wire's acknowledgements to the coordinator's and back |
 //! | `fetching` | looking, reading, acquiring; waiting for something to acquire |
 //! | `machine` | a shard, as its owner drives it |
@@ -14,6 +15,7 @@
 //! All share-partitions of a group are in the shard of the group's id, and that broker's word counts whoever leads the
 //! partition itself: there is no second coordinator to ask (ADR 2026-11-28-share-groups).
 
+mod aborted;
 pub(crate) mod acknowledging;
 pub(crate) mod fetching;
 mod machine;
@@ -23,8 +25,7 @@ pub(crate) mod sessions;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use cluster::TopicChange;
-use coordinator::share::{ShareCommand, ShareOptions, ShareReply, ShareShard};
+use coordinator::share::{ShareCommand, ShareLimits, ShareOptions, ShareReply, ShareShard};
 use environment::TaskKind;
 use prometheus_client::registry::Registry;
 use protocol::ErrorCode;
@@ -33,7 +34,6 @@ use tokio::sync::Notify;
 use crate::broker::Broker;
 use crate::configs::{self, BrokerConfig, ShareDeliveries};
 use crate::owners::Owners;
-use crate::shares::machine::ShareNews;
 use crate::shares::metrics::ShareMetrics;
 use crate::shares::sessions::{ConnectionId, SessionKey, ShareSessions};
 
@@ -75,42 +75,7 @@ impl ShareHost {
     /// Takes over the shards led here and follows the metadata until the broker stops: what is known of deleted topics
     /// is to go.
     pub(crate) fn start(&self, broker: &Arc<Broker>) {
-        let mut changes = broker.view.changes();
-        self.owners.own_all(broker);
-        let broker = Arc::clone(broker);
-        let tasks = broker.environment.tasks.clone();
-        tasks.spawn(TaskKind::Critical, "share-topics", async move {
-            loop {
-                let change = tokio::select! {
-                    () = broker.stop.stopped() => return,
-                    change = changes.next() => change,
-                };
-                let Some(change) = change else { return };
-                tokio::select! {
-                    () = broker.stop.stopped() => return,
-                    () = broker.shares.follow(&broker, change) => (),
-                }
-            }
-        });
-    }
-
-    async fn follow(&self, broker: &Arc<Broker>, change: TopicChange) {
-        match change {
-            TopicChange::Changed(topic) if topic.name == SHARE_STATE_TOPIC => {
-                self.owners.own_all(broker);
-            }
-            TopicChange::Changed(_) => (),
-            TopicChange::Deleted { id, name } if name == SHARE_STATE_TOPIC => {
-                self.owners.disown(id);
-            }
-            TopicChange::Deleted { id, .. } => {
-                self.owners.tell(&ShareNews::Deleted { topic: id }).await;
-            }
-            TopicChange::Resync => {
-                self.owners.own_all(broker);
-                self.owners.tell(&ShareNews::Missed).await;
-            }
-        }
+        self.owners.start(broker);
     }
 
     /// Asks the shard of a group; `pick` takes the kind of reply that answers the command. Creates the topic on first
@@ -190,8 +155,10 @@ impl ShareHost {
 fn options(config: &BrokerConfig) -> ShareOptions {
     let shares = &config.groups.share;
     ShareOptions {
-        locks_max: i64::from(shares.partition_locks_max),
-        delivery_count_limit: i16::try_from(shares.delivery_count_limit).unwrap_or(i16::MAX),
+        limits: ShareLimits {
+            locks_max: i64::from(shares.partition_locks_max),
+            delivery_count_limit: i16::try_from(shares.delivery_count_limit).unwrap_or(i16::MAX),
+        },
         updates_per_snapshot: u32::try_from(shares.updates_per_snapshot).unwrap_or(u32::MAX),
         ..ShareOptions::default()
     }

@@ -18,12 +18,11 @@ mod metrics;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::{Topic, TopicChange};
+use cluster::Topic;
 use coordinator::transactions::{
     TransactionCommand, TransactionOptions, TransactionPartitions, TransactionReply,
     TransactionShard,
 };
-use environment::TaskKind;
 use prometheus_client::registry::Registry;
 use protocol::ErrorCode;
 use vocabulary::{Partition, ProducerId};
@@ -64,29 +63,7 @@ impl TransactionHost {
     /// Takes over the shards led here and follows the metadata until the broker stops: what was decided is to be
     /// carried out, and what is overdue to be aborted, whether anybody asks or not.
     pub(crate) fn start(&self, broker: &Arc<Broker>) {
-        let mut changes = broker.view.changes();
-        self.owners.own_all(broker);
-        let broker = Arc::clone(broker);
-        let tasks = broker.environment.tasks.clone();
-        tasks.spawn(TaskKind::Critical, "transaction-topic", async move {
-            loop {
-                let change = tokio::select! {
-                    () = broker.stop.stopped() => return,
-                    change = changes.next() => change,
-                };
-                match change {
-                    None => return,
-                    Some(TopicChange::Deleted { id, name }) if name == TRANSACTIONS_TOPIC => {
-                        broker.transactions.owners.disown(id);
-                    }
-                    Some(TopicChange::Changed(topic)) if topic.name != TRANSACTIONS_TOPIC => (),
-                    Some(TopicChange::Deleted { .. }) => (),
-                    Some(TopicChange::Changed(_) | TopicChange::Resync) => {
-                        broker.transactions.owners.own_all(&broker);
-                    }
-                }
-            }
-        });
+        self.owners.start(broker);
     }
 
     /// Where the transactional id lives, whoever leads it. Creates the topic on first need.

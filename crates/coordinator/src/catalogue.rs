@@ -31,6 +31,8 @@ pub struct ShareSettings {
     pub session_timeout_ms: i32,
     /// `share.heartbeat.interval.ms`: how often members are told to heartbeat.
     pub heartbeat_interval_ms: i32,
+    /// `share.assignment.interval.ms`: the least time between two target assignments.
+    pub assignment_interval_ms: i32,
 }
 
 /// A port: the caller answers from the cluster's metadata as they are. Whatever it answers, no

@@ -323,6 +323,7 @@ impl ClassicGroup {
         DescribedGroup {
             group: self.id.to_string(),
             state: self.state,
+            missing: None,
             protocol_type: self.protocol_type.clone().unwrap_or_default(),
             members: members.collect(),
             protocol,

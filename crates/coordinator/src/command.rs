@@ -35,6 +35,8 @@ pub enum Command {
     DeleteGroups(Vec<String>),
     /// A transaction is over; the offsets in it take effect, or none of them does.
     EndTransaction(crate::TransactionEnd),
+    /// What was ordered has been done: nothing is to be decided.
+    CarriedOut,
 }
 
 /// One candidate protocol of a member; the metadata is opaque (Connect, Schema Registry, …).
@@ -182,6 +184,7 @@ pub enum Reply {
     List(Vec<ListedGroup>),
     DeleteGroups(DeleteGroupsReply),
     EndTransaction,
+    CarriedOut,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -285,6 +288,8 @@ pub struct DescribedGroup {
     pub group: String,
     /// `Dead`: there is no such group.
     pub state: GroupState,
+    /// Why it is `Dead`, in Kafka's words: there is none of that name, or it is of another kind.
+    pub missing: Option<String>,
     pub protocol_type: String,
     /// The chosen protocol; empty unless the group is stable.
     pub protocol: String,

@@ -7,6 +7,7 @@
 //! - `group`: a group of any protocol; `classic`: members, generations, rebalances, timers;
 //!   `consumer`: members, epochs, assignments (KIP-848), and its `assignor`s; `share_group`: members
 //!   that share partitions (KIP-932).
+//! - `targets`: how the targets of those whose coordinator assigns are stored.
 //! - [`Catalogue`]: the port through which it knows topics and settings.
 //! - `offsets`: committed offsets of the groups; `pending`: those of open transactions.
 //! - [`share`]: which records of a partition are delivered to whom in a share group, and how it ended.
@@ -54,6 +55,7 @@ mod shard;
 pub mod share;
 mod share_group;
 mod subscription;
+mod targets;
 mod timers;
 pub mod transactions;
 
@@ -76,4 +78,4 @@ pub use event::{
 pub use options::{GroupOptions, MigrationPolicy};
 pub use partitioning::shard_of;
 pub use pattern::Pattern;
-pub use shard::{After, Census, Input, Now, Outputs, Shard, Tally};
+pub use shard::{After, Census, GroupOrder, Input, Now, Outputs, Shard, Tally};

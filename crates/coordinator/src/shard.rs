@@ -15,7 +15,6 @@ mod migration;
 mod shares;
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use protocol::ErrorCode;
@@ -77,13 +76,20 @@ pub enum After {
     Commit,
 }
 
+/// What is to be done once it is durable that it was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupOrder {
+    /// The member of a share group is gone: what it has locked is for others at once. Not done, the locks run out.
+    GiveBack { group: Arc<str>, member: Arc<str> },
+}
+
 /// What a step brings forth. The caller drains it; a step only adds. Of groups unless told otherwise.
 #[derive(Debug)]
-pub struct Outputs<E = Event, R = Reply, T = Tally, O = Infallible> {
+pub struct Outputs<E = Event, R = Reply, T = Tally, O = GroupOrder> {
     /// In order. Each unit is stored as a whole or not at all; several units may share a batch.
     pub units: Vec<Vec<E>>,
     pub answers: Vec<Answer<R>>,
-    /// To be carried out when every event emitted so far, this step's included, is durable. Groups have none.
+    /// To be carried out when every event emitted so far, this step's included, is durable.
     pub orders: Vec<O>,
     /// For those who count.
     pub tally: T,
@@ -111,6 +117,10 @@ impl Turn<'_> {
 
     pub(crate) fn answer_after_commit(&mut self, ticket: Ticket, reply: Reply) {
         self.outputs.answers.push(Answer { ticket, reply, after: After::Commit });
+    }
+
+    pub(crate) fn order(&mut self, order: GroupOrder) {
+        self.outputs.orders.push(order);
     }
 
     pub(crate) fn count_rebalance(&mut self) {
@@ -391,6 +401,7 @@ impl Shard {
                 outputs.units.push(vec![Event::TransactionEnded(end)]);
                 (Reply::EndTransaction, After::Commit)
             }
+            Command::CarriedOut => (Reply::CarriedOut, After::Now),
         };
         outputs.answers.push(Answer { ticket, reply, after });
         None

@@ -36,7 +36,7 @@ mod shard;
 
 pub use command::{
     Acknowledge, AcknowledgeKind, AcknowledgementBatch, Acquire, AcquiredSpan, DescribedShare,
-    LogBatch, Look, LookAt, NextFetch, ShareCommand, ShareReply, StartAt,
+    LogBatch, Look, LookAt, NextFetch, ShareCommand, ShareLimits, ShareReply, StartAt,
 };
 pub use image::{DeliveryState, ShareEvent, ShareImage, ShareKey, StateSpan};
 pub use shard::{ShareInput, ShareOptions, ShareOrder, ShareOutputs, ShareShard, ShareTally};

@@ -35,7 +35,7 @@ mod windows;
 pub use aborted::AbortedTransaction;
 pub(crate) use aborted::Ending;
 
-use reader::Wanted;
+use reader::{RunCut, Wanted};
 use streams::Served;
 
 pub(crate) use disk::DiskCache;
@@ -49,6 +49,9 @@ pub struct Fetched {
     pub bytes: usize,
     /// Behind the last batch; where the read started if there is none.
     pub end: Offset,
+    /// Some of it was written within a transaction, or ends one: without, a reader of committed records has nothing to
+    /// ask [`PartitionLog::aborted_among`] for, and that answers without a look.
+    pub is_transactional: bool,
 }
 
 /// A record found by its timestamp.
@@ -117,7 +120,8 @@ impl PartitionLog {
                 Place::Committed(end) => self.read_committed(next, end, left, must).await,
             };
             match step {
-                Ok(Step { chunks, end: Some(end) }) => {
+                Ok(Step { chunks, end: Some(end), is_transactional }) => {
+                    fetched.is_transactional |= is_transactional;
                     let bytes: usize = chunks.iter().map(Bytes::len).sum();
                     fetched.bytes += bytes;
                     fetched.chunks.extend(chunks);
@@ -185,7 +189,8 @@ impl PartitionLog {
             }
         }
         self.shared.metrics.tail_reads.inc();
-        Ok(Step { chunks, end: Some(stretch.end) })
+        let (end, is_transactional) = (Some(stretch.end), stretch.is_transactional);
+        Ok(Step { chunks, end, is_transactional })
     }
 
     /// `None` if the WAL has it no more.
@@ -233,15 +238,16 @@ impl PartitionLog {
         let committed_end = self.state().committed_end;
         let class = Reader::class(&run, next, committed_end);
         let wanted = Wanted { next, limit, left, must };
-        let Some((chunks, end)) = reader.read_run(&run, wanted, class).await? else {
+        let Some(cut) = reader.read_run(&run, wanted, class).await? else {
             return Ok(Step::look_again());
         };
+        let RunCut { chunks, end, is_transactional } = cut;
         let bytes = chunks.iter().map(|it| it.len() as u64).sum();
         if 0 < bytes {
             let served = Served { partition, from: next, to: end, bytes };
             reader.served(served, committed_end, class);
         }
-        Ok(Step { chunks, end: Some(end) })
+        Ok(Step { chunks, end: Some(end), is_transactional })
     }
 }
 
@@ -249,10 +255,11 @@ impl PartitionLog {
 struct Step {
     chunks: Vec<Bytes>,
     end: Option<Offset>,
+    is_transactional: bool,
 }
 
 impl Step {
     fn look_again() -> Step {
-        Step { chunks: Vec::new(), end: None }
+        Step { chunks: Vec::new(), end: None, is_transactional: false }
     }
 }

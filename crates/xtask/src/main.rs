@@ -16,6 +16,7 @@ mod differential;
 mod fake_store;
 mod frames;
 mod messages;
+mod planted;
 mod process;
 mod report;
 mod scenarios;

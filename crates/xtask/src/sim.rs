@@ -3,7 +3,7 @@
 //! Owns: which seeds, for how long, the summary. Does not own: what a seed does and checks (the crate
 //! `simulator`, whose own test runs the same on a fixed range).
 
-pub(crate) mod planted;
+mod planted;
 
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -1,11 +1,12 @@
 //! Changing the settings of a topic, of a group or of brokers: old settings and a request in, new settings out.
 //!
-//! Owns: the four operations of KIP-339, full replacement, Kafka's refusals and their codes.
+//! Owns: which brokers are meant, the four operations of KIP-339, full replacement, Kafka's refusals and their codes.
 //! Does not own: storing the result (`cluster`), reading requests (`handlers`).
 
 use std::collections::BTreeSet;
 
 use protocol::ErrorCode;
+use vocabulary::BrokerId;
 
 use super::catalogue;
 use super::definition::{Definition, Effect, Kind, Update, Value};
@@ -13,6 +14,30 @@ use super::group_config::validate_group_configs;
 use super::layers::{Layers, Properties};
 use super::topic_config::validate_topic_configs;
 use crate::refusal::Refusal;
+
+/// Which brokers a resource of type broker speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BrokerScope {
+    /// The name "": the default of all.
+    Cluster,
+    /// This broker, by its id.
+    This,
+}
+
+impl BrokerScope {
+    /// A broker answers for itself and for the defaults, never for another.
+    pub(crate) fn of(name: &str, this: BrokerId) -> Result<BrokerScope, Refusal> {
+        let refuse = |message| Err(Refusal::new(ErrorCode::InvalidRequest, message));
+        match name.parse::<i32>() {
+            _ if name.is_empty() => Ok(BrokerScope::Cluster),
+            Ok(id) if id == this.0 => Ok(BrokerScope::This),
+            Ok(id) => refuse(format!(
+                "Unexpected broker id, expected {this} or empty string, but received {id}"
+            )),
+            Err(_) => refuse(format!("Broker id must be an integer, but it is: {name}")),
+        }
+    }
+}
 
 /// Kafka's `AlterConfigOp.OpType`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,32 +128,43 @@ fn check_group(settings: &Properties, layers: &Layers) -> Result<(), Refusal> {
 pub(crate) fn alter_broker(
     current: &Properties,
     alterations: &[Alteration],
+    scope: BrokerScope,
 ) -> Result<Properties, Refusal> {
     let altered = apply(current, alterations, catalogue::broker_config)?;
-    check_broker(&altered)?;
+    check_broker(&altered, scope)?;
     Ok(altered)
 }
 
 /// The dynamic settings of brokers after an AlterConfigs, which replaces all of them.
-pub(crate) fn replace_broker(replacement: &[Alteration]) -> Result<Properties, Refusal> {
+pub(crate) fn replace_broker(
+    replacement: &[Alteration],
+    scope: BrokerScope,
+) -> Result<Properties, Refusal> {
     let altered = apply(&Properties::new(), replacement, |_| None)?;
-    check_broker(&altered)?;
+    check_broker(&altered, scope)?;
     Ok(altered)
 }
 
 /// Kafka refuses these with INVALID_REQUEST, where topics get INVALID_CONFIG.
-fn check_broker(settings: &Properties) -> Result<(), Refusal> {
+fn check_broker(settings: &Properties, scope: BrokerScope) -> Result<(), Refusal> {
     let refuse = |message: String| Err(Refusal::new(ErrorCode::InvalidRequest, message));
-    let fixed: Vec<&str> = settings
-        .keys()
-        .filter(|name| {
-            catalogue::broker_config(name).is_none_or(|it| it.update == Update::ReadOnly)
-        })
-        .map(String::as_str)
-        .collect();
+    let names_of = |update: Update| {
+        // Of a name that is not known nothing may be changed.
+        let of = |name: &&String| {
+            catalogue::broker_config(name).map_or(Update::ReadOnly, |it| it.update) == update
+        };
+        settings.keys().filter(of).map(String::as_str).collect::<Vec<_>>().join(", ")
+    };
+    let fixed = names_of(Update::ReadOnly);
     if !fixed.is_empty() {
-        let names = fixed.join(", ");
-        return refuse(format!("Cannot update these configs dynamically: Set({names})"));
+        return refuse(format!("Cannot update these configs dynamically: Set({fixed})"));
+    }
+    let own = names_of(Update::PerBroker);
+    if !own.is_empty() && scope == BrokerScope::Cluster {
+        return refuse(format!(
+            "Cannot update these configs at default cluster level, broker id must be specified: \
+             [{own}]"
+        ));
     }
     for (name, text) in settings {
         let Some(definition) = catalogue::broker_config(name) else { continue };
@@ -299,7 +335,7 @@ mod tests {
 
     #[track_caller]
     fn broker(changes: &[Alteration], expected: Result<&[(&str, &str)], &str>) {
-        let result = alter_broker(&Properties::new(), changes);
+        let result = alter_broker(&Properties::new(), changes, BrokerScope::Cluster);
         assert_eq!(
             result.map_err(|it| (it.code, it.message)),
             expected
@@ -315,6 +351,14 @@ mod tests {
             &[change("node.id", Set, Some("9"))],
             Err("Cannot update these configs dynamically: Set(node.id)"),
         );
+        let own = change("sasl.kerberos.min.time.before.relogin", Set, Some("58000"));
+        broker(
+            std::slice::from_ref(&own),
+            Err("Cannot update these configs at default cluster level, broker id must be \
+                 specified: [sasl.kerberos.min.time.before.relogin]"),
+        );
+        let of_one = alter_broker(&Properties::new(), &[own], BrokerScope::This);
+        assert_eq!(of_one, Ok(properties(&[("sasl.kerberos.min.time.before.relogin", "58000")])));
         broker(
             &[change("no.such.config", Set, Some("9"))],
             Err("Cannot update these configs dynamically: Set(no.such.config)"),

@@ -12,6 +12,7 @@ mod broker_groups;
 mod broker_log;
 mod broker_network;
 mod broker_replication;
+mod broker_security;
 mod group;
 mod topic;
 
@@ -78,6 +79,7 @@ pub(crate) fn broker_configs() -> impl Iterator<Item = &'static Definition> {
         broker_log::CONFIGS,
         broker_network::CONFIGS,
         broker_replication::CONFIGS,
+        broker_security::CONFIGS,
     ]
     .into_iter()
     .flatten()
@@ -153,6 +155,9 @@ const fn unset(name: &'static str, kind: Kind, doc: &'static str) -> Definition 
 const fn password(name: &'static str, doc: &'static str) -> Definition {
     Definition::new(name, Kind::Password, None, doc)
 }
+
+#[cfg(test)]
+mod against_kafka;
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,8 @@
 
 use std::fmt;
 
+use super::group_config::ShareReset;
+
 /// Kafka's `ConfigDef.Type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -82,6 +84,8 @@ pub(crate) enum Rule {
     /// `*`, nothing, or `partition:broker` pairs.
     ThrottledReplicas,
     NotEmpty,
+    /// `earliest`, `latest`, or `by_duration:` with a duration as of ISO 8601 that is not negative.
+    ShareReset,
 }
 
 /// Who may change it, and when it takes effect. Kafka's `DYNAMIC_BROKER_CONFIG` update modes.
@@ -91,6 +95,8 @@ pub(crate) enum Update {
     ReadOnly,
     /// For one broker or as the cluster's default, while it runs.
     ClusterWide,
+    /// For one broker, while it runs: what it speaks of differs from broker to broker.
+    PerBroker,
 }
 
 /// What a setting changes in Aquifer: never silence about a setting that does nothing.
@@ -144,6 +150,11 @@ impl Definition {
 
     pub(super) const fn dynamic(mut self) -> Definition {
         self.update = Update::ClusterWide;
+        self
+    }
+
+    pub(super) const fn of_each_broker(mut self) -> Definition {
+        self.update = Update::PerBroker;
         self
     }
 
@@ -243,6 +254,15 @@ impl Definition {
                     )
                 })
             }
+            (Rule::ShareReset, Value::Text(word)) if ShareReset::parse(word).is_none() => Err(self
+                .refuse(
+                    text,
+                    format_args!(
+                        "Invalid value `{word}` for configuration {}. The value must be either \
+                         'earliest', 'latest' or of the format 'by_duration:<PnDTnHnMn.nS.>'.",
+                        self.name
+                    ),
+                )),
             (Rule::NotEmpty, Value::Text(word)) if word.is_empty() => {
                 Err(self.refuse(text, "String must be non-empty"))
             }

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use coordinator::share::ShareLimits;
 use coordinator::{ConsumerSettings, ShareSettings};
 
 use super::broker_config::BrokerConfig;
@@ -15,6 +16,7 @@ use super::catalogue::{
     self, GROUP_CONFIGS, GROUP_CONFIGS_IN_ORDER, GroupDefinition, broker_config,
 };
 use super::definition::{ConfigProblem, Value};
+use super::iso_duration;
 use super::layers::{Layers, Properties, Source};
 
 /// Checks a group's own settings against the broker's bounds and each other, as Kafka does (INVALID_CONFIG).
@@ -59,20 +61,20 @@ pub(crate) fn group_integer(name: &str, overrides: &Properties, layers: &Layers)
 
 /// What counts for a consumer group with these settings of its own.
 pub(crate) fn consumer_settings(overrides: &Properties, config: &BrokerConfig) -> ConsumerSettings {
-    let groups = &config.groups;
-    if overrides.is_empty() {
-        let int = |it: Duration| i32::try_from(it.as_millis()).unwrap_or(i32::MAX);
-        return ConsumerSettings {
-            session_timeout_ms: int(groups.consumer_session_timeout),
-            heartbeat_interval_ms: int(groups.consumer_heartbeat_interval),
-            assignment_interval_ms: int(groups.consumer_assignment_interval),
-        };
-    }
-    let layers = config.layers();
+    let (groups, layers) = (&config.groups, config.layers());
     let int = |name| {
         let value = group_integer(name, overrides, &layers).expect("a test asks for each");
         i32::try_from(value).unwrap_or(i32::MAX)
     };
+    if overrides.is_empty() {
+        let fixed = |it: Duration| i32::try_from(it.as_millis()).unwrap_or(i32::MAX);
+        return ConsumerSettings {
+            session_timeout_ms: fixed(groups.consumer_session_timeout),
+            heartbeat_interval_ms: fixed(groups.consumer_heartbeat_interval),
+            // The one that may change while the broker runs.
+            assignment_interval_ms: int("consumer.assignment.interval.ms"),
+        };
+    }
     ConsumerSettings {
         session_timeout_ms: int("consumer.session.timeout.ms"),
         heartbeat_interval_ms: int("consumer.heartbeat.interval.ms"),
@@ -90,6 +92,7 @@ pub(crate) fn share_settings(overrides: &Properties, config: &BrokerConfig) -> S
     ShareSettings {
         session_timeout_ms: int("share.session.timeout.ms"),
         heartbeat_interval_ms: int("share.heartbeat.interval.ms"),
+        assignment_interval_ms: int("share.assignment.interval.ms"),
     }
 }
 
@@ -98,16 +101,50 @@ pub(crate) fn share_settings(overrides: &Properties, config: &BrokerConfig) -> S
 pub(crate) struct ShareDeliveries {
     /// `share.record.lock.duration.ms`: how long a delivered record stays locked.
     pub(crate) lock_ms: i32,
-    /// `share.auto.offset.reset`: from the start of a partition that is new to it, instead of from its end.
-    pub(crate) is_from_start: bool,
+    pub(crate) reset: ShareReset,
+    /// `share.isolation.level`: only what was committed, instead of all that is durable.
+    pub(crate) is_committed_only: bool,
+    /// `share.renew.acknowledge.enable`: whether a member may keep its locks for longer.
+    pub(crate) may_renew: bool,
+    pub(crate) limits: ShareLimits,
+}
+
+/// `share.auto.offset.reset`: where a share group starts in a partition that is new to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ShareReset {
+    Earliest,
+    Latest,
+    /// At the first record that is not older than that, by its timestamp.
+    Ago(Duration),
+}
+
+impl ShareReset {
+    /// `None` if it is none of Kafka's.
+    pub(super) fn parse(text: &str) -> Option<ShareReset> {
+        match text {
+            "earliest" => Some(ShareReset::Earliest),
+            "latest" => Some(ShareReset::Latest),
+            _ => iso_duration::parse(text.strip_prefix("by_duration:")?).map(ShareReset::Ago),
+        }
+    }
 }
 
 pub(crate) fn share_deliveries(overrides: &Properties, config: &BrokerConfig) -> ShareDeliveries {
-    let lock = group_integer("share.record.lock.duration.ms", overrides, &config.layers());
-    let reset = overrides.get("share.auto.offset.reset");
+    let layers = config.layers();
+    let number = |name| group_integer(name, overrides, &layers).expect("a test asks for each");
+    let renewal = overrides.get("share.renew.acknowledge.enable");
+    let reset = overrides.get("share.auto.offset.reset").and_then(|it| ShareReset::parse(it));
+    let isolation = overrides.get("share.isolation.level");
     ShareDeliveries {
-        lock_ms: lock.and_then(|it| i32::try_from(it).ok()).unwrap_or(i32::MAX),
-        is_from_start: reset.is_some_and(|it| it == "earliest"),
+        lock_ms: i32::try_from(number("share.record.lock.duration.ms")).unwrap_or(i32::MAX),
+        reset: reset.unwrap_or(ShareReset::Latest),
+        is_committed_only: isolation.is_some_and(|it| it == "read_committed"),
+        may_renew: renewal.is_none_or(|it| !it.trim().eq_ignore_ascii_case("false")),
+        limits: ShareLimits {
+            locks_max: number("share.partition.max.record.locks"),
+            delivery_count_limit: i16::try_from(number("share.delivery.count.limit"))
+                .unwrap_or(i16::MAX),
+        },
     }
 }
 
@@ -264,17 +301,39 @@ mod tests {
         let config = BrokerConfig::resolve(&Properties::new(), None).unwrap();
         let deliveries = |pairs| {
             let it = share_deliveries(&properties(pairs), &config);
-            (it.lock_ms, it.is_from_start)
+            (it.lock_ms, it.reset, it.is_committed_only)
         };
-        assert_eq!(deliveries(&[]), (30_000, false));
+        assert_eq!(deliveries(&[]), (30_000, ShareReset::Latest, false));
         let own =
             [("share.auto.offset.reset", "earliest"), ("share.record.lock.duration.ms", "999999")];
-        assert_eq!(deliveries(&own), (60_000, true), "within the broker's bounds");
+        let bounded = (60_000, ShareReset::Earliest, false);
+        assert_eq!(deliveries(&own), bounded, "within the broker's bounds");
+        let own = [
+            ("share.auto.offset.reset", "by_duration:P1DT30M"),
+            ("share.isolation.level", "read_committed"),
+        ];
+        assert_eq!(validate_group_configs(&properties(&own), &Layers::default()), Ok(()));
+        let ago = ShareReset::Ago(Duration::from_secs(24 * 3600 + 30 * 60));
+        assert_eq!(deliveries(&own), (30_000, ago, true));
+        let own = [
+            ("share.renew.acknowledge.enable", "false"),
+            ("share.delivery.count.limit", "7"),
+            ("share.partition.max.record.locks", "9999"),
+        ];
+        let it = share_deliveries(&properties(&own), &config);
+        let limits = (it.limits.locks_max, it.limits.delivery_count_limit);
+        assert_eq!((it.may_renew, limits), (false, (4_000, 7)), "within the broker's bounds");
+        let it = share_deliveries(&Properties::new(), &config);
+        let limits = (it.limits.locks_max, it.limits.delivery_count_limit);
+        assert_eq!((it.may_renew, limits), (true, (2_000, 5)));
         let members =
             share_settings(&properties(&[("share.session.timeout.ms", "50000")]), &config);
         assert_eq!((members.session_timeout_ms, members.heartbeat_interval_ms), (50_000, 5_000));
-        let odd = properties(&[("share.auto.offset.reset", "by_duration:PT1H")]);
-        assert!(validate_group_configs(&odd, &Layers::default()).is_err());
+        assert_eq!(members.assignment_interval_ms, 1_000);
+        for odd in ["by_duration", "by_duration:", "by_duration:-PT1H", "none", "LATEST"] {
+            let odd = properties(&[("share.auto.offset.reset", odd)]);
+            assert!(validate_group_configs(&odd, &Layers::default()).is_err(), "{odd:?}");
+        }
     }
 
     #[test]

@@ -55,8 +55,10 @@ fn section(manual: &mut String, title: &str, definitions: &[&Definition]) {
         if let Some(rule) = rule_text(it.rule) {
             push(manual, format_args!("- Valid: {rule}\n"));
         }
-        if it.update == Update::ClusterWide {
-            push(manual, format_args!("- Dynamic: yes\n"));
+        match it.update {
+            Update::ReadOnly => (),
+            Update::ClusterWide => push(manual, format_args!("- Dynamic: yes\n")),
+            Update::PerBroker => push(manual, format_args!("- Dynamic: for one broker\n")),
         }
     }
 }
@@ -118,6 +120,7 @@ fn rule_text(rule: Rule) -> Option<String> {
         Rule::ListOf(words) => Some(format!("any of {}", words.join(", "))),
         Rule::ThrottledReplicas => Some("* or partition:broker pairs".to_owned()),
         Rule::NotEmpty => Some("not empty".to_owned()),
+        Rule::ShareReset => Some("latest, earliest, by_duration:PnDTnHnMn.nS".to_owned()),
     }
 }
 

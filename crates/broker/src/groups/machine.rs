@@ -1,21 +1,21 @@
 //! A shard of groups as its owner drives it.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
+use cluster::TopicChange;
 use coordinator::format::{self, FormatError, Stored};
 use coordinator::transactions::TransactionVersion;
 use coordinator::{
-    Census, Command, Event, Input, Now, Outputs, Reply, Shard, Ticket, TransactionEnd,
+    Census, Command, Event, GroupOrder, Input, Now, Outputs, Reply, Shard, Ticket, TransactionEnd,
 };
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt};
 use vocabulary::{LeaderEpoch, Tick};
 
 use crate::broker::Broker;
 use crate::groups::catalogue::ViewCatalogue;
 use crate::groups::metrics::GroupMetrics;
 use crate::journal::Entry;
-use crate::owners::Machine;
+use crate::owners::{Machine, Owners};
 
 /// What happened to topics.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ impl Machine for Shard {
     type Reply = Reply;
     type Input = Input;
     type Event = Event;
-    type Order = Infallible;
+    type Order = GroupOrder;
     type News = TopicNews;
     type Metrics = GroupMetrics;
     type ReplayError = FormatError;
@@ -50,6 +50,10 @@ impl Machine for Shard {
 
     fn metrics(broker: &Broker) -> &GroupMetrics {
         &broker.groups.metrics
+    }
+
+    fn owners(broker: &Broker) -> &Owners<Shard> {
+        &broker.groups.owners
     }
 
     fn apply(&mut self, entry: Entry) -> Result<(), FormatError> {
@@ -93,6 +97,14 @@ impl Machine for Shard {
         Input::TimePassed
     }
 
+    fn news_of(change: &TopicChange) -> Option<TopicNews> {
+        Some(match change {
+            TopicChange::Changed(topic) => TopicNews::Changed { name: topic.name.clone() },
+            TopicChange::Deleted { name, .. } => TopicNews::Deleted { name: name.clone() },
+            TopicChange::Resync => TopicNews::Missed,
+        })
+    }
+
     fn heard(&self, broker: &Broker, news: TopicNews) -> Vec<Input> {
         match news {
             TopicNews::Changed { name } => vec![Input::TopicChanged { topic: name }],
@@ -119,7 +131,21 @@ impl Machine for Shard {
         format::store(unit)
     }
 
-    fn carry_out(_: Arc<Broker>, order: Infallible, _: LeaderEpoch) -> BoxFuture<'static, Command> {
-        match order {}
+    fn carry_out(
+        broker: Arc<Broker>,
+        order: GroupOrder,
+        _: LeaderEpoch,
+    ) -> BoxFuture<'static, Command> {
+        let carried_out = async move {
+            match order {
+                // Where that fails the locks run out.
+                GroupOrder::GiveBack { group, member } if broker.shares.is_in_use(&broker) => {
+                    let _ = broker.shares.release(&broker, &group, member.to_string()).await;
+                }
+                GroupOrder::GiveBack { .. } => (),
+            }
+            Command::CarriedOut
+        };
+        carried_out.boxed()
     }
 }

@@ -479,6 +479,67 @@ async fn groups_are_listed_described_and_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn members_leave_one_by_one_or_in_batches_as_the_version_has_it() {
+    let machine = Machine::new();
+    let life = machine.start().await;
+    life.create("t").await;
+    let (member, _) = life.member(4).await;
+    let leaving = |member: &str| leave_group::request::MemberIdentity {
+        member_id: member.to_owned(),
+        ..Default::default()
+    };
+    let batch = leave_group::Request {
+        group_id: "g".to_owned(),
+        // Not of this version: nobody is called so.
+        member_id: member.clone(),
+        members: vec![leaving("nobody"), leaving(&member), leaving(&member)],
+    };
+    let left = handlers::leave_group::handle(&life.broker, &context(3), batch.clone()).await;
+    let unknown = ErrorCode::UnknownMemberId.code();
+    let codes: Vec<i16> = left.members.iter().map(|it| it.error_code).collect();
+    assert_eq!((left.error_code, codes), (0, vec![unknown, 0, unknown]));
+    assert_eq!(life.describe(5, "g").await.group_state, "Empty");
+    let nameless = leave_group::Request { group_id: String::new(), ..batch.clone() };
+    let left = handlers::leave_group::handle(&life.broker, &context(5), nameless).await;
+    assert_eq!(left.error_code, ErrorCode::InvalidGroupId.code());
+    // Before version 3 the one member is named beside the list.
+    let (member, _) = life.member(4).await;
+    let one = leave_group::Request { member_id: member, members: Vec::new(), ..batch };
+    let left = handlers::leave_group::handle(&life.broker, &context(2), one).await;
+    assert_eq!((left.error_code, left.members.len()), (0, 0));
+    assert_eq!(life.describe(5, "g").await.group_state, "Empty");
+    life.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn offsets_of_many_groups_are_fetched_at_once() {
+    let machine = Machine::new();
+    let life = machine.start().await;
+    life.create("t").await;
+    assert_eq!(life.commit(9, "one", offsets("t", TopicId::ZERO, &[(0, 4)])).await, [0]);
+    let of = |group: &str| offset_fetch::request::OffsetFetchRequestGroup {
+        group_id: group.to_owned(),
+        topics: Some(vec![offset_fetch::request::OffsetFetchRequestTopics {
+            name: "t".to_owned(),
+            partition_indexes: vec![0, 1],
+            ..Default::default()
+        }]),
+        ..Default::default()
+    };
+    let groups = vec![of("one"), of("nobody"), of("one")];
+    let request = offset_fetch::Request { groups, ..Default::default() };
+    let response = handlers::offset_fetch::handle(&life.broker, &context(8), request).await;
+    let found = response.groups.iter().map(|group| {
+        let rows = group.topics.iter().flat_map(|it| &it.partitions);
+        let offsets: Vec<i64> = rows.map(|it| it.committed_offset).collect();
+        (group.group_id.as_str(), group.error_code, offsets)
+    });
+    let one = ("one", 0, vec![4, -1]);
+    assert_eq!(found.collect::<Vec<_>>(), [one.clone(), ("nobody", 0, vec![-1, -1]), one]);
+    life.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn offsets_are_deleted_where_partitions_are_and_nobody_needs_them() {
     let machine = Machine::new();
     let life = machine.start().await;

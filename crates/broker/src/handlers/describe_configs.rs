@@ -11,8 +11,8 @@ use protocol::messages::describe_configs::response::{
 use protocol::messages::describe_configs::{Request, Response};
 
 use crate::broker::Broker;
-use crate::config_admin::{self, BrokerScope, ResourceKind};
-use crate::configs::{self, DescribedConfig};
+use crate::config_admin::{self, ResourceKind};
+use crate::configs::{self, BrokerScope, DescribedConfig};
 use crate::context::RequestContext;
 use crate::refusal::Refusal;
 

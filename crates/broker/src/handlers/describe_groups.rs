@@ -55,7 +55,7 @@ fn row(
     let code = if is_missing { ErrorCode::GroupIdNotFound } else { ErrorCode::None };
     response::DescribedGroup {
         error_code: code.code(),
-        error_message: is_missing.then(|| format!("Group {} not found.", found.group)),
+        error_message: found.missing.filter(|_| is_missing),
         group_id: found.group,
         group_state: found.state.name().to_owned(),
         protocol_type: found.protocol_type,

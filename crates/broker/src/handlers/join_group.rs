@@ -47,6 +47,7 @@ pub(crate) async fn handle(
 }
 
 fn command(broker: &Broker, context: &RequestContext, request: Request) -> JoinGroup {
+    let rebalance_timeout_ms = rebalance_timeout_ms(&request);
     let protocols = request.protocols.into_iter();
     JoinGroup {
         known_member_required: KNOWN_MEMBER_VERSION <= context.version
@@ -58,14 +59,18 @@ fn command(broker: &Broker, context: &RequestContext, request: Request) -> JoinG
         client_id: context.client_id.clone().unwrap_or_default(),
         client_host: context.host_for_display(),
         session_timeout_ms: request.session_timeout_ms,
-        // Version 0 has one timeout for both.
-        rebalance_timeout_ms: match request.rebalance_timeout_ms {
-            timeout if timeout < 0 => request.session_timeout_ms,
-            timeout => timeout,
-        },
+        rebalance_timeout_ms,
         protocol_type: request.protocol_type,
         protocols: protocols.map(|it| Protocol { name: it.name, metadata: it.metadata }).collect(),
         skip_assignment_supported: SKIP_ASSIGNMENT_VERSION <= context.version,
+    }
+}
+
+/// Version 0 has one time-out for session and rebalance.
+fn rebalance_timeout_ms(request: &Request) -> i32 {
+    match request.rebalance_timeout_ms {
+        timeout if timeout < 0 => request.session_timeout_ms,
+        timeout => timeout,
     }
 }
 
@@ -104,5 +109,31 @@ fn answer(version: i16, reply: JoinReply) -> Response {
         member_id: reply.member,
         members: reply.members.into_iter().map(member).collect(),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use protocol::{Decoder, Encoder, Message};
+
+    use super::*;
+
+    #[test]
+    fn version_0_has_one_timeout_for_both() {
+        let asked = Request {
+            session_timeout_ms: 10_000,
+            rebalance_timeout_ms: 60_000,
+            ..Default::default()
+        };
+        // As it comes in: in version 0 the field is not there.
+        let timeout_of = |version| {
+            let mut sink = Encoder::new();
+            asked.encode(&mut sink, version);
+            let mut source = Decoder::new(BytesMut::from(&sink.finish().to_bytes()[..]));
+            let read = Request::decode(&mut source, version).expect("it is well-formed");
+            rebalance_timeout_ms(&read)
+        };
+        assert_eq!([0, 1, 9].map(timeout_of), [10_000, 60_000, 60_000]);
     }
 }

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use cluster::AclOperation;
 use protocol::ErrorCode;
 use protocol::messages::share_acknowledge::response::{
-    PartitionData, ShareAcknowledgeTopicResponse,
+    LeaderIdAndEpoch, NodeEndpoint, PartitionData, ShareAcknowledgeTopicResponse,
 };
 use protocol::messages::share_acknowledge::{Request, Response};
 use vocabulary::Partition;
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::shares::acknowledging::{Manner, Rows, acknowledge};
+use crate::shares::acknowledging::{Manner, Rows, acknowledge, is_moved};
 use crate::shares::sessions::{SessionKey, SessionPlan};
 
 pub(crate) async fn handle(
@@ -25,7 +25,8 @@ pub(crate) async fn handle(
     let refused = |code: ErrorCode| Response { error_code: code.code(), ..Default::default() };
     let group = request.group_id.unwrap_or_default();
     let member = request.member_id.unwrap_or_default();
-    let acquisition_lock_timeout_ms = broker.shares.deliveries(broker, &group).lock_ms;
+    let deliveries = broker.shares.deliveries(broker, &group);
+    let acquisition_lock_timeout_ms = deliveries.lock_ms;
     let lock_ms = u64::try_from(acquisition_lock_timeout_ms).unwrap_or(0);
     if !context.allows_group(AclOperation::Read, &group) {
         return refused(ErrorCode::GroupAuthorizationFailed);
@@ -41,7 +42,12 @@ pub(crate) async fn handle(
         Ok(plan) => plan,
         Err(code) => return refused(code),
     };
-    let manner = Manner { version: context.version, renews: request.is_renew_ack, lock_ms };
+    let manner = Manner {
+        version: context.version,
+        renews: request.is_renew_ack,
+        may_renew: deliveries.may_renew,
+        lock_ms,
+    };
     let mut told: Vec<(Partition, Rows)> = Vec::new();
     for topic in request.topics {
         for asked in topic.partitions {
@@ -56,13 +62,30 @@ pub(crate) async fn handle(
         // Where that fails the locks run out.
         let _ = broker.shares.release(broker, &key.group, key.member.clone()).await;
     }
+    let mut response = answer(broker, context, acknowledged);
+    response.acquisition_lock_timeout_ms = acquisition_lock_timeout_ms;
+    response
+}
+
+fn answer(
+    broker: &Broker,
+    context: &RequestContext,
+    acknowledged: Vec<(Partition, ErrorCode)>,
+) -> Response {
     let mut responses: Vec<ShareAcknowledgeTopicResponse> = Vec::new();
+    let mut is_led_elsewhere = false;
     for (partition, code) in acknowledged {
-        let data = PartitionData {
+        let mut data = PartitionData {
             partition_index: partition.index,
             error_code: code.code(),
             ..Default::default()
         };
+        // Who leads it now, so that the client need not ask for it (KIP-951).
+        if is_moved(code) {
+            is_led_elsewhere = true;
+            let (leader_id, leader_epoch) = broker.leader_of(partition);
+            data.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch };
+        }
         match responses.iter_mut().find(|it| it.topic_id == partition.topic) {
             Some(topic) => topic.partitions.push(data),
             None => responses.push(ShareAcknowledgeTopicResponse {
@@ -71,5 +94,13 @@ pub(crate) async fn handle(
             }),
         }
     }
-    Response { acquisition_lock_timeout_ms, responses, ..Default::default() }
+    let endpoint = |it: cluster::Broker| NodeEndpoint {
+        node_id: it.id.0,
+        host: it.host,
+        port: i32::from(it.port),
+        rack: None,
+    };
+    let endpoints = is_led_elsewhere.then(|| broker.endpoints(&context.listener));
+    let node_endpoints = endpoints.into_iter().flatten().map(endpoint).collect();
+    Response { responses, node_endpoints, ..Default::default() }
 }

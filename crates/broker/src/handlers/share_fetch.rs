@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use cluster::AclOperation;
+use partition_log::ReadLimit;
 use protocol::ErrorCode;
 use protocol::messages::RecordChunks;
 use protocol::messages::share_fetch::request::FetchTopic;
@@ -16,8 +17,9 @@ use protocol::messages::share_fetch::{Request, Response};
 use vocabulary::Partition;
 
 use crate::broker::Broker;
+use crate::configs::ShareDeliveries;
 use crate::context::RequestContext;
-use crate::shares::acknowledging::{Manner, Rows, acknowledge};
+use crate::shares::acknowledging::{Manner, Rows, acknowledge, is_moved};
 use crate::shares::fetching::{Brought, Limits, fetch};
 use crate::shares::sessions::{SessionFetch, SessionKey, SessionPlan};
 
@@ -27,10 +29,10 @@ const RECORD_LIMIT: i8 = 1;
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
     context: &RequestContext,
-    request: Request,
+    mut request: Request,
 ) -> Response {
-    let group = request.group_id.unwrap_or_default();
-    let member = request.member_id.unwrap_or_default();
+    let group = request.group_id.take().unwrap_or_default();
+    let member = request.member_id.take().unwrap_or_default();
     let deliveries = broker.shares.deliveries(broker, &group);
     let lock_ms = u64::try_from(deliveries.lock_ms).unwrap_or(0);
     let refused = |code: ErrorCode| Response {
@@ -44,19 +46,13 @@ pub(crate) async fn handle(
     if group.is_empty() || member.is_empty() {
         return refused(ErrorCode::InvalidRequest);
     }
-    let limits = Limits {
-        wait_ms: request.max_wait_ms,
-        bytes_min: request.min_bytes,
-        bytes_max: request
-            .max_bytes
-            .min(i32::try_from(broker.config.fetch_bytes_max).unwrap_or(i32::MAX)),
-        records_max: request.max_records,
-        batch_records: request.batch_size,
-        is_exact: request.share_acquire_mode == RECORD_LIMIT,
+    let limits = limits(broker, &request, &deliveries);
+    let manner = Manner {
+        version: context.version,
+        renews: request.is_renew_ack,
+        may_renew: deliveries.may_renew,
         lock_ms,
-        is_from_start: deliveries.is_from_start,
     };
-    let manner = Manner { version: context.version, renews: request.is_renew_ack, lock_ms };
     let (added, told) = asked_of(request.topics);
     let forgotten = request.forgotten_topics_data.into_iter().flat_map(|topic| {
         let id = topic.topic_id;
@@ -93,6 +89,26 @@ pub(crate) async fn handle(
     let mut response = answer(broker, context, acknowledged, brought);
     response.acquisition_lock_timeout_ms = deliveries.lock_ms;
     response
+}
+
+/// What the request asks for, within what the group may have.
+fn limits(broker: &Broker, request: &Request, deliveries: &ShareDeliveries) -> Limits {
+    let bytes_max = i32::try_from(broker.config.fetch_bytes_max).unwrap_or(i32::MAX);
+    Limits {
+        wait_ms: request.max_wait_ms,
+        bytes_min: request.min_bytes,
+        bytes_max: request.max_bytes.min(bytes_max),
+        records_max: request.max_records,
+        batch_records: request.batch_size,
+        is_exact: request.share_acquire_mode == RECORD_LIMIT,
+        lock_ms: u64::try_from(deliveries.lock_ms).unwrap_or(0),
+        reset: deliveries.reset,
+        of_group: deliveries.limits,
+        until: match deliveries.is_committed_only {
+            true => ReadLimit::LastStable,
+            false => ReadLimit::HighWatermark,
+        },
+    }
 }
 
 /// The partitions that are named, and what is said of records of them.
@@ -140,11 +156,13 @@ fn answer(
         });
         rows[place].1.acknowledge_error_code = code.code();
     }
-    let moved = ErrorCode::NotLeaderOrFollower.code();
+    // Who leads it now, so that the client need not ask for it (KIP-951).
     for (partition, data) in &mut rows {
-        if data.error_code == moved || data.acknowledge_error_code == moved {
+        let codes = [data.error_code, data.acknowledge_error_code];
+        if codes.into_iter().filter_map(ErrorCode::from_code).any(is_moved) {
             is_led_elsewhere = true;
-            data.current_leader = leader(broker, *partition);
+            let (leader_id, leader_epoch) = broker.leader_of(*partition);
+            data.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch };
         }
     }
     let endpoint = |it: cluster::Broker| NodeEndpoint {
@@ -165,14 +183,6 @@ fn row(partition: Partition) -> PartitionData {
     // Never null: these versions have no null records.
     let records = Some(RecordChunks(Vec::new()));
     PartitionData { partition_index: partition.index, records, ..Default::default() }
-}
-
-fn leader(broker: &Broker, partition: Partition) -> LeaderIdAndEpoch {
-    let topic = broker.view.topic_by_id(partition.topic);
-    let index = usize::try_from(partition.index).ok();
-    let info = topic.as_ref().and_then(|it| it.partitions.get(index?));
-    let (leader_id, leader_epoch) = info.map_or((-1, -1), |it| (it.leader.0, it.leader_epoch.0));
-    LeaderIdAndEpoch { leader_id, leader_epoch }
 }
 
 fn by_topic(mut rows: Vec<(Partition, PartitionData)>) -> Vec<ShareFetchableTopicResponse> {

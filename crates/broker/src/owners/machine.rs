@@ -4,6 +4,7 @@ use std::fmt::{Debug, Display};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cluster::TopicChange;
 use coordinator::format::Stored;
 use coordinator::{Now, Outputs, Ticket};
 use futures::future::BoxFuture;
@@ -11,6 +12,7 @@ use vocabulary::{LeaderEpoch, Tick};
 
 use crate::broker::Broker;
 use crate::journal::Entry;
+use crate::owners::Owners;
 
 /// What a step of the machine brings forth.
 pub(crate) type OutputsOf<M> =
@@ -31,13 +33,15 @@ pub(crate) trait Machine: Sized + Send + 'static {
     /// What is to be done once it is durable that it was decided.
     type Order: Send + 'static;
     /// What it is told beside requests.
-    type News: Debug + Clone + Send + 'static;
+    type News: Debug + Clone + Send + Sync + 'static;
     type Metrics: Metrics;
     type ReplayError: Display;
 
     /// As it is before its log is replayed into it.
     fn empty(broker: &Broker) -> Self;
     fn metrics(broker: &Broker) -> &Self::Metrics;
+    /// Of its kind.
+    fn owners(broker: &Broker) -> &Owners<Self>;
 
     /// Replays what the log holds.
     fn apply(&mut self, entry: Entry) -> Result<(), Self::ReplayError>;
@@ -50,6 +54,8 @@ pub(crate) trait Machine: Sized + Send + 'static {
 
     fn request(ticket: Ticket, command: Self::Command) -> Self::Input;
     fn time_passed() -> Self::Input;
+    /// What a change of the metadata is to its kind; `None`: nothing.
+    fn news_of(change: &TopicChange) -> Option<Self::News>;
     /// What the news are to it.
     fn heard(&self, broker: &Broker, news: Self::News) -> Vec<Self::Input>;
     /// Told after every load, in place of news that came while nobody listened.

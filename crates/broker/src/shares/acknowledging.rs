@@ -25,6 +25,8 @@ pub(crate) struct Manner {
     pub(crate) version: i16,
     /// It says that there are renewals in it.
     pub(crate) renews: bool,
+    /// The group allows them (`share.renew.acknowledge.enable`).
+    pub(crate) may_renew: bool,
     /// How long a renewed lock holds.
     pub(crate) lock_ms: u64,
 }
@@ -93,6 +95,11 @@ pub(crate) fn is_denied(broker: &Broker, context: &RequestContext, partition: Pa
             .is_some_and(|it| !context.allows_topic(AclOperation::Read, &it.name))
 }
 
+/// Whether a client that is told so has to go to another leader.
+pub(crate) fn is_moved(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch)
+}
+
 /// Clients of a partition know nothing of a coordinator: it is another broker's, or not there yet.
 pub(crate) fn of_coordinator(code: ErrorCode) -> ErrorCode {
     match code {
@@ -109,6 +116,9 @@ fn read(manner: Manner, rows: Rows) -> Result<Vec<AcknowledgementBatch>, ErrorCo
         let kinds: Option<Vec<AcknowledgeKind>> =
             kinds.into_iter().map(|it| kind(manner, it)).collect();
         let kinds = kinds.ok_or(ErrorCode::InvalidRequest)?;
+        if !manner.may_renew && kinds.contains(&AcknowledgeKind::Renew) {
+            return Err(ErrorCode::InvalidRecordState);
+        }
         batches.push(AcknowledgementBatch { first: Offset(first), last: Offset(last), kinds });
     }
     Ok(batches)
@@ -132,14 +142,17 @@ mod tests {
     #[test]
     fn a_renewal_is_announced() {
         let rows = || vec![(3, 3, vec![4])];
-        let plain = Manner { version: 2, renews: false, lock_ms: 9 };
+        let plain = Manner { version: 2, renews: false, may_renew: true, lock_ms: 9 };
         assert_eq!(read(plain, rows()), Err(ErrorCode::InvalidRequest));
         assert_eq!(
-            read(Manner { version: 1, renews: true, lock_ms: 9 }, rows()),
+            read(Manner { version: 1, renews: true, ..plain }, rows()),
             Err(ErrorCode::InvalidRequest)
         );
-        let batches = read(Manner { version: 2, renews: true, lock_ms: 9 }, rows()).unwrap();
+        let renewing = Manner { renews: true, ..plain };
+        let batches = read(renewing, rows()).unwrap();
         assert_eq!(batches[0].kinds, [AcknowledgeKind::Renew]);
+        let forbidden = read(Manner { may_renew: false, ..renewing }, rows());
+        assert_eq!(forbidden, Err(ErrorCode::InvalidRecordState), "as Kafka says it");
         assert_eq!(read(plain, vec![(0, 0, vec![5])]), Err(ErrorCode::InvalidRequest));
         assert_eq!(read(plain, vec![(0, 0, vec![-1])]), Err(ErrorCode::InvalidRequest));
     }

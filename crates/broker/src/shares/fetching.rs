@@ -2,22 +2,25 @@
 //! member gets; and the wait until there is something.
 //!
 //! Between a look and its acquisition another member may have been faster. Then less is acquired, or nothing, and the
-//! next round looks again.
+//! next round looks again. It does so at once if all that was read is for nobody: markers, aborted records.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use coordinator::share::{
-    Acquire, AcquiredSpan, LogBatch, Look, LookAt, NextFetch, ShareCommand, ShareReply,
+    Acquire, AcquiredSpan, LogBatch, Look, LookAt, NextFetch, ShareCommand, ShareLimits, ShareReply,
 };
+use futures::StreamExt;
 use partition_log::{FetchWaiter, PartitionLog, ReadError, ReadLimit};
 use protocol::ErrorCode;
-use protocol::records::batches;
-use vocabulary::{Offset, Partition, Tick};
+use protocol::records::{BatchError, BatchHeader, batches};
+use vocabulary::{Offset, Partition, Tick, Timestamp};
 
 use crate::broker::Broker;
+use crate::configs::ShareReset;
 use crate::context::RequestContext;
+use crate::shares::aborted::Aborted;
 use crate::shares::acknowledging::{is_denied, of_coordinator};
 use crate::shares::sessions::SessionKey;
 
@@ -30,7 +33,10 @@ const STORAGE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Read from one partition at once: records that are not acquired were read for nothing.
 const READ_BYTES_MAX: usize = 1024 * 1024;
 
-/// Rounds in which others were always faster, after which an empty answer is given.
+/// Partitions whose producers are made known at once.
+const LOADS_AT_ONCE: usize = 16;
+
+/// Rounds in which others were always faster, or what was read was for nobody, after which an empty answer is given.
 const ROUNDS_MAX: usize = 1_000;
 
 /// What a fetch may bring.
@@ -46,7 +52,11 @@ pub(crate) struct Limits {
     /// How long what is acquired stays locked.
     pub(crate) lock_ms: u64,
     /// Where a partition begins that is new to the group.
-    pub(crate) is_from_start: bool,
+    pub(crate) reset: ShareReset,
+    /// What else the group may have.
+    pub(crate) of_group: ShareLimits,
+    /// How far is read: below the last stable offset, only committed records are given.
+    pub(crate) until: ReadLimit,
 }
 
 /// What there is to say of one partition.
@@ -75,6 +85,28 @@ struct Budget {
     bytes: usize,
     records: i64,
     is_untouched: bool,
+}
+
+/// What came of an attempt to take records of one partition.
+enum Taken {
+    Nothing,
+    /// What lies there is for nobody; what follows may be for this member.
+    Passed,
+    Something(Brought),
+}
+
+/// What came of a look at all partitions.
+#[derive(Default)]
+struct Round {
+    brought: Vec<Brought>,
+    /// Looking again at once may bring more.
+    has_passed: bool,
+}
+
+impl Round {
+    fn of(brought: Vec<Brought>) -> Round {
+        Round { brought, has_passed: false }
+    }
 }
 
 /// Only partitions with something to say are in the answer.
@@ -106,6 +138,7 @@ pub(crate) async fn fetch(
     if limits.records_max <= 0 || limits.bytes_max <= 0 {
         return refusals;
     }
+    load_producers(broker, &targets, limits.until, deadline.plus(STORAGE_WAIT_MAX)).await;
     let waiter = Arc::new(FetchWaiter::new());
     let _watching: Vec<_> = targets.iter().map(|it| it.log.watch(&waiter)).collect();
     let timeout = clock.sleep_until(deadline);
@@ -116,10 +149,14 @@ pub(crate) async fn fetch(
         tokio::pin!(rung);
         rung.as_mut().enable();
         let is_late = deadline <= clock.now();
-        let mut brought = round(broker, key, &targets, limits, is_late, deadline).await;
+        let round = round(broker, key, &targets, limits, is_late, deadline).await;
+        let Round { mut brought, has_passed } = round;
         if !brought.is_empty() || !refusals.is_empty() || is_late || broker.stop.is_stopped() {
             brought.append(&mut refusals);
             return brought;
+        }
+        if has_passed {
+            continue;
         }
         tokio::select! {
             () = waiter.woken() => (),
@@ -131,6 +168,19 @@ pub(crate) async fn fetch(
     refusals
 }
 
+/// Makes the last stable offsets known. A partition where that fails reads as empty (A9).
+async fn load_producers(broker: &Broker, targets: &[Target], until: ReadLimit, deadline: Tick) {
+    if until == ReadLimit::LastStable {
+        let logs: Vec<Arc<PartitionLog>> = targets.iter().map(|it| Arc::clone(&it.log)).collect();
+        let load = |log: Arc<PartitionLog>| async move { drop(log.load_producers().await) };
+        let loads = futures::stream::iter(logs).map(load);
+        tokio::select! {
+            () = loads.buffer_unordered(LOADS_AT_ONCE).collect() => (),
+            () = broker.environment.clock.sleep_until(deadline) => (),
+        }
+    }
+}
+
 /// One look at all partitions, and what it brings.
 async fn round(
     broker: &Arc<Broker>,
@@ -139,30 +189,31 @@ async fn round(
     limits: Limits,
     is_late: bool,
     deadline: Tick,
-) -> Vec<Brought> {
-    let looks = match look(broker, key, targets, limits.is_from_start).await {
+) -> Round {
+    let looks = match look(broker, key, targets, limits).await {
         Ok(looks) => looks,
         Err(code) => {
             let code = of_coordinator(code);
-            return targets.iter().map(|it| Brought::refused(it.partition, code)).collect();
+            let refused = targets.iter().map(|it| Brought::refused(it.partition, code));
+            return Round::of(refused.collect());
         }
     };
     let found: Vec<(&Target, NextFetch)> = targets.iter().zip(looks).collect();
     if !is_late && !is_enough(&found, limits) {
-        return Vec::new();
+        return Round::default();
     }
     let mut budget = Budget {
         bytes: limits.bytes_max.max(0) as usize,
         records: i64::from(limits.records_max),
         is_untouched: true,
     };
-    let mut all = Vec::new();
+    let mut all = Round::default();
     for (target, next) in found {
         let from = match next {
             NextFetch::Returned(from) | NextFetch::Fresh(from) => from,
-            NextFetch::Full => continue,
+            NextFetch::Full | NextFetch::Unbegun => continue,
             NextFetch::Refused(code) => {
-                all.push(Brought::refused(target.partition, code));
+                all.brought.push(Brought::refused(target.partition, code));
                 continue;
             }
         };
@@ -173,7 +224,11 @@ async fn round(
         let too_late = broker.environment.clock.sleep_until(deadline.plus(STORAGE_WAIT_MAX));
         tokio::select! {
             biased;
-            taken = taking => all.extend(taken),
+            taken = taking => match taken {
+                Taken::Nothing => (),
+                Taken::Passed => all.has_passed = true,
+                Taken::Something(brought) => all.brought.push(brought),
+            },
             // What was acquired and is not told is given back when its lock runs out.
             () = too_late => break,
         }
@@ -181,30 +236,79 @@ async fn round(
     all
 }
 
+/// Where to go on in each partition. Where one begins that is new to the group is looked up only if it is new.
 async fn look(
     broker: &Arc<Broker>,
     key: &SessionKey,
     targets: &[Target],
-    is_from_start: bool,
+    limits: Limits,
 ) -> Result<Vec<NextFetch>, ErrorCode> {
     if targets.is_empty() {
         return Ok(Vec::new());
     }
     let at = |target: &Target| {
         let offsets = target.log.offsets();
-        LookAt {
-            partition: target.partition,
-            leader_epoch: target.log.leader_epoch().0,
-            log_start: offsets.log_start,
-            begin: match is_from_start {
-                true => offsets.log_start,
-                false => offsets.high_watermark,
-            },
-        }
+        let begin = match limits.reset {
+            ShareReset::Earliest => Some(offsets.log_start),
+            ShareReset::Latest => Some(offsets.high_watermark),
+            ShareReset::Ago(_) => None,
+        };
+        look_at(target, begin)
     };
-    let look = Look { group: key.group.clone(), partitions: targets.iter().map(at).collect() };
+    let mut rows = look_as(broker, key, limits, targets.iter().map(at).collect()).await?;
+    if let ShareReset::Ago(ago) = limits.reset {
+        let mut begun = Vec::new();
+        for (at, target) in targets.iter().enumerate() {
+            if rows.get(at) == Some(&NextFetch::Unbegun)
+                && let Some(begin) = offset_ago(broker, &target.log, ago).await
+            {
+                begun.push((at, look_at(target, Some(begin))));
+            }
+        }
+        if !begun.is_empty() {
+            let (places, again): (Vec<usize>, Vec<LookAt>) = begun.into_iter().unzip();
+            for (at, row) in places.into_iter().zip(look_as(broker, key, limits, again).await?) {
+                rows[at] = row;
+            }
+        }
+    }
+    Ok(rows)
+}
+
+fn look_at(target: &Target, begin: Option<Offset>) -> LookAt {
+    LookAt {
+        partition: target.partition,
+        leader_epoch: target.log.leader_epoch().0,
+        log_start: target.log.offsets().log_start,
+        begin,
+    }
+}
+
+async fn look_as(
+    broker: &Arc<Broker>,
+    key: &SessionKey,
+    limits: Limits,
+    partitions: Vec<LookAt>,
+) -> Result<Vec<NextFetch>, ErrorCode> {
+    let look = Look { group: key.group.clone(), limits: limits.of_group, partitions };
     let pick = |reply| if let ShareReply::Look(rows) = reply { Some(rows) } else { None };
     broker.shares.ask(broker, &key.group, ShareCommand::Look(look), pick).await
+}
+
+/// The first record that is not older than that, or the end if there is none. `None` if storage has trouble: the next
+/// round asks again.
+async fn offset_ago(broker: &Broker, log: &PartitionLog, ago: Duration) -> Option<Offset> {
+    // Before the search: what comes meanwhile is younger.
+    let end = log.offsets().high_watermark;
+    let ago_ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+    let since = Timestamp(broker.environment.clock.wall().0.saturating_sub(ago_ms).max(0));
+    match log.offset_for_timestamp(since, ReadLimit::HighWatermark).await {
+        Ok(found) => Some(found.map_or(end, |it| it.offset)),
+        Err(error) => {
+            tracing::warn!(partition = %log.partition(), %error, "no start found for a share group");
+            None
+        }
+    }
 }
 
 fn is_enough(found: &[(&Target, NextFetch)], limits: Limits) -> bool {
@@ -215,9 +319,9 @@ fn is_enough(found: &[(&Target, NextFetch)], limits: Limits) -> bool {
             NextFetch::Returned(_) | NextFetch::Refused(_) => return true,
             NextFetch::Fresh(from) => {
                 let left = enough.saturating_sub(bytes);
-                bytes += target.log.bytes_available(*from, ReadLimit::HighWatermark, left);
+                bytes += target.log.bytes_available(*from, limits.until, left);
             }
-            NextFetch::Full => (),
+            NextFetch::Full | NextFetch::Unbegun => (),
         }
         if enough <= bytes {
             return true;
@@ -233,22 +337,25 @@ async fn take(
     from: Offset,
     limits: Limits,
     budget: &mut Budget,
-) -> Option<Brought> {
+) -> Taken {
     let bytes_max = budget.bytes.min(READ_BYTES_MAX);
-    let read =
-        target.log.read(from, bytes_max, budget.is_untouched, ReadLimit::HighWatermark).await;
-    let records = match read {
-        Ok(fetched) if fetched.chunks.is_empty() => return None,
-        Ok(fetched) => joined(fetched.chunks),
-        // Storage has trouble, or the log start has moved: the next look knows.
-        Err(ReadError::Unavailable | ReadError::OffsetOutOfRange { .. }) => return None,
-        Err(error @ ReadError::Corrupt { .. }) => {
-            tracing::error!(partition = %target.partition, %error, "share fetch refused");
-            return Some(Brought::refused(target.partition, ErrorCode::KafkaStorageError));
-        }
-    };
-    let Ok(found) = placed(&records) else {
-        return Some(Brought::refused(target.partition, ErrorCode::CorruptMessage));
+    let (records, aborted) =
+        match read(&target.log, from, bytes_max, budget.is_untouched, limits.until).await {
+            Ok((chunks, _)) if chunks.is_empty() => return Taken::Nothing,
+            Ok((chunks, aborted)) => (joined(chunks), aborted),
+            // Storage has trouble, or the log start has moved: the next look knows.
+            Err(ReadError::Unavailable | ReadError::OffsetOutOfRange { .. }) => {
+                return Taken::Nothing;
+            }
+            Err(error @ ReadError::Corrupt { .. }) => {
+                tracing::error!(partition = %target.partition, %error, "share fetch refused");
+                let code = ErrorCode::KafkaStorageError;
+                return Taken::Something(Brought::refused(target.partition, code));
+            }
+        };
+    let Ok(found) = placed(&records, &aborted) else {
+        let code = ErrorCode::CorruptMessage;
+        return Taken::Something(Brought::refused(target.partition, code));
     };
     let acquire = Acquire {
         group: key.group.clone(),
@@ -264,16 +371,37 @@ async fn take(
     let pick = |reply| if let ShareReply::Acquired(spans) = reply { Some(spans) } else { None };
     let asked = broker.shares.ask(broker, &key.group, ShareCommand::Acquire(acquire), pick).await;
     let acquired = match asked {
-        Ok(acquired) if acquired.is_empty() => return None,
+        Ok(acquired) if acquired.is_empty() => {
+            let has_passed = found.iter().any(|(batch, _)| batch.is_withheld);
+            return if has_passed { Taken::Passed } else { Taken::Nothing };
+        }
         Ok(acquired) => acquired,
-        Err(code) => return Some(Brought::refused(target.partition, of_coordinator(code))),
+        Err(code) => {
+            return Taken::Something(Brought::refused(target.partition, of_coordinator(code)));
+        }
     };
     let records = cut_to(&records, &found, &acquired);
     budget.bytes = budget.bytes.saturating_sub(records.len());
     budget.records -= acquired.iter().map(|it| it.last.since(it.first) + 1).sum::<i64>();
     budget.is_untouched = false;
     let (partition, code) = (target.partition, ErrorCode::None);
-    Some(Brought { partition, code, records: vec![records], acquired })
+    Taken::Something(Brought { partition, code, records: vec![records], acquired })
+}
+
+/// Records, and what of them was aborted; below the last stable offset all is decided.
+async fn read(
+    log: &PartitionLog,
+    from: Offset,
+    bytes_max: usize,
+    at_least_one: bool,
+    until: ReadLimit,
+) -> Result<(Vec<Bytes>, Aborted), ReadError> {
+    let fetched = log.read(from, bytes_max, at_least_one, until).await?;
+    let aborted = match until {
+        ReadLimit::HighWatermark => Vec::new(),
+        ReadLimit::LastStable => log.aborted_among(from, &fetched).await?,
+    };
+    Ok((fetched.chunks, Aborted::new(aborted)))
 }
 
 fn joined(mut chunks: Vec<Bytes>) -> Bytes {
@@ -286,14 +414,14 @@ fn joined(mut chunks: Vec<Bytes>) -> Bytes {
 }
 
 /// Each batch, and where it ends in the bytes.
-fn placed(records: &Bytes) -> Result<Vec<(LogBatch, usize)>, protocol::records::BatchError> {
+fn placed(records: &Bytes, aborted: &Aborted) -> Result<Vec<(LogBatch, usize)>, BatchError> {
     let mut end = 0;
     let place = |batch: Result<_, _>| {
-        let (header, bytes): (protocol::records::BatchHeader, Bytes) = batch?;
+        let (header, bytes): (BatchHeader, Bytes) = batch?;
         end += bytes.len();
-        let is_control = header.attributes.is_control();
+        let is_withheld = header.attributes.is_control() || aborted.contains(&header);
         let (first, last) = (header.base_offset, header.last_offset());
-        Ok((LogBatch { first, last, is_control }, end))
+        Ok((LogBatch { first, last, is_withheld }, end))
     };
     batches(records.clone()).map(place).collect()
 }
@@ -318,7 +446,7 @@ mod tests {
     fn only_batches_with_something_acquired_are_sent() {
         let records = Bytes::from_static(b"aabbbccd");
         let batch =
-            |first, last| LogBatch { first: Offset(first), last: Offset(last), is_control: false };
+            |first, last| LogBatch { first: Offset(first), last: Offset(last), is_withheld: false };
         let found = [(batch(0, 3), 2), (batch(4, 4), 5), (batch(7, 9), 7), (batch(10, 10), 8)];
         let span = |first, last| AcquiredSpan {
             first: Offset(first),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cluster::TopicChange;
 use coordinator::format::{FormatError, Stored};
 use coordinator::share::{
     ShareCommand, ShareEvent, ShareInput, ShareOrder, ShareOutputs, ShareReply, ShareShard, format,
@@ -12,7 +13,7 @@ use vocabulary::{LeaderEpoch, Offset, Tick, TopicId};
 
 use crate::broker::Broker;
 use crate::journal::Entry;
-use crate::owners::Machine;
+use crate::owners::{Machine, Owners};
 use crate::shares::metrics::ShareMetrics;
 
 /// What happened to topics.
@@ -45,6 +46,10 @@ impl Machine for ShareShard {
         &broker.shares.metrics
     }
 
+    fn owners(broker: &Broker) -> &Owners<ShareShard> {
+        &broker.shares.owners
+    }
+
     fn apply(&mut self, entry: Entry) -> Result<(), FormatError> {
         if let Entry::Record(_, record) = entry
             && let Some(event) = format::decode(record.key.as_deref(), record.value.as_deref())?
@@ -74,6 +79,14 @@ impl Machine for ShareShard {
 
     fn time_passed() -> ShareInput {
         ShareInput::TimePassed
+    }
+
+    fn news_of(change: &TopicChange) -> Option<ShareNews> {
+        match change {
+            TopicChange::Changed(_) => None,
+            TopicChange::Deleted { id, .. } => Some(ShareNews::Deleted { topic: *id }),
+            TopicChange::Resync => Some(ShareNews::Missed),
+        }
     }
 
     fn heard(&self, broker: &Broker, news: ShareNews) -> Vec<ShareInput> {

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use cluster::TopicChange;
 use coordinator::format::Stored;
 use coordinator::transactions::format::{self, TransactionFormatError};
 use coordinator::transactions::{
@@ -15,7 +16,7 @@ use vocabulary::{LeaderEpoch, Tick};
 
 use crate::broker::Broker;
 use crate::journal::Entry;
-use crate::owners::Machine;
+use crate::owners::{Machine, Owners};
 use crate::transactions::markers;
 use crate::transactions::metrics::TransactionMetrics;
 
@@ -37,6 +38,10 @@ impl Machine for TransactionShard {
 
     fn metrics(broker: &Broker) -> &TransactionMetrics {
         &broker.transactions.metrics
+    }
+
+    fn owners(broker: &Broker) -> &Owners<TransactionShard> {
+        &broker.transactions.owners
     }
 
     fn apply(&mut self, entry: Entry) -> Result<(), TransactionFormatError> {
@@ -70,6 +75,10 @@ impl Machine for TransactionShard {
 
     fn time_passed() -> TransactionInput {
         TransactionInput::TimePassed
+    }
+
+    fn news_of(_: &TopicChange) -> Option<Infallible> {
+        None
     }
 
     fn heard(&self, _: &Broker, news: Infallible) -> Vec<TransactionInput> {

@@ -9,12 +9,10 @@ use vocabulary::TopicId;
 use crate::assignor::{self, Assignor, Subscriber};
 use crate::catalogue::{Catalogue, TopicFacts};
 use crate::consumer::{ConsumerGroup, Member};
-use crate::event::{
-    ConsumerFact, Event, GroupEpoch, Partitions, ResolvedPattern, Subscription, TargetEpoch,
-};
-use crate::format;
+use crate::event::{ConsumerFact, Event, GroupEpoch, Partitions, ResolvedPattern, Subscription};
 use crate::pattern::Pattern;
 use crate::shard::Turn;
+use crate::targets;
 
 impl ConsumerGroup {
     /// Resolves an expression that is new to the group.
@@ -111,28 +109,12 @@ impl ConsumerGroup {
 
     /// Computes the target assignment of the group's epoch, unless the last one is too recent.
     pub(super) fn retarget(&mut self, turn: &mut Turn<'_>) {
-        let TargetEpoch { epoch, timestamp } = self.target_epoch;
-        let interval_ms = i64::from(turn.catalogue.settings(&self.id).assignment_interval_ms);
-        let age_ms = turn.now.wall.0.saturating_sub(timestamp);
-        if self.epoch() <= epoch || (0..interval_ms).contains(&age_ms) {
+        let interval_ms = turn.catalogue.settings(&self.id).assignment_interval_ms;
+        if !targets::is_due(turn, self.target_epoch, self.epoch(), interval_ms) {
             return;
         }
-        let changed = self.changed_targets(turn);
-        let mut unit = Vec::new();
-        let mut unit_bytes = 0;
-        for (member, partitions) in changed {
-            let member = member.to_string();
-            self.decide(&mut unit, ConsumerFact::Target { member, partitions: Some(partitions) });
-            unit_bytes += unit.last().map_or(0, format::encoded_len);
-            if turn.options.step_bytes_max / 2 < unit_bytes {
-                turn.emit_unit(std::mem::take(&mut unit));
-                unit_bytes = 0;
-            }
-        }
-        let next = TargetEpoch { epoch: self.epoch(), timestamp: turn.now.wall.0 };
-        self.decide(&mut unit, ConsumerFact::TargetEpoch(Some(next)));
-        turn.emit_unit(unit);
-        turn.count_rebalance();
+        let (changed, next) = (self.changed_targets(turn), self.epoch());
+        targets::store(turn, changed, next, |unit, fact| self.decide(unit, fact.into()));
     }
 
     fn changed_targets(&self, turn: &Turn<'_>) -> Vec<(Arc<str>, Partitions)> {
@@ -156,10 +138,7 @@ impl ConsumerGroup {
             });
         }
         let assigned = assignor::assign(self.assignor(turn), &topics, &subscribers);
-        let ids = self.members.keys().cloned();
-        let is_changed =
-            |(id, partitions): &(Arc<str>, Partitions)| self.targets.get(id) != Some(partitions);
-        ids.zip(assigned).filter(is_changed).collect()
+        targets::changed(self.members.keys(), assigned, &self.targets)
     }
 
     /// The one most members ask for, the first of the server's list if none does.

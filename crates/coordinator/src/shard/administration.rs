@@ -19,15 +19,18 @@ impl Shard {
 
     pub(super) fn describe(&self, groups: Vec<String>) -> Vec<DescribedGroup> {
         let describe = |group: String| {
-            let state = match self.groups.get(group.as_str()) {
+            let missing = match self.groups.get(group.as_str()) {
                 Some(Group::Classic(found)) => return found.describe(),
                 // ConsumerGroupDescribe and ShareGroupDescribe show them.
-                Some(Group::Consumer(_) | Group::Share(_)) => GroupState::Dead,
-                None if self.exists(&group) => GroupState::Empty,
-                None => GroupState::Dead,
+                Some(Group::Consumer(_) | Group::Share(_)) => {
+                    Some(format!("Group {group} is not a classic group."))
+                }
+                None if self.exists(&group) => None,
+                None => Some(format!("Group {group} not found.")),
             };
             DescribedGroup {
-                state,
+                state: if missing.is_some() { GroupState::Dead } else { GroupState::Empty },
+                missing,
                 group,
                 protocol_type: String::new(),
                 protocol: String::new(),

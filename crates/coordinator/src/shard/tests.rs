@@ -36,6 +36,7 @@ pub(crate) const DELAY_MS: u64 = 3_000;
 pub(crate) struct TestCatalogue {
     pub(crate) topics: Mutex<BTreeMap<String, TopicFacts>>,
     pub(crate) settings: Mutex<ConsumerSettings>,
+    pub(crate) share_settings: Mutex<ShareSettings>,
 }
 
 impl Default for TestCatalogue {
@@ -45,7 +46,16 @@ impl Default for TestCatalogue {
             heartbeat_interval_ms: 5_000,
             assignment_interval_ms: 1_000,
         };
-        TestCatalogue { topics: Mutex::default(), settings: Mutex::new(settings) }
+        let share_settings = ShareSettings {
+            session_timeout_ms: 45_000,
+            heartbeat_interval_ms: 5_000,
+            assignment_interval_ms: 0,
+        };
+        TestCatalogue {
+            topics: Mutex::default(),
+            settings: Mutex::new(settings),
+            share_settings: Mutex::new(share_settings),
+        }
     }
 }
 
@@ -68,7 +78,7 @@ impl Catalogue for TestCatalogue {
     }
 
     fn share_settings(&self, _group: &str) -> ShareSettings {
-        ShareSettings { session_timeout_ms: 45_000, heartbeat_interval_ms: 5_000 }
+        *self.share_settings.lock().unwrap()
     }
 }
 
@@ -80,6 +90,7 @@ pub(crate) struct Bench {
     pub(crate) log: Vec<format::Stored>,
     pub(crate) answers: BTreeMap<Ticket, Reply>,
     pub(crate) sent: u64,
+    pub(crate) orders: Vec<GroupOrder>,
     outputs: Outputs,
 }
 
@@ -99,6 +110,7 @@ impl Bench {
             log: Vec::new(),
             answers: BTreeMap::new(),
             sent: 0,
+            orders: Vec::new(),
             outputs: Outputs::default(),
         };
         bench.shard.start(now, &mut bench.outputs);
@@ -127,6 +139,7 @@ impl Bench {
         for event in self.outputs.units.drain(..).flatten() {
             self.log.push(format::store(&[event]));
         }
+        self.orders.append(&mut self.outputs.orders);
         for answer in self.outputs.answers.drain(..) {
             let before = self.answers.insert(answer.ticket, answer.reply);
             assert!(before.is_none(), "{:?} is answered once", answer.ticket);

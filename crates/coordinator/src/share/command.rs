@@ -38,7 +38,18 @@ pub enum ShareCommand {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {
     pub group: String,
+    /// What the group may have; they count until the next look.
+    pub limits: ShareLimits,
     pub partitions: Vec<LookAt>,
+}
+
+/// What bounds a share-partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShareLimits {
+    /// `share.partition.max.record.locks`: offsets from the start to the last acquired one.
+    pub locks_max: i64,
+    /// `share.delivery.count.limit`: deliveries after which a record is archived instead of becoming available.
+    pub delivery_count_limit: i16,
 }
 
 /// A partition as its log is now.
@@ -47,8 +58,8 @@ pub struct LookAt {
     pub partition: Partition,
     pub leader_epoch: i32,
     pub log_start: Offset,
-    /// Where the share-partition begins if it is new (`share.auto.offset.reset`).
-    pub begin: Offset,
+    /// Where the share-partition begins if it is new (`share.auto.offset.reset`); `None`: to be asked for.
+    pub begin: Option<Offset>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +70,8 @@ pub enum NextFetch {
     Fresh(Offset),
     /// As many records are locked as may be.
     Full,
+    /// It is new, and where it begins was not told.
+    Unbegun,
     Refused(ErrorCode),
 }
 
@@ -85,8 +98,8 @@ pub struct Acquire {
 pub struct LogBatch {
     pub first: Offset,
     pub last: Offset,
-    /// It holds a marker of a transaction, which nobody gets.
-    pub is_control: bool,
+    /// Nobody gets it: it holds a marker of a transaction, or records of one that was aborted.
+    pub is_withheld: bool,
 }
 
 /// Offsets that a member has for a while, both ends included.

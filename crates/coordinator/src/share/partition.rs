@@ -13,19 +13,10 @@ use protocol::ErrorCode;
 use vocabulary::{Offset, Tick};
 
 use super::command::{
-    AcknowledgeKind, AcknowledgementBatch, Acquire, AcquiredSpan, LogBatch, NextFetch,
+    AcknowledgeKind, AcknowledgementBatch, Acquire, AcquiredSpan, LogBatch, NextFetch, ShareLimits,
 };
 use super::image::{Delivery, DeliveryState, ShareImage, StateSpan};
 use super::ranges::Ranges;
-
-/// What bounds a share-partition.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    /// Offsets from the start to the last acquired one.
-    pub(super) locks_max: i64,
-    /// Deliveries after which a record is archived instead of becoming available.
-    pub(super) delivery_count_limit: i16,
-}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Lock {
@@ -67,6 +58,8 @@ impl Change {
 #[derive(Debug)]
 pub(super) struct SharePartition {
     pub(super) image: ShareImage,
+    /// As of the last look. Soft, as locks are: before a look after a load there is nothing to bound.
+    pub(super) limits: ShareLimits,
     locks: Ranges<Lock>,
     /// Since the last snapshot.
     pub(super) updates: u32,
@@ -75,8 +68,8 @@ pub(super) struct SharePartition {
 }
 
 impl SharePartition {
-    pub(super) fn new(image: ShareImage, floor: Offset) -> SharePartition {
-        SharePartition { image, locks: Ranges::default(), updates: 0, floor }
+    pub(super) fn new(image: ShareImage, limits: ShareLimits, floor: Offset) -> SharePartition {
+        SharePartition { image, limits, locks: Ranges::default(), updates: 0, floor }
     }
 
     /// A snapshot says it all; who holds locks that it does not fit is told when it acknowledges.
@@ -119,7 +112,7 @@ impl SharePartition {
         Change { spans: Vec::new(), start: Some(Offset(self.start_after(log_start.0, &[]))) }
     }
 
-    pub(super) fn next_fetch(&self, bounds: Bounds) -> NextFetch {
+    pub(super) fn next_fetch(&self, bounds: ShareLimits) -> NextFetch {
         let (start, end) = (self.image.start.0, self.end());
         for (first, _, standing) in self.standings(start, end) {
             if let Standing::Available(_) = standing {
@@ -133,7 +126,7 @@ impl SharePartition {
     }
 
     /// Whether no new record may be acquired.
-    pub(super) fn is_full(&self, bounds: Bounds) -> bool {
+    pub(super) fn is_full(&self, bounds: ShareLimits) -> bool {
         bounds.locks_max <= self.end() - self.image.start.0 + 1
     }
 
@@ -141,7 +134,7 @@ impl SharePartition {
     pub(super) fn acquire(
         &mut self,
         now: Tick,
-        bounds: Bounds,
+        bounds: ShareLimits,
         acquire: &Acquire,
     ) -> (Vec<AcquiredSpan>, Change) {
         let mut taking = Taking {
@@ -155,7 +148,7 @@ impl SharePartition {
         // Beyond it more offsets would be on their way than may be.
         let limit = self.end().max(self.image.start.0 + bounds.locks_max - 1);
         for batch in &acquire.batches {
-            let LogBatch { first: Offset(first), last: Offset(last), is_control } = *batch;
+            let LogBatch { first: Offset(first), last: Offset(last), is_withheld } = *batch;
             let last = last.min(limit);
             if taking.left <= 0 || last < next {
                 continue;
@@ -166,7 +159,7 @@ impl SharePartition {
                 self.lose(next, end - 1, &mut taking.lost);
                 next = end;
             }
-            match is_control {
+            match is_withheld {
                 _ if last < next => continue,
                 true => self.lose(next, last, &mut taking.lost),
                 false => self.take(next, last, acquire, &member, &mut taking),
@@ -233,7 +226,7 @@ impl SharePartition {
     pub(super) fn acknowledge(
         &mut self,
         now: Tick,
-        bounds: Bounds,
+        bounds: ShareLimits,
         member: &str,
         batches: &[AcknowledgementBatch],
         lock: Duration,
@@ -301,7 +294,7 @@ impl SharePartition {
     }
 
     /// Locks that have run out.
-    pub(super) fn expire(&mut self, now: Tick, bounds: Bounds) -> Change {
+    pub(super) fn expire(&mut self, now: Tick, bounds: ShareLimits) -> Change {
         let due = self.locks.iter().filter(|(_, _, it)| it.until <= now);
         let due: Vec<(i64, i64, i16)> = due.map(|(a, b, it)| (a, b, it.count)).collect();
         let mut spans = Vec::with_capacity(due.len());
@@ -394,7 +387,7 @@ struct Taking {
 }
 
 /// A record that comes back often enough is not delivered again.
-fn given_back(count: i16, bounds: Bounds) -> DeliveryState {
+fn given_back(count: i16, bounds: ShareLimits) -> DeliveryState {
     match bounds.delivery_count_limit <= count {
         true => DeliveryState::Archived,
         false => DeliveryState::Available,

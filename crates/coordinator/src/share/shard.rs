@@ -16,10 +16,10 @@ use vocabulary::{Offset, Partition, Tick, TopicId};
 
 use super::command::{
     Acknowledge, Acquire, AcquiredSpan, DescribedShare, Look, LookAt, NextFetch, ShareCommand,
-    ShareReply, StartAt,
+    ShareLimits, ShareReply, StartAt,
 };
 use super::image::{ShareEvent, ShareImage, ShareKey};
-use super::partition::{Bounds, Change, SharePartition};
+use super::partition::{Change, SharePartition};
 use crate::command::{Answer, Ticket};
 use crate::format::TEXT_BYTES_MAX;
 use crate::shard::{After, Now, Outputs};
@@ -30,10 +30,8 @@ const VISITS_PER_STEP_MAX: usize = 64;
 /// By their Kafka names, and our own bounds. The same for every shard of a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShareOptions {
-    /// `group.share.partition.max.record.locks`: offsets of one share-partition that are on their way.
-    pub locks_max: i64,
-    /// `group.share.delivery.count.limit`.
-    pub delivery_count_limit: i16,
+    /// `group.share.partition.max.record.locks`, `group.share.delivery.count.limit`: of a group that was not looked at.
+    pub limits: ShareLimits,
     /// `share.coordinator.snapshot.update.records.per.snapshot`: updates between two snapshots.
     pub updates_per_snapshot: u32,
     /// `share.coordinator.cold.partition.snapshot.interval.ms`: how often snapshots that hold the log are looked for.
@@ -49,8 +47,7 @@ pub struct ShareOptions {
 impl Default for ShareOptions {
     fn default() -> ShareOptions {
         ShareOptions {
-            locks_max: 2_000,
-            delivery_count_limit: 5,
+            limits: ShareLimits { locks_max: 2_000, delivery_count_limit: 5 },
             updates_per_snapshot: 500,
             cold_interval_ms: 300_000,
             log_held_max: 10_000,
@@ -140,7 +137,8 @@ impl ShareShard {
                     self.floors.insert((at, key));
                 }
                 None => {
-                    self.shares.insert(key.clone(), SharePartition::new(*image, at));
+                    let share = SharePartition::new(*image, self.options.limits, at);
+                    self.shares.insert(key.clone(), share);
                     self.floors.insert((at, key));
                 }
             },
@@ -223,13 +221,6 @@ impl ShareShard {
         assert_eq!(self.floors.len(), self.shares.len(), "H5");
     }
 
-    fn bounds(&self) -> Bounds {
-        Bounds {
-            locks_max: self.options.locks_max,
-            delivery_count_limit: self.options.delivery_count_limit,
-        }
-    }
-
     fn request(&mut self, turn: &mut Turn<'_>, command: ShareCommand) -> (ShareReply, After) {
         match command {
             ShareCommand::Look(look) => self.look(turn, &look),
@@ -293,14 +284,17 @@ impl ShareShard {
         for at in &look.partitions {
             let key = ShareKey::new(&look.group, at.partition);
             rows.push(match self.begin(turn, &key, at) {
-                Ok(()) => {
-                    self.change(turn, &key, |share| share.follow_log_start(at.log_start));
-                    let bounds = self.bounds();
+                Ok(false) => NextFetch::Unbegun,
+                Ok(true) => {
+                    self.change(turn, &key, |share| {
+                        share.limits = look.limits;
+                        share.follow_log_start(at.log_start)
+                    });
                     let found = self.shares.get(&key);
                     if found.is_some_and(|it| it.updates == 0) {
                         after = After::Commit;
                     }
-                    found.map_or(NextFetch::Full, |it| it.next_fetch(bounds))
+                    found.map_or(NextFetch::Full, |it| it.next_fetch(it.limits))
                 }
                 Err(code) => NextFetch::Refused(code),
             });
@@ -308,9 +302,15 @@ impl ShareShard {
         (ShareReply::Look(rows), after)
     }
 
-    fn begin(&mut self, turn: &mut Turn<'_>, key: &ShareKey, at: &LookAt) -> Result<(), ErrorCode> {
+    /// Whether it has begun.
+    fn begin(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &ShareKey,
+        at: &LookAt,
+    ) -> Result<bool, ErrorCode> {
         if self.shares.contains_key(key) {
-            return Ok(());
+            return Ok(true);
         }
         if TEXT_BYTES_MAX < key.group.len() {
             return Err(ErrorCode::InvalidRequest);
@@ -318,10 +318,11 @@ impl ShareShard {
         if self.options.partitions_max <= self.shares.len() {
             return Err(ErrorCode::KafkaStorageError);
         }
-        let start = at.begin.max(at.log_start);
+        let Some(begin) = at.begin else { return Ok(false) };
+        let start = begin.max(at.log_start);
         let image = ShareImage::new(start, at.leader_epoch, turn.now.wall.0);
         self.store_image(turn, key.clone(), image);
-        Ok(())
+        Ok(true)
     }
 
     fn begin_at(&mut self, turn: &mut Turn<'_>, group: &str, at: StartAt) -> ErrorCode {
@@ -330,7 +331,7 @@ impl ShareShard {
             partition: at.partition,
             leader_epoch: at.leader_epoch,
             log_start: at.start,
-            begin: at.start,
+            begin: Some(at.start),
         };
         if let Err(code) = self.begin(turn, &key, &look) {
             return code;
@@ -347,10 +348,10 @@ impl ShareShard {
 
     fn acquire(&mut self, turn: &mut Turn<'_>, acquire: &Acquire) -> (Vec<AcquiredSpan>, After) {
         let key = ShareKey::new(&acquire.group, acquire.partition);
-        let (now, bounds) = (turn.now.tick, self.bounds());
+        let now = turn.now.tick;
         let mut spans = Vec::new();
         self.change(turn, &key, |share| {
-            let (acquired, change) = share.acquire(now, bounds, acquire);
+            let (acquired, change) = share.acquire(now, share.limits, acquire);
             spans = acquired;
             change
         });
@@ -364,13 +365,13 @@ impl ShareShard {
     fn acknowledge(&mut self, turn: &mut Turn<'_>, acknowledge: &Acknowledge) -> Vec<ErrorCode> {
         let Acknowledge { group, member, partitions, lock_ms } = acknowledge;
         let lock = Duration::from_millis(*lock_ms);
-        let (now, bounds) = (turn.now.tick, self.bounds());
+        let now = turn.now.tick;
         let mut one = |(partition, batches): &(Partition, Vec<_>)| {
             let key = ShareKey::new(group, *partition);
             // Nothing is known of it: the member's locks are gone with it.
             let mut code = ErrorCode::InvalidRecordState;
             self.change(turn, &key, |share| {
-                match share.acknowledge(now, bounds, member, batches, lock) {
+                match share.acknowledge(now, share.limits, member, batches, lock) {
                     Ok(change) => {
                         code = ErrorCode::None;
                         change
@@ -387,12 +388,12 @@ impl ShareShard {
     }
 
     fn expire(&mut self, turn: &mut Turn<'_>) {
-        let (now, bounds) = (turn.now.tick, self.bounds());
+        let now = turn.now.tick;
         for _ in 0..VISITS_PER_STEP_MAX {
             let due = self.deadlines.first().filter(|(at, _)| *at <= now);
             let Some(key) = due.map(|(_, key)| key.clone()) else { return };
             turn.outputs.tally.expired += 1;
-            self.change(turn, &key, |share| share.expire(now, bounds));
+            self.change(turn, &key, |share| share.expire(now, share.limits));
         }
     }
 
@@ -419,9 +420,8 @@ impl ShareShard {
         decide: impl FnOnce(&mut SharePartition) -> Change,
     ) {
         self.disarm(key);
-        let bounds = self.bounds();
         let Some(share) = self.shares.get_mut(key) else { return };
-        let was_full = share.is_full(bounds);
+        let was_full = share.is_full(share.limits);
         let change = decide(share);
         if !change.is_empty() {
             if change.frees() || (was_full && change.start.is_some()) {

@@ -9,13 +9,12 @@ use vocabulary::TopicId;
 use crate::catalogue::TopicFacts;
 use crate::command::{Refused, ShareHeartbeat, ShareHeartbeatReply};
 use crate::consumer::{JOIN_EPOCH, LEAVE_EPOCH, topics_hash};
-use crate::event::{
-    Event, GroupEpoch, Partitions, ShareCurrent, ShareFact, ShareMember, TargetEpoch,
-};
-use crate::format::{self, TEXT_BYTES_MAX};
+use crate::event::{Event, GroupEpoch, Partitions, ShareCurrent, ShareFact, ShareMember};
+use crate::format::TEXT_BYTES_MAX;
 use crate::options::GroupOptions;
-use crate::shard::Turn;
+use crate::shard::{GroupOrder, Turn};
 use crate::share_group::{ShareGroup, assignment, tombstones_of};
+use crate::targets;
 
 /// What a heartbeat must say to be looked at, whatever group it names.
 ///
@@ -156,26 +155,14 @@ impl ShareGroup {
         self.is_stale = false;
     }
 
-    /// Computes the target assignment of the group's epoch, unless it is there.
+    /// Computes the target assignment of the group's epoch, unless it is there, or the last one is too recent.
     fn retarget(&mut self, turn: &mut Turn<'_>) {
-        if self.epoch() <= self.target_epoch.epoch {
+        let interval_ms = turn.catalogue.share_settings(&self.id).assignment_interval_ms;
+        if !targets::is_due(turn, self.target_epoch, self.epoch(), interval_ms) {
             return;
         }
-        let mut unit = Vec::new();
-        let mut unit_bytes = 0;
-        for (member, partitions) in self.changed_targets(turn) {
-            let member = member.to_string();
-            self.decide(&mut unit, ShareFact::Target { member, partitions: Some(partitions) });
-            unit_bytes += unit.last().map_or(0, format::encoded_len);
-            if turn.options.step_bytes_max / 2 < unit_bytes {
-                turn.emit_unit(std::mem::take(&mut unit));
-                unit_bytes = 0;
-            }
-        }
-        let next = TargetEpoch { epoch: self.epoch(), timestamp: turn.now.wall.0 };
-        self.decide(&mut unit, ShareFact::TargetEpoch(Some(next)));
-        turn.emit_unit(unit);
-        turn.count_rebalance();
+        let (changed, next) = (self.changed_targets(turn), self.epoch());
+        targets::store(turn, changed, next, |unit, fact| self.decide(unit, fact.into()));
     }
 
     fn changed_targets(&self, turn: &Turn<'_>) -> Vec<(Arc<str>, Partitions)> {
@@ -193,10 +180,7 @@ impl ShareGroup {
             subscribers.push(wanted);
         }
         let assigned = assignment::assign(&topics, &subscribers);
-        let ids = self.members.keys().cloned();
-        let is_changed =
-            |(id, partitions): &(Arc<str>, Partitions)| self.targets.get(id) != Some(partitions);
-        ids.zip(assigned).filter(is_changed).collect()
+        targets::changed(self.members.keys(), assigned, &self.targets)
     }
 
     /// Tells the member its target; whether that changed what it shares in.
@@ -244,5 +228,6 @@ impl ShareGroup {
         }
         self.advance_epoch(turn, &mut unit, true);
         turn.emit_unit(unit);
+        turn.order(GroupOrder::GiveBack { group: Arc::clone(&self.id), member: Arc::clone(id) });
     }
 }

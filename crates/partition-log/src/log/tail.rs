@@ -51,6 +51,7 @@ pub(crate) struct Stretch {
     pub(crate) bytes: usize,
     pub(crate) base: Offset,
     pub(crate) end: Offset,
+    pub(crate) is_transactional: bool,
 }
 
 #[derive(Debug, Default)]
@@ -209,10 +210,12 @@ impl Tail {
                 bytes: 0,
                 base: entry.batch.base_offset,
                 end: entry.batch.base_offset,
+                is_transactional: false,
             });
             add_piece(&mut stretch.pieces, entry);
             stretch.bytes += length;
             stretch.end = entry.batch.end_offset();
+            stretch.is_transactional |= entry.batch.attributes.is_transactional();
         }
         stretch
     }

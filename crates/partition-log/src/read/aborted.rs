@@ -126,6 +126,11 @@ impl PartitionLog {
         from: Offset,
         fetched: &Fetched,
     ) -> Result<Vec<AbortedTransaction>, ReadError> {
+        // A read has the indexes at hand and says at no cost whether there is anything to ask: a partition without
+        // transactions is spared a look at the header of every batch.
+        if !fetched.is_transactional {
+            return Ok(Vec::new());
+        }
         let mut search = Search::new(from, fetched.end);
         for (header, _) in fetched.chunks.iter().cloned().flat_map(batches).flatten() {
             if header.attributes.is_transactional() && !header.attributes.is_control() {

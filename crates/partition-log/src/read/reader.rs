@@ -126,6 +126,22 @@ pub(crate) struct Wanted {
     pub(crate) must: bool,
 }
 
+/// Whole batches of one run.
+#[derive(Debug)]
+pub(crate) struct RunCut {
+    pub(crate) chunks: Vec<Bytes>,
+    /// Behind them; the wanted offset itself if nothing fits.
+    pub(crate) end: Offset,
+    /// As of [`super::Fetched`].
+    pub(crate) is_transactional: bool,
+}
+
+impl RunCut {
+    fn empty(end: Offset) -> RunCut {
+        RunCut { chunks: Vec::new(), end, is_transactional: false }
+    }
+}
+
 impl Reader {
     pub(crate) fn new(parts: ReaderParts) -> Arc<Reader> {
         let ReaderParts { options, bucket, runs, disk, environment, metrics } = parts;
@@ -254,22 +270,21 @@ impl Reader {
     }
 
     /// Whole batches of `run` from the one that holds the wanted offset, from the spans that are here
-    /// or come with one request; and the offset behind them, the wanted one itself if nothing fits.
-    /// `None` if the segment is gone.
+    /// or come with one request. `None` if the segment is gone.
     pub(crate) async fn read_run(
         self: &Arc<Self>,
         run: &RunDescription,
         wanted: Wanted,
         class: Class,
-    ) -> Result<Option<(Vec<Bytes>, Offset)>, ReadError> {
+    ) -> Result<Option<RunCut>, ReadError> {
         let Some(entry) = self.open_run(run, class).await? else { return Ok(None) };
         let first = entry.batches.partition_point(|it| it.last_offset() < wanted.next);
         let after = first + fitting(&entry.batches[first..], wanted);
         if first == entry.batches.len() {
-            return Ok(Some((Vec::new(), entry.end))); // Compaction may leave the end bare.
+            return Ok(Some(RunCut::empty(entry.end))); // Compaction may leave the end bare.
         }
         if after == first {
-            return Ok(Some((Vec::new(), wanted.next)));
+            return Ok(Some(RunCut::empty(wanted.next)));
         }
         let place = Place { segment: run.segment, run: entry.clone() };
         let span = place.span_at(entry.batches[first].position);
@@ -293,7 +308,9 @@ impl Reader {
         }
         let is_last_of_run = at == entry.batches.len();
         let end = if is_last_of_run { entry.end } else { entry.batches[at - 1].end_offset() };
-        Ok(Some((chunks, end)))
+        let mut served = entry.batches[first..at].iter();
+        let is_transactional = served.any(|it| it.attributes.is_transactional());
+        Ok(Some(RunCut { chunks, end, is_transactional }))
     }
 
     /// Spans that a request of a reader in order may bring besides those it needs.

@@ -1,19 +1,19 @@
 //! `cargo xtask anomalies --planted`: plants known bugs one at a time in a copy of the sources, and shows which checks
 //! find them in what the clients saw.
 //!
-//! Owns: the hunt, the table. Does not own: the copy of the sources (`sim::planted`), the bugs (`planted.toml`).
+//! Owns: the hunt. Does not own: planting and the table (`planted`), the bugs (`planted.toml`).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 
 use super::place::Place;
 use super::{Rounds, Totals};
 use crate::broker::Program;
+use crate::planted::{self, Bug, Hunted};
 use crate::process::{self, Output};
-use crate::sim::planted::{Patch, copy};
 use crate::workspace::Workspace;
 
 const LIST: &str = "crates/xtask/src/anomalies/planted.toml";
@@ -22,51 +22,19 @@ const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
 const ROUNDS_MAX: u64 = 6;
 const ROUND: Duration = Duration::from_secs(20);
 
-#[derive(Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct List {
-    bug: Vec<Bug>,
-}
-
-#[derive(Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Bug {
-    name: String,
-    /// What the broker does wrong.
-    what: String,
-    file: PathBuf,
-    find: String,
-    replace: String,
-    /// The numbers of the checks that may catch it.
-    by: Vec<u8>,
-}
-
-/// Plants every bug whose name contains `only`.
+/// Plants every bug whose name contains `only`. A bug's `by` are the numbers of the checks that may catch it.
 pub(super) fn run(workspace: &Workspace, folder: &Path, only: &str) -> Result<()> {
-    let text = std::fs::read_to_string(workspace.root.join(LIST)).context(LIST)?;
-    let bugs = toml::from_str::<List>(&text).context(LIST)?.bug;
-    let tree = workspace.root.join("target/planted/tree");
     let log = process::fresh_folder(folder.to_owned())?.join("build.log");
-    copy(workspace, &tree)?;
-    println!("| planted | caught by | rounds | seconds |");
-    println!("| --- | --- | ---: | ---: |");
-    let mut missed = Vec::new();
-    for bug in bugs.iter().filter(|it| it.name.contains(only)) {
-        let patch = Patch { file: tree.join(&bug.file), find: &bug.find, replace: &bug.replace };
-        let binary = patch.within(|| build(&tree, &log).with_context(|| bug.name.clone()))?;
+    let head = ["caught by", "rounds", "seconds"];
+    planted::run(workspace, LIST, only, &head, |bug: &Bug<u8>, tree| {
+        let binary = build(tree, &log)?;
         let started = Instant::now();
         let (found, rounds) = hunt(&binary, &process::fresh_folder(folder.join(&bug.name))?)?;
-        let seconds = started.elapsed().as_secs();
-        println!("| {} | {} | {rounds} | {seconds} |", bug.what, found.join(", "));
+        let seconds = started.elapsed().as_secs().to_string();
         let expected = |it: &String| bug.by.iter().any(|by| *it == format!("K{by}"));
-        if !found.iter().any(expected) {
-            missed.push(bug.name.as_str());
-        }
-    }
-    if !missed.is_empty() {
-        bail!("not caught by a check it is listed for: {}", missed.join(", "));
-    }
-    Ok(())
+        let is_caught = found.iter().any(expected);
+        Ok(Hunted { columns: vec![found.join(", "), rounds.to_string(), seconds], is_caught })
+    })
 }
 
 fn build(tree: &Path, log: &Path) -> Result<PathBuf> {
@@ -100,16 +68,8 @@ fn hunt(binary: &Path, folder: &Path) -> Result<(Vec<String>, u64)> {
 mod tests {
     use super::*;
 
-    /// Whether a bug can still be planted costs nothing to know.
     #[test]
     fn every_listed_bug_is_still_possible() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let text = std::fs::read_to_string(root.join(LIST)).expect("the list");
-        let bugs = toml::from_str::<List>(&text).expect("it is well-formed").bug;
-        for bug in bugs {
-            let file = std::fs::read_to_string(root.join(&bug.file)).expect("the file is there");
-            assert_eq!(file.matches(&bug.find).count(), 1, "{}: {:?}", bug.name, bug.file);
-            assert!(!bug.by.is_empty() && bug.find != bug.replace, "{}", bug.name);
-        }
+        planted::check_list::<u8>(LIST);
     }
 }

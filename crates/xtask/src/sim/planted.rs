@@ -1,18 +1,16 @@
 //! `cargo xtask sim --planted`: plants known bugs one at a time in a copy of the sources, and shows which
 //! simulation or property test fails, and after how many seeds.
 //!
-//! Owns: the copy, planting, the table. Does not own: the bugs (`crates/simulator/planted.toml`), the tests.
-//!
-//! A bug is a piece of text that occurs once in a file, and what is put in its place. Text that is not found
-//! any more is an error: the code has changed, and whether the bug would still be caught is not known.
+//! Owns: the hunt. Does not own: planting and the table (`planted`), the bugs (`crates/simulator/planted.toml`), the
+//! tests.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 
+use crate::planted::{self, Bug, Hunted};
 use crate::process::{self, Output};
 use crate::workspace::Workspace;
 
@@ -23,25 +21,6 @@ const TEST_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// Seeds of whole nodes that a bug has to be found by.
 const NODE_SEEDS: &str = "0..100";
-
-#[derive(Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct List {
-    bug: Vec<Bug>,
-}
-
-#[derive(Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Bug {
-    name: String,
-    /// What the broker does wrong.
-    what: String,
-    file: PathBuf,
-    find: String,
-    replace: String,
-    /// The tests that may catch it, the cheapest first.
-    by: Vec<Test>,
-}
 
 #[derive(Debug, Clone, Copy, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -94,62 +73,26 @@ struct Caught {
 
 /// Plants every bug whose name contains `only`.
 pub(super) fn run(workspace: &Workspace, only: &str) -> Result<()> {
-    let text = std::fs::read_to_string(workspace.root.join(LIST)).context(LIST)?;
-    let bugs = toml::from_str::<List>(&text).context(LIST)?.bug;
-    let names: BTreeSet<&str> = bugs.iter().map(|it| &*it.name).collect();
-    ensure!(names.len() == bugs.len(), "two bugs of {LIST} have one name");
-    let tree = workspace.root.join("target/planted/tree");
     let logs = process::fresh_folder(workspace.root.join("target/planted/logs"))?;
-    copy(workspace, &tree)?;
-    println!("| planted | where | caught by | seeds | what is said |");
-    println!("| --- | --- | --- | ---: | --- |");
-    let mut missed = Vec::new();
-    for bug in bugs.iter().filter(|it| it.name.contains(only)) {
-        let patch = Patch { file: tree.join(&bug.file), find: &bug.find, replace: &bug.replace };
-        let started = Instant::now();
-        let log = logs.join(format!("{}.log", bug.name));
-        let caught = patch.within(|| hunt(bug, &tree, &log)).with_context(|| bug.name.clone())?;
+    let head = ["where", "caught by", "seeds", "what is said"];
+    planted::run(workspace, LIST, only, &head, |bug, tree| {
+        let caught = hunt(bug, tree, &logs.join(format!("{}.log", bug.name)))?;
         let place = bug.file.strip_prefix("crates").unwrap_or(&bug.file).display().to_string();
-        let place = place.replace("/src/", "/");
-        match caught {
+        let place = format!("`{}`", place.replace("/src/", "/"));
+        let is_caught = caught.is_some();
+        let columns = match caught {
             Some(Caught { by, seed, says }) => {
                 let seeds = seed.map_or("-".to_owned(), |it| (it + 1).to_string());
-                println!("| {} | `{place}` | {} | {seeds} | {says} |", bug.what, by.name());
+                vec![place, by.name().to_owned(), seeds, says]
             }
-            None => {
-                println!("| {} | `{place}` | **nothing** | | |", bug.what);
-                missed.push(bug.name.as_str());
-            }
-        }
-        eprintln!("{}: {:.0} s", bug.name, started.elapsed().as_secs_f64());
-    }
-    if !missed.is_empty() {
-        bail!("not caught: {}", missed.join(", "));
-    }
-    Ok(())
+            None => vec![place, "**nothing**".to_owned(), String::new(), String::new()],
+        };
+        Ok(Hunted { columns, is_caught })
+    })
 }
 
-/// A change of one file, by its text.
-pub(crate) struct Patch<'a> {
-    pub(crate) file: PathBuf,
-    pub(crate) find: &'a str,
-    pub(crate) replace: &'a str,
-}
-
-impl Patch<'_> {
-    /// The file is changed while `body` runs.
-    pub(crate) fn within<T>(&self, body: impl FnOnce() -> Result<T>) -> Result<T> {
-        let whole = std::fs::read_to_string(&self.file)?;
-        let places = whole.matches(self.find).count();
-        ensure!(places == 1, "its text is found {places} times in {:?}", self.file);
-        std::fs::write(&self.file, whole.replace(self.find, self.replace))?;
-        let outcome = body();
-        std::fs::write(&self.file, whole)?;
-        outcome
-    }
-}
-
-fn hunt(bug: &Bug, tree: &Path, log: &Path) -> Result<Option<Caught>> {
+/// The tests of the bug are tried in order, the cheapest first.
+fn hunt(bug: &Bug<Test>, tree: &Path, log: &Path) -> Result<Option<Caught>> {
     for test in &bug.by {
         let cargo = |more: &[&str]| {
             let mut command = Command::new("cargo");
@@ -187,26 +130,6 @@ fn told(log: &str) -> String {
     said.chars().take(CHARS_MAX).collect()
 }
 
-/// What git knows, as it is now. Unchanged files keep their times, so that nothing is built again for them.
-pub(crate) fn copy(workspace: &Workspace, tree: &Path) -> Result<()> {
-    let listed = Command::new("git")
-        .current_dir(&workspace.root)
-        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
-        .output()
-        .context("git ls-files")?;
-    ensure!(listed.status.success(), "git ls-files failed");
-    for name in String::from_utf8(listed.stdout)?.split_terminator('\0') {
-        let (from, to) = (workspace.root.join(name), tree.join(name));
-        let Ok(bytes) = std::fs::read(&from) else { continue }; // Deleted, or a link to a folder.
-        if std::fs::read(&to).is_ok_and(|it| it == bytes) {
-            continue;
-        }
-        std::fs::create_dir_all(to.parent().context("a file is in a folder")?)?;
-        std::fs::copy(&from, &to).with_context(|| name.to_owned())?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,16 +143,8 @@ mod tests {
         assert_eq!((first_seed("ok"), &*told("ok")), (None, "a test fails"));
     }
 
-    /// Whether a bug can still be planted costs nothing to know.
     #[test]
     fn every_listed_bug_is_still_possible() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let text = std::fs::read_to_string(root.join(LIST)).expect("the list");
-        let bugs = toml::from_str::<List>(&text).expect("it is well-formed").bug;
-        for bug in bugs {
-            let file = std::fs::read_to_string(root.join(&bug.file)).expect("the file is there");
-            assert_eq!(file.matches(&bug.find).count(), 1, "{}: {:?}", bug.name, bug.file);
-            assert!(!bug.by.is_empty() && bug.find != bug.replace, "{}", bug.name);
-        }
+        planted::check_list::<Test>(LIST);
     }
 }

@@ -6,14 +6,20 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.concurrent.ExecutionException;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.AlterConfigOp;
+import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.AcknowledgeType;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaShareConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.InvalidConfigurationException;
 import org.apache.kafka.common.serialization.StringDeserializer;
+import org.apache.kafka.common.serialization.StringSerializer;
 
 /** Promises about share groups (KIP-932) to Java clients and to operators. */
 final class ShareChecks {
@@ -25,6 +31,8 @@ final class ShareChecks {
         harness.check("two share consumers on one partition share its records", ShareChecks::sharing);
         harness.check("released records come back, rejected ones do not", ShareChecks::verdicts);
         harness.check("a record whose lock has run out goes to somebody else", ShareChecks::lockTimeout);
+        harness.check("a group of committed records is given nothing undecided or aborted", ShareChecks::committed);
+        harness.check("a group starts a duration ago", ShareChecks::durationAgo);
         harness.check("after kill -9 nothing acknowledged is redelivered and nothing is lost", ShareChecks::killNine);
         harness.check("kafka-share-groups describes, resets and deletes", ShareChecks::groupTool);
         harness.check("kafka-console-share-consumer starts where it is told", ShareChecks::consoleTool);
@@ -171,6 +179,109 @@ final class ShareChecks {
                 boolean refused = slow.commitSync().values().stream().allMatch(it -> it.isPresent());
                 Harness.that(refused, "the slow member is told that it was too late");
             }
+        }
+    }
+
+    private static void configure(String group, String... pairs) throws Exception {
+        List<AlterConfigOp> operations = new ArrayList<>();
+        for (int index = 0; index < pairs.length; index += 2) {
+            ConfigEntry entry = new ConfigEntry(pairs[index], pairs[index + 1]);
+            operations.add(new AlterConfigOp(entry, AlterConfigOp.OpType.SET));
+        }
+        ConfigResource resource = new ConfigResource(ConfigResource.Type.GROUP, group);
+        try (Admin admin = Admin.create(Map.of("bootstrap.servers", Harness.BOOTSTRAP))) {
+            admin.incrementalAlterConfigs(Map.of(resource, operations)).all().get();
+        }
+    }
+
+    private static KafkaProducer<String, String> transactional(String id) {
+        Map<String, Object> settings = new HashMap<>();
+        settings.put("bootstrap.servers", Harness.BOOTSTRAP);
+        settings.put("transactional.id", id);
+        KafkaProducer<String, String> producer =
+                new KafkaProducer<>(settings, new StringSerializer(), new StringSerializer());
+        producer.initTransactions();
+        producer.beginTransaction();
+        return producer;
+    }
+
+    /** So many records in the producer's transaction. */
+    private static void within(KafkaProducer<String, String> producer, String topic, String prefix, int count)
+            throws Exception {
+        for (int index = 0; index < count; index++) {
+            producer.send(new ProducerRecord<>(topic, 0, null, prefix + index));
+        }
+        producer.flush();
+    }
+
+    private static void committed() throws Exception {
+        String topic = topic();
+        String group = Harness.unique("java-committed");
+        configure(group, "share.isolation.level", "read_committed", "share.auto.offset.reset", "earliest");
+        List<String> seen = new ArrayList<>();
+        try (KafkaProducer<String, String> aborting = transactional(Harness.unique("java-share-aborting"));
+                KafkaProducer<String, String> deciding = transactional(Harness.unique("java-share-deciding"));
+                KafkaShareConsumer<String, String> consumer = consumer(group, topic)) {
+            write(topic, "plain-", 2);
+            within(aborting, topic, "aborted-", 30);
+            within(deciding, topic, "decided-", 3);
+            aborting.abortTransaction();
+            write(topic, "behind-", 2);
+            Harness.until("what is decided is read", SECONDS, () -> {
+                take(consumer, seen);
+                return seen.size() >= 2;
+            });
+            take(consumer, seen);
+            Harness.equal(List.of("plain-0", "plain-1"), seen, "before the open transaction");
+            deciding.commitTransaction();
+            Harness.until("the rest is read", SECONDS, () -> {
+                take(consumer, seen);
+                return seen.size() >= 7;
+            });
+            // A whole row of aborted records, more than a poll brings, and what follows.
+            aborting.beginTransaction();
+            within(aborting, topic, "aborted-again-", 200);
+            aborting.abortTransaction();
+            write(topic, "last-", 1);
+            Harness.until("what follows is read", SECONDS, () -> {
+                take(consumer, seen);
+                return seen.contains("last-0");
+            });
+        }
+        Harness.equal(List.of("plain-0", "plain-1", "decided-0", "decided-1", "decided-2", "behind-0", "behind-1",
+                "last-0"), seen, "what the group was given");
+    }
+
+    private static void take(KafkaShareConsumer<String, String> consumer, List<String> seen) {
+        List<ConsumerRecord<String, String>> records = poll(consumer);
+        accept(consumer, records);
+        records.forEach(it -> seen.add(it.value()));
+    }
+
+    private static void durationAgo() throws Exception {
+        String topic = topic();
+        String group = Harness.unique("java-ago");
+        long now = System.currentTimeMillis();
+        try (KafkaProducer<String, String> producer = ApiChecks.producer("none")) {
+            for (int minutes : new int[] {180, 90, 30, 1}) {
+                long timestamp = now - minutes * 60_000L;
+                producer.send(new ProducerRecord<>(topic, 0, timestamp, null, minutes + " minutes")).get();
+            }
+        }
+        configure(group, "share.auto.offset.reset", "by_duration:PT1H");
+        List<String> seen = new ArrayList<>();
+        try (KafkaShareConsumer<String, String> consumer = consumer(group, topic)) {
+            Harness.until("the last one is read", SECONDS, () -> {
+                take(consumer, seen);
+                return seen.contains("1 minutes");
+            });
+        }
+        Harness.equal(List.of("30 minutes", "1 minutes"), seen, "what the group was given");
+        try {
+            configure(group, "share.auto.offset.reset", "by_duration:-PT1H");
+            Harness.that(false, "a negative duration is refused");
+        } catch (ExecutionException refused) {
+            Harness.that(refused.getCause() instanceof InvalidConfigurationException, "the error: " + refused);
         }
     }
 

@@ -209,13 +209,27 @@ fn outcome(pairs: &[(&str, &str)]) -> String {
         let own = names.map(|it| (format!("consumer.{it}.ms"), value.to_owned())).into();
         crate::configs::consumer_settings(&own, &config)
     });
-    let names = ["session.timeout", "heartbeat.interval", "record.lock.duration"];
-    let shares = ["1000", "2147483647"].map(|value| {
-        let own: Properties = names.map(|it| (format!("share.{it}.ms"), value.to_owned())).into();
+    let least = [
+        ("share.session.timeout.ms", "1"),
+        ("share.heartbeat.interval.ms", "1"),
+        ("share.assignment.interval.ms", "0"),
+        ("share.record.lock.duration.ms", "1000"),
+        ("share.delivery.count.limit", "2"),
+        ("share.partition.max.record.locks", "100"),
+    ];
+    let shares = [None, Some("2147483647")].map(|most| {
+        let value = |least: &str| most.unwrap_or(least).to_owned();
+        let own: Properties = least.map(|(name, it)| (name.to_owned(), value(it))).into();
         let members = crate::configs::share_settings(&own, &config);
         (members, crate::configs::share_deliveries(&own, &config))
     });
-    format!("{resolved}{settings:?}{compaction:?}{groups:?}{shares:?}")
+    // And such that want nothing.
+    let own = Properties::new();
+    let plain = (
+        crate::configs::consumer_settings(&own, &config),
+        crate::configs::share_settings(&own, &config),
+    );
+    format!("{resolved}{settings:?}{compaction:?}{groups:?}{shares:?}{plain:?}")
 }
 
 // Goal: the catalogue does not claim an effect that is not there. Method: change one config at a time

@@ -36,12 +36,19 @@ pub(super) const CONFIGS: &[Definition] = &[
     )
     .rule(Rule::AtLeast(0)),
     int("group.max.size", "2147483647", "Members a classic group may have.").rule(Rule::AtLeast(1)),
-    list("group.coordinator.rebalance.protocols", "classic", "Group protocols served.")
-        .no_effect("classic groups are served, whatever is listed"),
+    list(
+        "group.coordinator.rebalance.protocols",
+        "classic,consumer,streams",
+        "Group protocols served.",
+    )
+    .no_effect("classic, consumer and share groups are served, whatever is listed"),
     int("group.coordinator.threads", "4", "Threads of the group coordinator.")
         .rule(Rule::AtLeast(1))
         .no_effect(OWN_THREADS),
-    int("group.coordinator.append.linger.ms", "5", "Wait to gather coordinator writes.")
+    int("group.coordinator.background.threads", "2", "Threads of its work in the background.")
+        .rule(Rule::AtLeast(1))
+        .no_effect(OWN_THREADS),
+    int("group.coordinator.append.linger.ms", "-1", "Wait to gather coordinator writes.")
         .rule(Rule::AtLeast(-1))
         .no_effect("writes are gathered by the WAL's group commit"),
     int(
@@ -50,6 +57,7 @@ pub(super) const CONFIGS: &[Definition] = &[
         "Write buffer kept between writes.",
     )
     .rule(Rule::AtLeast(512 * 1024))
+    .dynamic()
     .no_effect(OWN_THREADS),
     // Committed offsets.
     int(
@@ -132,7 +140,8 @@ pub(super) const CONFIGS: &[Definition] = &[
         "1000",
         "Default of consumer.assignment.interval.ms.",
     )
-    .rule(Rule::AtLeast(0)),
+    .rule(Rule::AtLeast(0))
+    .dynamic(),
     int("group.consumer.min.assignment.interval.ms", "0", "Least consumer.assignment.interval.ms.")
         .rule(Rule::AtLeast(0)),
     int(
@@ -154,6 +163,13 @@ pub(super) const CONFIGS: &[Definition] = &[
         .rule(Rule::AtLeast(1)),
     int("group.share.max.heartbeat.interval.ms", "15000", "Most share.heartbeat.interval.ms.")
         .rule(Rule::AtLeast(1)),
+    int("group.share.assignment.interval.ms", "1000", "Default of share.assignment.interval.ms.")
+        .rule(Rule::AtLeast(0))
+        .dynamic(),
+    int("group.share.min.assignment.interval.ms", "0", "Least share.assignment.interval.ms.")
+        .rule(Rule::AtLeast(0)),
+    int("group.share.max.assignment.interval.ms", "15000", "Most share.assignment.interval.ms.")
+        .rule(Rule::AtLeast(0)),
     int("group.share.max.size", "200", "Members a share group may have.")
         .rule(Rule::Between(1, 1000)),
     int("group.share.max.share.sessions", "2000", "Share sessions at once.").rule(Rule::AtLeast(1)),
@@ -164,6 +180,22 @@ pub(super) const CONFIGS: &[Definition] = &[
         "Times a record is delivered before it is given up.",
     )
     .rule(Rule::Between(2, 10)),
+    int("group.share.min.delivery.count.limit", "2", "Least share.delivery.count.limit.")
+        .rule(Rule::Between(2, 5)),
+    int("group.share.max.delivery.count.limit", "10", "Most share.delivery.count.limit.")
+        .rule(Rule::Between(5, 25)),
+    int(
+        "group.share.min.partition.max.record.locks",
+        "100",
+        "Least share.partition.max.record.locks.",
+    )
+    .rule(Rule::Between(100, 2_000)),
+    int(
+        "group.share.max.partition.max.record.locks",
+        "4000",
+        "Most share.partition.max.record.locks.",
+    )
+    .rule(Rule::Between(2_000, 10_000)),
     int(
         "group.share.partition.max.record.locks",
         "2000",
@@ -202,7 +234,13 @@ pub(super) const CONFIGS: &[Definition] = &[
         .no_effect(LOADS_ALL),
     int("share.coordinator.write.timeout.ms", "5000", "Longest wait for its writes.")
         .no_effect("an acknowledgement is answered when it is durable"),
-    int("share.coordinator.append.linger.ms", "5", "Wait to gather its writes.")
+    int("share.coordinator.cached.buffer.max.bytes", "1048588", "Write buffer kept.")
+        .rule(Rule::AtLeast(512 * 1024))
+        .dynamic()
+        .no_effect(OWN_THREADS),
+    int("share.coordinator.state.topic.compression.codec", "0", "Codec of its batches, by number.")
+        .no_effect("its batches are small and stored as they are"),
+    int("share.coordinator.append.linger.ms", "-1", "Wait to gather its writes.")
         .no_effect("writes are gathered by the WAL's group commit"),
     int("share.fetch.purgatory.purge.interval.requests", "1000", "Purge interval.")
         .no_effect("a fetch that waits is not kept in a list"),
@@ -219,6 +257,24 @@ pub(super) const CONFIGS: &[Definition] = &[
         .no_effect(NO_STREAMS),
     int("group.streams.max.heartbeat.interval.ms", "15000", "Most streams.heartbeat.interval.ms.")
         .no_effect(NO_STREAMS),
+    int(
+        "group.streams.assignment.interval.ms",
+        "1000",
+        "Default of streams.assignment.interval.ms.",
+    )
+    .rule(Rule::AtLeast(0))
+    .dynamic()
+    .no_effect(NO_STREAMS),
+    int("group.streams.min.assignment.interval.ms", "0", "Least streams.assignment.interval.ms.")
+        .rule(Rule::AtLeast(0))
+        .no_effect(NO_STREAMS),
+    int(
+        "group.streams.max.assignment.interval.ms",
+        "15000",
+        "Most streams.assignment.interval.ms.",
+    )
+    .rule(Rule::AtLeast(0))
+    .no_effect(NO_STREAMS),
     int("group.streams.max.size", "2147483647", "Members a streams group may have.")
         .no_effect(NO_STREAMS),
     int("group.streams.num.standby.replicas", "0", "Default of streams.num.standby.replicas.")
@@ -228,6 +284,10 @@ pub(super) const CONFIGS: &[Definition] = &[
     int("group.streams.initial.rebalance.delay.ms", "3000", "Wait before the first assignment.")
         .no_effect(NO_STREAMS),
     // Transactions.
+    int("add.partitions.to.txn.retry.backoff.ms", "20", "First rest of a partition's question.")
+        .no_effect("a partition asks the coordinator in this process"),
+    int("add.partitions.to.txn.retry.backoff.max.ms", "100", "Longest such rest.")
+        .no_effect("a partition asks the coordinator in this process"),
     int(
         "transaction.max.timeout.ms",
         "900000",

@@ -243,7 +243,7 @@ pub(super) const CONFIGS: &[Definition] = &[
     // Tiered storage.
     boolean("remote.log.storage.system.enable", "false", "Whether tiered storage is on.")
         .no_effect(NO_TIERS),
-    unset("remote.log.storage.manager.class.name", Kind::Class, "Java class of the remote tier.")
+    unset("remote.log.storage.manager.class.name", Kind::String, "Java class of the remote tier.")
         .no_effect(NO_TIERS),
     unset("remote.log.storage.manager.class.path", Kind::String, "Class path of that class.")
         .no_effect(NO_TIERS),
@@ -273,6 +273,35 @@ pub(super) const CONFIGS: &[Definition] = &[
         .no_effect(NO_TIERS),
     int("remote.log.manager.thread.pool.size", "2", "Threads of remote tier tasks.")
         .no_effect(NO_TIERS),
+    int("remote.log.manager.copier.thread.pool.size", "10", "Threads that copy to it.")
+        .dynamic()
+        .no_effect(NO_TIERS),
+    int("remote.log.manager.expiration.thread.pool.size", "10", "Threads that delete from it.")
+        .dynamic()
+        .no_effect(NO_TIERS),
+    int("remote.log.manager.follower.thread.pool.size", "2", "Threads of followers for it.")
+        .dynamic()
+        .no_effect(NO_TIERS),
+    int("remote.log.manager.copy.quota.window.num", "11", "Windows the copy limit looks at.")
+        .no_effect(NO_TIERS),
+    int("remote.log.manager.copy.quota.window.size.seconds", "1", "Length of such a window.")
+        .no_effect(NO_TIERS),
+    int("remote.log.manager.fetch.quota.window.num", "11", "Windows the fetch limit looks at.")
+        .no_effect(NO_TIERS),
+    int("remote.log.manager.fetch.quota.window.size.seconds", "1", "Length of such a window.")
+        .no_effect(NO_TIERS),
+    long("remote.list.offsets.request.timeout.ms", "30000", "Wait for a lookup in it.")
+        .dynamic()
+        .no_effect(NO_TIERS),
+    int("remote.log.metadata.custom.metadata.max.bytes", "128", "Largest note of a plugin.")
+        .no_effect(NO_TIERS),
+    text("remote.log.storage.manager.impl.prefix", "rsm.config.", "Prefix of a plugin's configs.")
+        .no_effect(NO_TIERS),
+    text("remote.log.metadata.manager.impl.prefix", "rlmm.config.", "Likewise, of its metadata's.")
+        .no_effect(NO_TIERS),
+    list("cordoned.log.dirs", "", "Log directories that get no new partitions.")
+        .of_each_broker()
+        .no_effect(ONE_BUCKET),
     long("log.local.retention.ms", "-2", "Default of local.retention.ms.")
         .rule(Rule::AtLeast(-2))
         .dynamic()

@@ -7,7 +7,7 @@
 //! looked protected and was not would be worse than one that does not start.
 
 use super::super::definition::{Definition, Kind, Rule};
-use super::{boolean, int, list, long, password, text, unset};
+use super::{boolean, given, int, list, long, password, text, unset};
 
 const NO_QUORUM: &str = "there is no KRaft quorum: metadata lives in the bucket";
 const OWN_THREADS: &str = "the runtime sizes itself to the machine's cores";
@@ -28,7 +28,7 @@ pub(super) const CONFIGS: &[Definition] = &[
     .rule(Rule::AtLeast(0)),
     int("broker.id", "0", "Older name of node.id.").rule(Rule::AtLeast(0)),
     unset("broker.rack", Kind::String, "Zone of this broker, told to clients."),
-    list("process.roles", "broker,controller", "Kafka's roles of this node.").no_effect(NO_QUORUM),
+    unset("process.roles", Kind::List, "Kafka's roles of this node.").no_effect(NO_QUORUM),
     // Listeners.
     list(
         "listeners",
@@ -56,7 +56,7 @@ pub(super) const CONFIGS: &[Definition] = &[
         .no_effect("brokers do not talk to each other over the Kafka protocol"),
     text("security.inter.broker.protocol", "PLAINTEXT", "Protocol between brokers.")
         .refused(NO_SECURITY),
-    list("early.start.listeners", "", "Listeners opened before the broker is ready.")
+    unset("early.start.listeners", Kind::List, "Listeners opened before the broker is ready.")
         .no_effect("no listener opens before the broker can answer"),
     // Connections and requests.
     int("max.connections", "2147483647", "Connections this broker accepts at once.")
@@ -142,7 +142,7 @@ pub(super) const CONFIGS: &[Definition] = &[
         .rule(Rule::AtLeast(1))
         .dynamic()
         .no_effect(OWN_THREADS),
-    int("num.replica.alter.log.dirs.threads", "1", "Threads that move logs between directories.")
+    unset("num.replica.alter.log.dirs.threads", Kind::Int, "Threads that move logs.")
         .no_effect(OWN_THREADS),
     // Security: see the module's note.
     text(
@@ -162,8 +162,9 @@ pub(super) const CONFIGS: &[Definition] = &[
         "false",
         "Whether everybody may use what no ACL speaks of.",
     ),
-    text(
+    given(
         "principal.builder.class",
+        Kind::Class,
         "org.apache.kafka.common.security.authenticator.DefaultKafkaPrincipalBuilder",
         "Java class that names principals.",
     )
@@ -184,7 +185,7 @@ pub(super) const CONFIGS: &[Definition] = &[
     text("ssl.protocol", "TLSv1.3", "TLS version to prefer.").no_effect(NO_SECURITY),
     list("ssl.enabled.protocols", "TLSv1.2,TLSv1.3", "TLS versions offered.")
         .no_effect(NO_SECURITY),
-    unset("ssl.cipher.suites", Kind::List, "TLS cipher suites offered.").no_effect(NO_SECURITY),
+    list("ssl.cipher.suites", "", "TLS cipher suites offered.").no_effect(NO_SECURITY),
     text("ssl.keystore.type", "JKS", "Format of the key store.").no_effect(NO_SECURITY),
     unset("ssl.keystore.location", Kind::String, "Key store file.").refused(NO_SECURITY),
     password("ssl.keystore.password", "Password of the key store.").refused(NO_SECURITY),
@@ -207,6 +208,7 @@ pub(super) const CONFIGS: &[Definition] = &[
         .no_effect(NO_TOKENS),
     // Quotas.
     int("num.quota.samples", "11", "Windows a client quota looks at.").no_effect(NO_QUOTAS),
+    int("quota.window.num", "11", "Windows a client quota looks at.").no_effect(NO_QUOTAS),
     int("quota.window.size.seconds", "1", "Length of such a window.").no_effect(NO_QUOTAS),
     int("controller.quota.window.num", "11", "Windows a mutation quota looks at.")
         .no_effect(NO_QUOTAS),

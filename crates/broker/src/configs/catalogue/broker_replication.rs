@@ -34,7 +34,7 @@ pub(super) const CONFIGS: &[Definition] = &[
         .no_effect(NO_REPLICAS),
     long("replica.high.watermark.checkpoint.interval.ms", "5000", "Time between checkpoints.")
         .no_effect(NO_REPLICAS),
-    unset("replica.selector.class", Kind::Class, "Java class that picks a replica to read from.")
+    unset("replica.selector.class", Kind::String, "Java class that picks a replica to read from.")
         .no_effect("any broker of the reader's zone is as good as another"),
     boolean("follower.fetch.last.tiered.offset.enable", "false", "Where an empty follower starts.")
         .no_effect(NO_REPLICAS),
@@ -89,7 +89,9 @@ pub(super) const CONFIGS: &[Definition] = &[
     int("controller.quorum.election.backoff.max.ms", "1000", "Election back-off.")
         .no_effect(NO_QUORUM),
     int("controller.quorum.fetch.timeout.ms", "2000", "Fetch timeout.").no_effect(NO_QUORUM),
-    int("controller.quorum.fetch.max.bytes", "8388608", "Fetch size.").no_effect(NO_QUORUM),
+    int("controller.quorum.fetch.max.bytes", "1048576", "Fetch size.").no_effect(NO_QUORUM),
+    int("controller.quorum.fetch.snapshot.max.bytes", "1048576", "Size of a piece of a snapshot.")
+        .no_effect(NO_QUORUM),
     int("controller.quorum.append.linger.ms", "25", "Wait to gather writes.").no_effect(NO_QUORUM),
     int("controller.quorum.request.timeout.ms", "2000", "Request timeout.").no_effect(NO_QUORUM),
     int("controller.quorum.retry.backoff.ms", "20", "Rest before a retry.").no_effect(NO_QUORUM),

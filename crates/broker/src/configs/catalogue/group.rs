@@ -7,8 +7,6 @@ use super::super::definition::{Definition, Kind, Rule};
 use super::TopicDefinition as FallbackDefinition;
 use super::Unit::Same;
 
-const UNCOMMITTED_ONLY: &str =
-    "share groups deliver what is durable, of undecided transactions too";
 const NO_STREAMS: &str = "streams groups are not served yet";
 
 /// A group config and the broker configs that say how far it may go: the least and the most.
@@ -73,15 +71,34 @@ pub(crate) const GROUP_CONFIGS: &[GroupDefinition] = &[
         "group.consumer.min.session.timeout.ms",
         "group.consumer.max.session.timeout.ms",
     ),
+    bounded(
+        int("share.assignment.interval.ms", "1000", 0, PAUSE),
+        &[("group.share.assignment.interval.ms", Same)],
+        "group.share.min.assignment.interval.ms",
+        "group.share.max.assignment.interval.ms",
+    ),
     free(
         Definition::new(
             "share.auto.offset.reset",
             Kind::String,
             Some("latest"),
-            "Where a share group starts in a partition that is new to it.",
+            "Where a share group starts in a partition that is new to it: at its end (latest), its \
+             start (earliest), or at the first record not older than a duration \
+             (by_duration:PnDTnHnMn.nS).",
         )
-        .rule(Rule::OneOf(&["latest", "earliest"])),
+        .rule(Rule::ShareReset),
         &[],
+    ),
+    bounded(
+        int(
+            "share.delivery.count.limit",
+            "5",
+            2,
+            "Times a record is delivered before it is given up.",
+        ),
+        &[("group.share.delivery.count.limit", Same)],
+        "group.share.min.delivery.count.limit",
+        "group.share.max.delivery.count.limit",
     ),
     bounded(
         int("share.heartbeat.interval.ms", "5000", 1, BEATS),
@@ -94,11 +111,22 @@ pub(crate) const GROUP_CONFIGS: &[GroupDefinition] = &[
             "share.isolation.level",
             Kind::String,
             Some("read_uncommitted"),
-            "Whether records of undecided transactions are delivered.",
+            "Whether a share group is given all that is durable, or only what is not in an undecided \
+             or aborted transaction.",
         )
-        .rule(Rule::OneOf(&["read_committed", "read_uncommitted"]))
-        .no_effect(UNCOMMITTED_ONLY),
+        .rule(Rule::OneOf(&["read_committed", "read_uncommitted"])),
         &[],
+    ),
+    bounded(
+        int(
+            "share.partition.max.record.locks",
+            "2000",
+            100,
+            "Records of one share-partition of the group that may be locked at once.",
+        ),
+        &[("group.share.partition.max.record.locks", Same)],
+        "group.share.min.partition.max.record.locks",
+        "group.share.max.partition.max.record.locks",
     ),
     bounded(
         int(
@@ -111,6 +139,15 @@ pub(crate) const GROUP_CONFIGS: &[GroupDefinition] = &[
         "group.share.min.record.lock.duration.ms",
         "group.share.max.record.lock.duration.ms",
     ),
+    free(
+        Definition::new(
+            "share.renew.acknowledge.enable",
+            Kind::Boolean,
+            Some("true"),
+            "Whether members may renew the locks of their records (KIP-1222).",
+        ),
+        &[],
+    ),
     bounded(
         int("share.session.timeout.ms", "45000", 1, SILENCE),
         &[("group.share.session.timeout.ms", Same)],
@@ -118,10 +155,26 @@ pub(crate) const GROUP_CONFIGS: &[GroupDefinition] = &[
         "group.share.max.session.timeout.ms",
     ),
     bounded(
+        int("streams.assignment.interval.ms", "1000", 0, PAUSE).no_effect(NO_STREAMS),
+        &[("group.streams.assignment.interval.ms", Same)],
+        "group.streams.min.assignment.interval.ms",
+        "group.streams.max.assignment.interval.ms",
+    ),
+    bounded(
         int("streams.heartbeat.interval.ms", "5000", 1, BEATS).no_effect(NO_STREAMS),
         &[("group.streams.heartbeat.interval.ms", Same)],
         "group.streams.min.heartbeat.interval.ms",
         "group.streams.max.heartbeat.interval.ms",
+    ),
+    free(
+        int(
+            "streams.initial.rebalance.delay.ms",
+            "3000",
+            0,
+            "Wait before the first assignment of the group, in milliseconds.",
+        )
+        .no_effect(NO_STREAMS),
+        &[("group.streams.initial.rebalance.delay.ms", Same)],
     ),
     GroupDefinition {
         config: FallbackDefinition {

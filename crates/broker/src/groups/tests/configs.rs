@@ -10,7 +10,13 @@ const GROUP: i8 = 32;
 const BEATS: &str = "consumer.heartbeat.interval.ms";
 
 impl Life {
-    async fn alter(&self, group: &str, name: &str, operation: i8, value: Option<&str>) -> i16 {
+    pub(super) async fn alter(
+        &self,
+        group: &str,
+        name: &str,
+        operation: i8,
+        value: Option<&str>,
+    ) -> i16 {
         use incremental_alter_configs::request::{AlterConfigsResource, AlterableConfig};
         let config = AlterableConfig {
             name: name.to_owned(),

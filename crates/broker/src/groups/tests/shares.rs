@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use partition_log::{MarkerRule, PartitionLog};
 use protocol::messages::{
     alter_share_group_offsets as alter, delete_share_group_offsets as delete,
     describe_share_group_offsets as offsets, share_acknowledge, share_fetch, share_group_describe,
     share_group_heartbeat,
 };
-use protocol::records::{BatchBuilder, Compression};
-use vocabulary::Timestamp;
+use protocol::records::{Batch, BatchBuilder, Compression, EndTxnMarker, TransactionResult};
+use vocabulary::{ProducerId, Timestamp};
 
 use super::*;
 
@@ -33,15 +34,47 @@ impl Life {
         (it.error_code, it.member_epoch)
     }
 
+    /// Of partition 0.
+    fn log_of(&self, topic: &Topic) -> Arc<PartitionLog> {
+        self.broker.led_log(Partition { topic: topic.id, index: 0 }).unwrap()
+    }
+
     /// Writes so many records to partition 0, each in a batch of its own.
     async fn write(&self, topic: &Topic, count: usize) {
-        let log = self.broker.led_log(Partition { topic: topic.id, index: 0 }).unwrap();
         for _ in 0..count {
-            let mut builder = BatchBuilder::new(Compression::None, None);
-            builder.push(Timestamp(1), None, Some(b"value"), &[]);
-            let appended = log.append(builder.build(), None).await.unwrap();
-            appended.durable.await.unwrap();
+            self.write_at(topic, Timestamp(1)).await;
         }
+    }
+
+    async fn write_at(&self, topic: &Topic, at: Timestamp) {
+        let mut builder = BatchBuilder::new(Compression::None, None);
+        builder.push(at, None, Some(b"value"), &[]);
+        self.put(topic, builder.build()).await;
+    }
+
+    /// One record of a transaction, of so many bytes.
+    async fn write_within(&self, topic: &Topic, producer: i64, sequence: i32, bytes: usize) {
+        let producer = Some((ProducerId(producer), 0, sequence));
+        let mut builder = BatchBuilder::new(Compression::None, producer).transactional();
+        builder.push(Timestamp(1), None, Some(&vec![b'x'; bytes]), &[]);
+        self.put(topic, builder.build()).await;
+    }
+
+    async fn put(&self, topic: &Topic, batch: Batch) {
+        let appended = self.log_of(topic).append(batch, None).await.unwrap();
+        appended.durable.await.unwrap();
+    }
+
+    /// Ends the producer's transaction in partition 0.
+    async fn decide(&self, topic: &Topic, producer: i64, result: TransactionResult) {
+        let marker = EndTxnMarker { result, coordinator_epoch: 1 };
+        let log = self.log_of(topic);
+        let marked = log.append_marker(ProducerId(producer), 0, marker, MarkerRule::V1).await;
+        marked.unwrap().durable.await.unwrap();
+    }
+
+    async fn configure(&self, name: &str, value: &str) {
+        assert_eq!(self.alter("s", name, 0, Some(value)).await, 0, "{name}");
     }
 
     async fn fetch(
@@ -278,5 +311,88 @@ async fn offsets_of_a_share_group_are_altered_and_deleted_when_nobody_is_in_it()
     // A group of that name starts anew.
     life.share("a", 0, Some(&["t"])).await;
     assert!(life.starts().await.is_empty());
+    life.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_reads_committed_is_given_nothing_undecided_and_nothing_aborted() {
+    let machine = Machine::new();
+    let life = machine.start().await;
+    let topic = life.create("t").await;
+    life.share("a", 0, Some(&["t"])).await;
+    life.configure("share.isolation.level", "read_committed").await;
+    life.configure("share.auto.offset.reset", "earliest").await;
+    life.write(&topic, 1).await;
+    life.write_within(&topic, 7, 0, 5).await;
+    life.write_within(&topic, 8, 0, 5).await;
+    life.decide(&topic, 7, TransactionResult::Abort).await;
+    life.write(&topic, 1).await;
+    // The second transaction is open: from there on nothing is decided.
+    assert_eq!(life.fetch(&topic, "a", 0, 0, &[]).await, Ok((vec![(0, 0, 1)], 0)));
+    assert_eq!(life.fetch(&topic, "a", 1, 0, &[]).await, Ok((vec![], 0)));
+    let (given, ()) = tokio::join!(life.fetch(&topic, "a", 2, 60_000, &[]), async {
+        life.broker.environment.clock.sleep(Duration::from_secs(1)).await;
+        life.decide(&topic, 8, TransactionResult::Commit).await;
+    });
+    assert_eq!(given, Ok((vec![(2, 2, 1), (4, 4, 1)], 0)));
+    let told = [(0, 0, ACCEPT), (2, 2, ACCEPT), (4, 4, ACCEPT)];
+    assert_eq!(life.tell(&topic, "a", 3, &told).await, [0]);
+    assert_eq!(life.starts().await, [("t".to_owned(), 0, 6, 0)], "the marker is passed as well");
+    // More than is read at once is aborted: what follows is found all the same, and without a wait.
+    for sequence in 0..3 {
+        life.write_within(&topic, 9, sequence, 600_000).await;
+    }
+    life.decide(&topic, 9, TransactionResult::Abort).await;
+    life.write(&topic, 1).await;
+    assert_eq!(life.fetch(&topic, "a", 4, 60_000, &[]).await, Ok((vec![(10, 10, 1)], 0)));
+    // A group that reads all is given the aborted, too.
+    life.configure("share.isolation.level", "read_uncommitted").await;
+    life.write_within(&topic, 9, 3, 5).await;
+    life.decide(&topic, 9, TransactionResult::Abort).await;
+    assert_eq!(life.fetch(&topic, "a", 5, 0, &[]).await, Ok((vec![(11, 11, 1)], 0)));
+    life.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_share_group_starts_a_duration_ago() {
+    let machine = Machine::new();
+    let life = machine.start().await;
+    let topic = life.create("t").await;
+    life.share("a", 0, Some(&["t"])).await;
+    let now = life.broker.environment.clock.wall();
+    for minutes in [180, 61, 59, 1] {
+        life.write_at(&topic, Timestamp(now.0 - minutes * 60_000)).await;
+    }
+    life.configure("share.auto.offset.reset", "by_duration:PT1H").await;
+    assert_eq!(life.fetch(&topic, "a", 0, 0, &[]).await, Ok((vec![(2, 3, 1)], 0)));
+    assert_eq!(life.starts().await, [("t".to_owned(), 0, 2, 2)]);
+    // What has begun stays where it is.
+    life.configure("share.auto.offset.reset", "by_duration:PT4H").await;
+    assert_eq!(life.fetch(&topic, "a", 1, 0, &[]).await, Ok((vec![], 0)));
+    // All is older: it starts at the end.
+    life.share("a", -1, None).await;
+    assert_eq!(life.delete_starts("t").await, (0, vec![0]));
+    life.configure("share.auto.offset.reset", "by_duration:PT0S").await;
+    assert_eq!(life.fetch(&topic, "b", 0, 0, &[]).await, Ok((vec![], 0)));
+    assert_eq!(life.starts().await, [("t".to_owned(), 0, 4, 0)]);
+    life.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_member_had_that_fell_silent_is_available_at_once() {
+    let machine = Machine::new();
+    let life = machine.start().await;
+    let topic = life.create("t").await;
+    // Longer than a session lasts.
+    life.configure("share.record.lock.duration.ms", "60000").await;
+    life.configure("share.auto.offset.reset", "earliest").await;
+    life.write(&topic, 1).await;
+    assert_eq!(life.share("a", 0, Some(&["t"])).await, (0, 1));
+    assert_eq!(life.fetch(&topic, "a", 0, 0, &[]).await, Ok((vec![(0, 0, 1)], 0)));
+    // Given back, not run out: that would count as a delivery.
+    assert_eq!(life.fetch(&topic, "b", 0, 59_000, &[]).await, Ok((vec![(0, 0, 1)], 0)));
+    assert_eq!(life.shown_share().await.group_state, "Empty");
+    let late = ErrorCode::InvalidRecordState.code();
+    assert_eq!(life.tell(&topic, "a", 1, &[(0, 0, ACCEPT)]).await, [late]);
     life.stop().await;
 }

@@ -63,7 +63,19 @@ fn a_group_is_described_only_when_stable_in_full() {
     assert_eq!((stable.state.name(), stable.protocol.as_str()), ("Stable", "range"));
     assert_eq!(stable.members[0].client_id, "a");
     assert_eq!(stable.members[0].assignment, ids[0].as_bytes());
-    assert_eq!(bench.describe("nobody").state.name(), "Dead");
+    let missing = |bench: &mut Bench, group: &str| {
+        let it = bench.describe(group);
+        (it.state.name(), it.missing.unwrap_or_default())
+    };
+    let nobody = ("Dead", "Group nobody not found.".to_owned());
+    assert_eq!(missing(&mut bench, "nobody"), nobody);
+    commit(&mut bench, "simple", "t", "", -1);
+    assert_eq!(missing(&mut bench, "simple"), ("Empty", String::new()));
+    bench.topic("t", 1);
+    let joining = consumers::joining("x", &["t"]);
+    bench.beat(ConsumerHeartbeat { group: "modern".to_owned(), ..joining }).unwrap();
+    let modern = ("Dead", "Group modern is not a classic group.".to_owned());
+    assert_eq!(missing(&mut bench, "modern"), modern, "another API shows it");
 }
 
 #[test]

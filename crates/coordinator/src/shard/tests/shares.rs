@@ -65,6 +65,20 @@ fn members_share_what_they_subscribe_to() {
 }
 
 #[test]
+fn two_targets_are_not_too_close_together() {
+    let mut bench = Bench::new();
+    bench.catalogue.share_settings.lock().unwrap().assignment_interval_ms = 1_000;
+    bench.topic("t", 2);
+    assert_eq!(bench.shared(sharing("a", &["t"])), (1, parts("t", &[0, 1])));
+    assert_eq!(bench.shared(sharing("b", &["t"])), (1, Some(Partitions::new())), "not yet");
+    bench.advance(999);
+    assert_eq!(bench.shared(silent("b", 1)), (1, None));
+    bench.advance(1);
+    let (epoch, b) = bench.shared(silent("b", 1));
+    assert_eq!((epoch, b.unwrap()[&id("t")].len()), (2, 1));
+}
+
+#[test]
 fn epochs_fence_and_members_leave() {
     let mut bench = Bench::new();
     bench.topic("t", 1);
@@ -78,9 +92,13 @@ fn epochs_fence_and_members_leave() {
     assert_eq!(bench.share(silent("a", 3)), Err(ErrorCode::FencedMemberEpoch));
     assert_eq!(bench.share(silent("x", 1)), Err(ErrorCode::UnknownMemberId));
     assert_eq!(bench.shared(silent("a", -1)), (-1, None));
+    let give_back =
+        |member: &str| GroupOrder::GiveBack { group: "g".into(), member: member.into() };
+    assert_eq!(bench.orders, [give_back("a")]);
     assert_eq!(bench.share(silent("a", 2)), Err(ErrorCode::UnknownMemberId));
     assert_eq!(bench.shown_share().members.len(), 1);
     bench.advance(45_000);
+    assert_eq!(bench.orders, [give_back("a"), give_back("b")], "its locks do not run out first");
     assert_eq!(bench.shown_share().state, GroupState::Empty, "nothing was heard of the other");
 }
 

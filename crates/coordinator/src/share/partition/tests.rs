@@ -3,7 +3,7 @@ use vocabulary::{Partition, TopicId};
 
 use super::*;
 
-const BOUNDS: Bounds = Bounds { locks_max: 12, delivery_count_limit: 3 };
+const BOUNDS: ShareLimits = ShareLimits { locks_max: 12, delivery_count_limit: 3 };
 const LOCK_MS: u64 = 10;
 const MEMBERS: [&str; 3] = ["a", "b", "c"];
 /// The log of every test: batches of a few offsets, holes, a marker.
@@ -17,12 +17,12 @@ const LOG: [LogBatch; 7] = [
     batch(26, 40, false),
 ];
 
-const fn batch(first: i64, last: i64, is_control: bool) -> LogBatch {
-    LogBatch { first: Offset(first), last: Offset(last), is_control }
+const fn batch(first: i64, last: i64, is_withheld: bool) -> LogBatch {
+    LogBatch { first: Offset(first), last: Offset(last), is_withheld }
 }
 
 fn share() -> SharePartition {
-    SharePartition::new(ShareImage::new(Offset(0), 0, 0), Offset(0))
+    SharePartition::new(ShareImage::new(Offset(0), 0, 0), BOUNDS, Offset(0))
 }
 
 /// Makes a decision and applies what it changes, twice: that is harmless.
@@ -282,7 +282,7 @@ proptest! {
                         }
                     }
                     prop_assert!(!is_exact || got <= records_max);
-                    let is_data = |it: i64| LOG.iter().any(|b| !b.is_control && b.first.0 <= it && it <= b.last.0);
+                    let is_data = |it: i64| LOG.iter().any(|b| !b.is_withheld && b.first.0 <= it && it <= b.last.0);
                     for (first, last, it) in share.image.spans.iter() {
                         for offset in first..=last {
                             if it.state.is_done() && !is_data(offset) {
@@ -351,7 +351,7 @@ proptest! {
                 Step::Restart => {
                     // Locks are forgotten, and with them the deliveries that nothing became of.
                     let image = share.image.clone();
-                    share = SharePartition::new(image, Offset(0));
+                    share = SharePartition::new(image, BOUNDS, Offset(0));
                     for offset in model.start..model.ones.len() {
                         if matches!(model.ones[offset], One::Locked(..)) {
                             let known = share.image.spans.at(offset as i64).map_or(0, |(_, it)| it.count);

@@ -6,14 +6,17 @@ use vocabulary::Timestamp;
 
 use super::*;
 use crate::format::{Record, Stored};
-use crate::share::command::{AcknowledgeKind, AcknowledgementBatch, LogBatch};
+use crate::share::command::{AcknowledgeKind, AcknowledgementBatch, LogBatch, ShareLimits};
 use crate::share::format;
 
+const LIMITS: ShareLimits = ShareLimits { locks_max: 20, delivery_count_limit: 5 };
 const PARTITION: Partition = Partition { topic: TopicId([1; 16]), index: 0 };
 
 /// The log is a list of which a part is durable; answers that wait are handed out when theirs is.
 struct Bench {
     shard: ShareShard,
+    /// As looks say.
+    limits: ShareLimits,
     now: Now,
     log: Vec<(Bytes, Option<Bytes>)>,
     /// Cut off in front.
@@ -28,8 +31,7 @@ struct Bench {
 
 fn options() -> ShareOptions {
     ShareOptions {
-        locks_max: 20,
-        delivery_count_limit: 5,
+        limits: LIMITS,
         updates_per_snapshot: 7,
         cold_interval_ms: 1_000,
         log_held_max: 15,
@@ -42,6 +44,7 @@ impl Bench {
     fn new() -> Bench {
         Bench {
             shard: ShareShard::new(options()),
+            limits: LIMITS,
             now: Now { tick: Tick(0), wall: Timestamp(5) },
             log: Vec::new(),
             cut: 0,
@@ -120,9 +123,9 @@ impl Bench {
     }
 
     fn look_at(&mut self, partition: Partition) -> NextFetch {
-        let (log_start, begin) = (Offset(0), Offset(0));
+        let (log_start, begin) = (Offset(0), Some(Offset(0)));
         let at = LookAt { partition, leader_epoch: 1, log_start, begin };
-        let look = Look { group: "g".to_owned(), partitions: vec![at] };
+        let look = Look { group: "g".to_owned(), limits: self.limits, partitions: vec![at] };
         match self.ask(ShareCommand::Look(look)) {
             ShareReply::Look(rows) => rows[0],
             other => panic!("{other:?}"),
@@ -135,7 +138,7 @@ impl Bench {
             member: member.to_owned(),
             partition: PARTITION,
             from,
-            batches: vec![LogBatch { first: from, last: Offset(999), is_control: false }],
+            batches: vec![LogBatch { first: from, last: Offset(999), is_withheld: false }],
             records_max,
             is_exact: true,
             span_records: 100,
@@ -172,9 +175,18 @@ impl Bench {
 #[test]
 fn a_new_share_partition_is_shown_only_when_it_is_durable() {
     let mut bench = Bench::new();
-    let at =
-        LookAt { partition: PARTITION, leader_epoch: 1, log_start: Offset(0), begin: Offset(4) };
-    let look = Look { group: "g".to_owned(), partitions: vec![at] };
+    let at = LookAt {
+        partition: PARTITION,
+        leader_epoch: 1,
+        log_start: Offset(0),
+        begin: Some(Offset(4)),
+    };
+    let look = Look { group: "g".to_owned(), limits: LIMITS, partitions: vec![at] };
+    // Who does not say where it begins is told that it has to, and nothing begins.
+    let unsaid = Look { partitions: vec![LookAt { begin: None, ..at }], ..look.clone() };
+    let ticket = bench.send(ShareCommand::Look(unsaid.clone()));
+    assert_eq!(bench.answers.remove(&ticket), Some(ShareReply::Look(vec![NextFetch::Unbegun])));
+    assert!(bench.log.is_empty());
     let first = bench.send(ShareCommand::Look(look.clone()));
     let second = bench.send(ShareCommand::Look(look.clone()));
     assert!(bench.answers.is_empty(), "{:?}", bench.answers);
@@ -183,7 +195,11 @@ fn a_new_share_partition_is_shown_only_when_it_is_durable() {
         assert_eq!(bench.answers[&ticket], ShareReply::Look(vec![NextFetch::Fresh(Offset(4))]));
     }
     bench.crash(1);
-    let again = LookAt { begin: Offset(9), ..at };
+    assert_eq!(
+        bench.ask(ShareCommand::Look(unsaid)),
+        ShareReply::Look(vec![NextFetch::Fresh(Offset(4))])
+    );
+    let again = LookAt { begin: Some(Offset(9)), ..at };
     let ticket = bench.send(ShareCommand::Look(Look { partitions: vec![again], ..look }));
     bench.durable(1);
     assert_eq!(bench.answers[&ticket], ShareReply::Look(vec![NextFetch::Fresh(Offset(4))]));
@@ -205,6 +221,31 @@ fn who_waits_is_woken_by_what_comes_back_and_by_room() {
     bench.wait(10);
     assert_eq!(std::mem::take(&mut bench.woken).len(), 1);
     assert_eq!(bench.look(), NextFetch::Returned(Offset(2)));
+}
+
+#[test]
+fn a_groups_own_limits_count_from_its_next_look_on() {
+    let mut bench = Bench::new();
+    bench.limits = ShareLimits { locks_max: 3, delivery_count_limit: 2 };
+    bench.look();
+    let first = bench.take("a", Offset(0), 50);
+    bench.durable(9);
+    assert_eq!(bench.taken(first)[0].last, Offset(2));
+    assert_eq!(bench.look(), NextFetch::Full);
+    // More of them: those that are on their way stay, others join them.
+    bench.limits = ShareLimits { locks_max: 5, delivery_count_limit: 2 };
+    assert_eq!(bench.look(), NextFetch::Fresh(Offset(3)));
+    // Fewer than are on their way: nothing new, until enough is done with.
+    bench.limits = ShareLimits { locks_max: 1, delivery_count_limit: 2 };
+    assert_eq!(bench.look(), NextFetch::Full);
+    bench.tell("a", Offset(1), Offset(2), AcknowledgeKind::Accept);
+    // The second delivery is the last one.
+    bench.tell("a", Offset(0), Offset(0), AcknowledgeKind::Release);
+    assert_eq!(bench.look(), NextFetch::Returned(Offset(0)));
+    let again = bench.take("b", Offset(0), 1);
+    assert_eq!(bench.taken(again)[0].delivery_count, 2);
+    bench.wait(10);
+    assert_eq!(bench.look(), NextFetch::Fresh(Offset(3)), "given up");
 }
 
 #[test]
@@ -419,7 +460,7 @@ fn is_worn_out(bench: &Bench, offset: i64) -> bool {
         spans.iter().any(|it| {
             it.first.0 <= offset
                 && offset <= it.last.0
-                && options().delivery_count_limit <= it.delivery_count
+                && LIMITS.delivery_count_limit <= it.delivery_count
         })
     })
 }

@@ -5,7 +5,9 @@ use crate::log::{
     AppendError, AppendRules, Appended, MarkerRule, PartitionLog, ReadLimit, SequenceRule,
 };
 use crate::read::{AbortedTransaction, ReadError};
-use protocol::records::{Batch, BatchBuilder, Compression, EndTxnMarker, TransactionResult};
+use protocol::records::{
+    Batch, BatchBuilder, Compression, EndTxnMarker, TransactionResult, batches,
+};
 use std::time::Duration;
 use vocabulary::{Offset, ProducerId, Timestamp};
 
@@ -194,4 +196,58 @@ async fn an_unanswered_commit_forgets_no_last_stable_offset() {
     let log = world.host(&life, partition(0));
     log.load_producers().await.unwrap();
     assert_eq!(log.offsets().last_stable, Offset(4), "the transaction is open");
+}
+
+/// Goal: a reader of committed records asks for aborted transactions exactly where there may be some, and is never
+/// told less than a search of all indexes finds (A8), wherever the batches lie.
+/// Method: plain, committed and aborted batches, cut at every offset and size, in the tail, in runs, after a restart
+/// and merged; what was read is compared with the headers of its bytes.
+#[tokio::test(start_paused = true)]
+async fn no_read_that_has_aborted_records_in_it_is_spared_the_question() {
+    let world = World::new(57);
+    let mut life = world.start().await;
+    let mut log = world.host(&life, partition(0));
+    for label in 0..3 {
+        acked(&log, batch(label, 2, 50)).await;
+    }
+    acked(&log, within(7, 0, 0, 2)).await;
+    acked(&log, batch(3, 1, 50)).await;
+    acked(&log, within(8, 0, 0, 1)).await;
+    acked(&log, batch(4, 3, 50)).await;
+    ended(&log, 8, 0, Commit).await;
+    life.engine.flush_all().await;
+    acked(&log, batch(5, 2, 50)).await;
+    ended(&log, 7, 0, Abort).await;
+    acked(&log, batch(6, 2, 50)).await;
+    for place in ["run and tail", "runs", "runs after a restart"] {
+        let (mut spared, mut told) = (0, 0);
+        for from in 0..log.offsets().high_watermark.0 {
+            for bytes_max in [1, 150, 300, 600, 1 << 20] {
+                let from = Offset(from);
+                let read = log.read(from, bytes_max, true, ReadLimit::LastStable).await;
+                let read = read.expect("it is readable");
+                let headers = read.chunks.iter().cloned().flat_map(batches);
+                let mut headers = headers.map(|it| it.expect("whole batches").0);
+                let has_some = headers.any(|it| it.attributes.is_transactional());
+                assert_eq!(read.is_transactional, has_some, "{place}: {from}, {bytes_max}");
+                let answer = log.aborted_among(from, &read).await.expect("it is known");
+                let all = log.aborted_transactions(from, read.end).await.expect("it is known");
+                if has_some {
+                    assert_eq!(answer, all, "{place}: {from}, {bytes_max}");
+                    told += answer.len();
+                } else {
+                    assert_eq!(answer, [], "{place}: {from}, {bytes_max}");
+                    spared += 1;
+                }
+            }
+        }
+        assert!(10 < spared && 10 < told, "{place}: {spared} spared, {told} told");
+        life.engine.flush_all().await;
+        if place == "runs" {
+            world.crash(life).await;
+            life = world.start().await;
+            log = world.host(&life, partition(0));
+            log.load_producers().await.expect("they are readable");
+        }
+    }
 }

@@ -236,9 +236,11 @@ final class ApiChecks {
         String topic = newTopic("java-offsets", 1, Map.of());
         String group = Harness.unique("java-offsets");
         TopicPartition partition = new TopicPartition(topic, 0);
+        // Not longer ago than records are kept.
+        long first = System.currentTimeMillis() - 60_000L;
         try (KafkaProducer<String, String> producer = producer("snappy")) {
             for (int i = 0; i < 50; i++) {
-                producer.send(new ProducerRecord<>(topic, 0, 1_700_000_000_000L + i * 1000L, null, "v" + i));
+                producer.send(new ProducerRecord<>(topic, 0, first + i * 1000L, null, "v" + i));
             }
         }
         try (KafkaConsumer<String, String> consumer = consumer(group)) {
@@ -248,7 +250,7 @@ final class ApiChecks {
             OffsetAndMetadata committed = consumer.committed(Set.of(partition)).get(partition);
             Harness.equal(20L, committed.offset(), "committed offset");
             Harness.equal("note", committed.metadata(), "committed metadata");
-            var found = consumer.offsetsForTimes(Map.of(partition, 1_700_000_000_500L)).get(partition);
+            var found = consumer.offsetsForTimes(Map.of(partition, first + 500L)).get(partition);
             Harness.equal(1L, found.offset(), "offset by time");
             consumer.seek(partition, 45);
             Harness.equal("v45", take(consumer, 5).get(0).value(), "after seek");

@@ -23,9 +23,7 @@ pub(crate) async fn handle(
     request: Request,
 ) -> Response {
     if !context.allows_cluster(AclOperation::Alter) {
-        let denied = Err(refusal::unauthorized(ErrorCode::ClusterAuthorizationFailed));
-        let (error_code, error_message) = refusal::told(denied);
-        return Response { error_code, error_message, ..Default::default() };
+        return denied(request);
     }
     let brokers: BTreeSet<BrokerId> = broker.view.brokers().iter().map(|it| it.id).collect();
     let responses = request.topics.into_iter().map(|asked| {
@@ -48,6 +46,23 @@ pub(crate) async fn handle(
         error_message: None,
         ..Default::default()
     }
+}
+
+/// The denial once for the request, and once for each partition.
+fn denied(request: Request) -> Response {
+    let (error_code, error_message) =
+        refusal::told(Err(refusal::unauthorized(ErrorCode::ClusterAuthorizationFailed)));
+    let row = |partition: &ReassignablePartition| ReassignablePartitionResponse {
+        partition_index: partition.partition_index,
+        error_code,
+        error_message: error_message.clone(),
+    };
+    let responses = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(row).collect();
+        ReassignableTopicResponse { name: topic.name, partitions }
+    });
+    let responses = responses.collect();
+    Response { error_code, error_message: error_message.clone(), responses, ..Default::default() }
 }
 
 fn reassign(

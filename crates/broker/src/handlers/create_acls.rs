@@ -21,9 +21,13 @@ pub(crate) async fn handle(
     request: Request,
 ) -> Response {
     let outcomes = create(broker, context, request.creations).await;
-    let row = |outcome| {
-        let (error_code, error_message) = refusal::told(outcome);
-        AclCreationResult { error_code, error_message }
+    let row = |outcome| match outcome {
+        // With an empty text, as in Kafka.
+        Ok(()) => AclCreationResult::default(),
+        refused => {
+            let (error_code, error_message) = refusal::told(refused);
+            AclCreationResult { error_code, error_message }
+        }
     };
     Response { results: outcomes.into_iter().map(row).collect(), ..Default::default() }
 }

@@ -13,6 +13,7 @@ use vocabulary::Partition;
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
+use crate::refusal;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
@@ -34,7 +35,8 @@ pub(crate) async fn handle(
             partitions.push(PartitionResponse {
                 partition_index,
                 error_code: code.code(),
-                error_message: None,
+                error_message: (code == ErrorCode::TopicAuthorizationFailed)
+                    .then(|| refusal::unauthorized(code).message),
                 active_producers,
             });
         }

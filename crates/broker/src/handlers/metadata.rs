@@ -99,7 +99,11 @@ impl Rows<'_> {
             Err(AutoCreateRefusal::InvalidName) => ErrorCode::InvalidTopicException,
             Err(AutoCreateRefusal::Unavailable) => ErrorCode::LeaderNotAvailable,
         };
-        unknown(Some(name), TopicId::ZERO, code)
+        let operations = || operations::of_topic(self.context, &name);
+        // What may be done with a topic is told also where there is none yet.
+        let topic_authorized_operations = operations::shown(self.with_operations, operations);
+        let row = unknown(Some(name), TopicId::ZERO, code);
+        MetadataResponseTopic { topic_authorized_operations, ..row }
     }
 
     /// An id is no secret: who has it is told that there is such a topic, not its name.

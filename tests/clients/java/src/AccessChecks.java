@@ -1,5 +1,7 @@
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Collection;
+import java.util.Collections;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -59,8 +61,14 @@ final class AccessChecks {
                 new AccessControlEntry(ME, "*", operation, permission));
     }
 
+    /** Returns when they are in effect: Kafka's brokers follow their controller a little later. */
     private static void add(Admin admin, AclBinding... acls) throws Exception {
         admin.createAcls(List.of(acls)).all().get();
+        Harness.until("the ACLs are there", SECONDS, () -> all(admin).containsAll(List.of(acls)));
+    }
+
+    private static Collection<AclBinding> all(Admin admin) throws Exception {
+        return admin.describeAcls(AclBindingFilter.ANY).values().get();
     }
 
     private static void remove(Admin admin, AclBinding... acls) throws Exception {
@@ -69,6 +77,7 @@ final class AccessChecks {
             filters.add(acl.toFilter());
         }
         admin.deleteAcls(filters).all().get();
+        Harness.until("the ACLs are gone", SECONDS, () -> Collections.disjoint(all(admin), List.of(acls)));
     }
 
     private static void tool() throws Exception {

@@ -94,6 +94,7 @@ fn naming(names: &[&str]) -> metadata::Request {
     };
     metadata::Request {
         topics: Some(names.iter().map(topic).collect()),
+        allow_auto_topic_creation: false,
         include_topic_authorized_operations: true,
         ..Default::default()
     }
@@ -146,7 +147,7 @@ fn administering(asking: &mut Asking<'_>) -> Result<()> {
         operation: 1,
         permission_type: 1,
     };
-    let filters = vec![filter(Some("x")), filter(Some("nothing")), filter(None)];
+    let filters = vec![filter(Some("x")), filter(Some("nothing")), filter(Some("g"))];
     asking.ask::<DeleteAcls>("three filters", 3, &delete_acls::Request { filters })?;
     Ok(())
 }

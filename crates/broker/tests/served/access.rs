@@ -16,7 +16,9 @@ use protocol::messages::init_producer_id::{self, InitProducerId};
 use protocol::messages::list_groups::ListGroups;
 use protocol::messages::metadata::{self, Metadata};
 use protocol::messages::offset_commit::OffsetCommit;
+use protocol::messages::offset_fetch::{self, OffsetFetch};
 use protocol::messages::produce::Produce;
+use protocol::messages::share_fetch::{self, ShareFetch};
 use protocol::messages::{create_topics, delete_topics, list_groups};
 use vocabulary::TopicId;
 
@@ -328,6 +330,67 @@ async fn authorized_operations_are_what_acls_leave() {
     let denial = acl((CLUSTER, "kafka-cluster"), LITERAL, DESCRIBE, DENY);
     create(&mut client, vec![denial]).await;
     assert_eq!(operations(&mut client).await.1, 0, "none are told to who may not describe");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn within_an_allowed_group_topics_are_denied_one_by_one() {
+    let storage = Storage::new();
+    let topic = furnished(&storage).await;
+    let served = Served::start_on(&storage, &[AUTHORIZER, EVERYONE]).await;
+    let mut client = served.connect().await;
+    create(&mut client, vec![acl((TOPIC, "t"), LITERAL, ALL, DENY)]).await;
+    let denied = ErrorCode::TopicAuthorizationFailed.code();
+
+    let committed = client.call::<OffsetCommit>(9, walk::offset_commit("g", topic)).await;
+    assert_eq!(committed.topics[0].partitions[0].error_code, denied);
+    let asked = |topics| offset_fetch::Request {
+        groups: vec![offset_fetch::request::OffsetFetchRequestGroup {
+            group_id: "g".to_owned(),
+            member_id: None,
+            member_epoch: -1,
+            topics,
+        }],
+        ..Default::default()
+    };
+    let all = client.call::<OffsetFetch>(9, asked(None)).await;
+    assert_eq!((all.groups[0].error_code, all.groups[0].topics.len()), (0, 0), "left out");
+    let one = offset_fetch::request::OffsetFetchRequestTopics {
+        name: "t".to_owned(),
+        topic_id: topic,
+        partition_indexes: vec![0],
+    };
+    for version in 8..=10 {
+        let named = client.call::<OffsetFetch>(version, asked(Some(vec![one.clone()]))).await;
+        let row = &named.groups[0].topics[0].partitions[0];
+        assert_eq!((row.error_code, row.committed_offset), (denied, -1), "version {version}");
+    }
+
+    let partition = share_fetch::request::FetchPartition {
+        acknowledgement_batches: vec![share_fetch::request::AcknowledgementBatch {
+            first_offset: 0,
+            last_offset: 0,
+            acknowledge_types: vec![1],
+        }],
+        ..Default::default()
+    };
+    let fetch = |epoch, partition: &share_fetch::request::FetchPartition| share_fetch::Request {
+        group_id: Some("s".to_owned()),
+        member_id: Some("AAAAAAAAAAAAAAAAAAAAAQ".to_owned()),
+        share_session_epoch: epoch,
+        max_bytes: 1 << 20,
+        max_records: 10,
+        topics: vec![share_fetch::request::FetchTopic {
+            topic_id: topic,
+            partitions: vec![partition.clone()],
+        }],
+        ..Default::default()
+    };
+    let opened = client.call::<ShareFetch>(1, fetch(0, &Default::default())).await;
+    assert_eq!(opened.responses[0].partitions[0].error_code, denied);
+    let told = client.call::<ShareFetch>(1, fetch(1, &partition)).await;
+    let row = &told.responses[0].partitions[0];
+    assert_eq!(row.acknowledge_error_code, denied, "what it may not read it may not settle");
     served.stop().await;
 }
 

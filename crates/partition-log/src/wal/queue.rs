@@ -37,18 +37,19 @@ pub(super) struct QueueLimits {
     /// than this are kept. So the linger bounds the requests of a long time, and who produces now and
     /// then never meets it.
     pub(super) starts_saved_max: u32,
-    /// A group counts as full from here on; at high rates from [`FULL_LINGERS`] of what comes in a
-    /// linger on, so that the linger decides and groups grow.
+    /// A group counts as full from here on; at rates that would fill it within a linger from
+    /// one and a half of what comes in a linger on, so that the linger decides and groups grow.
     pub(super) full_bytes_min: u64,
 }
 
-/// How many lingers' worth of bytes are a full group: enough that neither a steady rate nor the bursts
-/// of clients that answer an acknowledgement all at once fill one before its linger is over.
-const FULL_LINGERS: u64 = 3;
+/// How many lingers' worth of bytes, in halves, are a full group: enough that a steady rate never
+/// fills one before its linger is over. No more: clients that wait for answers have only so much under
+/// way, and a group that is full with less than that starts once they are back.
+const FULL_LINGERS_HALVES: u64 = 3;
 
-/// The rate is measured over at least so many lingers. Fewer: it follows the bursts of clients, and is
-/// low just when the rest of a burst could still wait.
-const RATE_LINGERS: u32 = 10;
+/// From so many thousandths of what fills a group in a linger on, nobody's echo is waited for: then
+/// bytes decide, and clients that come back fill a group by themselves.
+const ECHO_RATE_PER_MILLE_MAX: u32 = 250;
 
 /// Times below are shares of the linger, in hundredths. With one of 100 ms they are milliseconds.
 ///
@@ -94,6 +95,8 @@ pub(super) struct CommitQueue<T> {
     paid_until: Option<Tick>,
     /// The linger at the rate of late.
     linger: Duration,
+    /// That rate: of what fills a group in a linger, in thousandths, at most all.
+    rate_per_mille: u32,
     /// Something in the queue came while a write was in flight: this is load, it can wait for more.
     is_crowded: bool,
     /// From here on a group is full.
@@ -127,6 +130,7 @@ impl<T> CommitQueue<T> {
         CommitQueue {
             full_bytes: limits.full_bytes_min.min(limits.group_bytes_max),
             linger: limits.linger,
+            rate_per_mille: 0,
             limits,
             queued: VecDeque::new(),
             queued_bytes: 0,
@@ -202,18 +206,17 @@ impl<T> CommitQueue<T> {
             return;
         };
         let (elapsed, linger) = (now.since(from).as_micros(), self.limits.linger.as_micros());
-        if elapsed < (linger * u128::from(RATE_LINGERS)).max(1) {
+        if elapsed < linger.max(1) {
             return;
         }
         let in_a_linger = u128::from(self.arrived) * linger / elapsed;
         let most = self.limits.group_bytes_max;
         let least = self.limits.full_bytes_min.min(most);
-        let full = u64::try_from(in_a_linger * u128::from(FULL_LINGERS)).unwrap_or(most);
-        self.full_bytes = full.clamp(least, most);
-        // Of what fills a group in a linger, in thousandths.
+        let full = u64::try_from(in_a_linger * u128::from(FULL_LINGERS_HALVES) / 2);
+        self.full_bytes = full.unwrap_or(most).clamp(least, most);
         let rate = (in_a_linger * 1000 / u128::from(least.max(1))).min(1000);
-        let rate = u32::try_from(rate).expect("at most a thousand");
-        self.linger = self.limits.linger + self.limits.linger * rate / 1000;
+        self.rate_per_mille = u32::try_from(rate).expect("at most a thousand");
+        self.linger = self.limits.linger + self.limits.linger * self.rate_per_mille / 1000;
         (self.counted_from, self.arrived) = (Some(now), 0);
     }
 
@@ -233,7 +236,8 @@ impl<T> CommitQueue<T> {
         if !self.in_flight.is_empty() {
             return budget;
         }
-        let Some(echo) = self.echo else { return budget };
+        let echo = self.echo.filter(|_| self.rate_per_mille < ECHO_RATE_PER_MILLE_MAX);
+        let Some(echo) = echo else { return budget };
         if echo.items <= self.queued.len() {
             // Everybody is back: nothing would come before they are answered.
             let alone = self.last_start.plus(self.share(ALONE_PER_CENT));

@@ -138,6 +138,8 @@ impl Shared {
 
     /// Lets go of every partition. Whoever still has one of them holds all of this.
     pub(crate) fn forget_all(&self) {
+        // A1: a loop that is still at work would find that nobody needs the WAL any more.
+        self.held_sequence.store(0, Ordering::Release);
         // Dropped outside the lock.
         let forgotten =
             std::mem::take(&mut *self.partitions.write().unwrap_or_else(PoisonError::into_inner));

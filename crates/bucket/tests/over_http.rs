@@ -11,6 +11,8 @@ use bytes::Bytes;
 use environment::Environment;
 use fake_s3::{FakeS3, Faults, Options};
 use futures::StreamExt;
+use object_store::path::Path;
+use object_store::{Error, ObjectStore, PutMode, PutOptions, PutPayload};
 use std::time::Duration;
 
 fn keys() -> Variables {
@@ -163,6 +165,35 @@ async fn the_probe_outlives_a_bad_day() {
         server.stop().await;
     }
     assert!(8 < resets, "the faults were met");
+}
+
+/// The metadata database takes "exists" for another writer, and leaves that name of its log out.
+#[tokio::test]
+async fn a_conflict_is_not_taken_for_an_object_by_the_metadata_either() {
+    let server = server(1).await;
+    let bucket = open(&server.endpoint(), "");
+    let store = bucket.object_store();
+    let create = async |name: u32| {
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        store.put_opts(&Path::from(format!("log/{name}")), PutPayload::new(), options).await
+    };
+    server.set_faults(Faults { conflict: 0.5, ..Faults::NONE });
+    let (mut conflicts, mut created) = (0, 0);
+    for name in 0..60 {
+        match create(name).await {
+            Ok(_) => created += 1,
+            Err(Error::AlreadyExists { .. }) => panic!("{name} is nobody's"),
+            Err(_) => conflicts += 1,
+        }
+    }
+    assert!(10 < conflicts && 10 < created, "{conflicts} and {created}");
+    server.set_faults(Faults::NONE);
+    let mut known = 0;
+    for name in 0..60 {
+        known += u32::from(matches!(create(name).await, Err(Error::AlreadyExists { .. })));
+    }
+    assert_eq!(known, created, "what is there is told");
+    server.stop().await;
 }
 
 #[tokio::test]

@@ -144,6 +144,8 @@ impl Shared {
         let forgotten =
             std::mem::take(&mut *self.partitions.write().unwrap_or_else(PoisonError::into_inner));
         drop(forgotten);
+        // What is nobody's any more is not due either.
+        self.dirty().clear();
     }
 
     pub(crate) fn partition(&self, partition: Partition) -> Option<Arc<PartitionLog>> {

@@ -22,7 +22,7 @@ use partition_log::wal::ledger::WalId;
 use prometheus_client::registry::Registry;
 
 use crate::allocator::AllocatorCollector;
-use crate::backoff::Backoff;
+use crate::backoff::Tries;
 use crate::banner::Banner;
 use crate::failure::Failure;
 use crate::node::Node;
@@ -36,9 +36,8 @@ pub(crate) const METADATA_PATH: &str = "meta";
 const STAGED_AGE_MIN: Duration = Duration::from_secs(60 * 60);
 
 /// Tries to open the metadata, whose own requests are tried again already, and the waits between them.
-const METADATA_TRIES_MAX: u32 = 4;
-const METADATA_WAIT_MIN: Duration = Duration::from_millis(500);
-const METADATA_WAIT_MAX: Duration = Duration::from_secs(4);
+const METADATA_TRIES: Tries =
+    Tries { count_max: 4, wait_min: Duration::from_millis(500), wait_max: Duration::from_secs(4) };
 
 /// How long what is left may take at the end.
 const REST_MAX: Duration = Duration::from_secs(2);
@@ -219,23 +218,13 @@ async fn open_metadata(
     environment: &Environment,
 ) -> Result<Controller, Failure> {
     let options = cluster::StoreOptions::default();
-    let mut waits = Backoff::new(METADATA_WAIT_MIN, METADATA_WAIT_MAX);
-    let mut tries_left = METADATA_TRIES_MAX;
-    loop {
+    let passes = |error: &OpenError| matches!(error, OpenError::Store(StoreError::Unavailable(_)));
+    let open = || {
         let (store, id) = (bucket.object_store(), cluster_id.to_owned());
-        tries_left -= 1;
-        match Controller::open(store, METADATA_PATH, id, &options, environment).await {
-            Ok(controller) => return Ok(controller),
-            Err(error @ OpenError::Store(StoreError::Unavailable(_))) if 0 < tries_left => {
-                let wait = waits.next(&*environment.entropy);
-                tracing::warn!(%error, ?wait, "the metadata could not be opened; trying again");
-                environment.clock.sleep(wait).await;
-            }
-            Err(error) => {
-                return Err(Failure::open(format!("the metadata cannot be opened: {error}")));
-            }
-        }
-    }
+        Controller::open(store, METADATA_PATH, id, &options, environment)
+    };
+    let opened = METADATA_TRIES.run(environment, passes, open).await;
+    opened.map_err(|error| Failure::open(format!("the metadata cannot be opened: {error}")))
 }
 
 fn registry(bucket: &StoreBucket, engine: &LogEngine) -> Registry {

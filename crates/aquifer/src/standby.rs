@@ -13,7 +13,7 @@ use cluster::{Broker, MetadataReader, StoreError};
 use environment::Environment;
 
 use crate::assembly::METADATA_PATH;
-use crate::backoff::Backoff;
+use crate::backoff::Tries;
 use crate::node::Node;
 
 /// Between two looks at the brokers that answer. Shorter: sooner in their place, more requests.
@@ -23,9 +23,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 const SILENT_LOOKS_MIN: u32 = 2;
 
 /// Tries of one look before the metadata counts as unreadable, and the waits between them.
-const LOOK_TRIES_MAX: u32 = 4;
-const LOOK_WAIT_MIN: Duration = Duration::from_millis(200);
-const LOOK_WAIT_MAX: Duration = Duration::from_secs(1);
+const LOOK_TRIES: Tries =
+    Tries { count_max: 4, wait_min: Duration::from_millis(200), wait_max: Duration::from_secs(1) };
 
 /// Returns when no registered broker of this cluster answers. For ever, if need be: a second process on
 /// the same bucket is a standby. `registered` is what a first look has shown.
@@ -68,24 +67,16 @@ pub(crate) async fn until_alone(
 
 /// The registered brokers; none where the metadata cannot be read, also after some tries.
 pub(crate) async fn look(bucket: &StoreBucket, environment: &Environment) -> Vec<Broker> {
-    let mut waits = Backoff::new(LOOK_WAIT_MIN, LOOK_WAIT_MAX);
-    for tries_left in (0..LOOK_TRIES_MAX).rev() {
-        let metadata =
-            MetadataReader::open(bucket.object_store(), METADATA_PATH, environment).await;
-        match metadata {
-            Ok(metadata) => return metadata.map_or_else(Vec::new, |it| it.brokers()),
-            Err(error @ StoreError::Unavailable(_)) if 0 < tries_left => {
-                tracing::debug!(%error, "the metadata could not be looked at; trying again");
-                environment.clock.sleep(waits.next(&*environment.entropy)).await;
-            }
-            Err(error) => {
-                // Opening it for good will tell what is wrong, if it lasts.
-                tracing::warn!(%error, "the metadata could not be looked at");
-                break;
-            }
+    let passes = |error: &StoreError| matches!(error, StoreError::Unavailable(_));
+    let open = || MetadataReader::open(bucket.object_store(), METADATA_PATH, environment);
+    match LOOK_TRIES.run(environment, passes, open).await {
+        Ok(metadata) => metadata.map_or_else(Vec::new, |it| it.brokers()),
+        Err(error) => {
+            // Opening it for good will tell what is wrong, if it lasts.
+            tracing::warn!(%error, "the metadata could not be looked at");
+            Vec::new()
         }
     }
-    Vec::new()
 }
 
 /// A registered broker that answers for this cluster.

@@ -8,9 +8,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions,
-    Result,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 use std::fmt;
 use std::ops::Range;
@@ -20,6 +19,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy)]
 pub enum StoreRequest<'a> {
     Put {
+        location: &'a Path,
         options: &'a PutOptions,
         /// Of the body, in bytes.
         length: u64,
@@ -41,16 +41,6 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
         request: StoreRequest<'_>,
         run: impl Future<Output = Result<T>> + Send,
     ) -> impl Future<Output = Result<T>> + Send;
-
-    /// A create found that there is something already, and ends with the error that comes back.
-    fn exists(
-        &self,
-        _store: &dyn ObjectStore,
-        _location: &Path,
-        told: Error,
-    ) -> impl Future<Output = Error> + Send {
-        async { told }
-    }
 
     /// An answer will bring so many bytes of a body.
     fn reads(&self, _bytes: u64) {}
@@ -103,13 +93,9 @@ impl<H: Hook> ObjectStore for Hooked<H> {
         options: PutOptions,
     ) -> Result<PutResult> {
         let told = options.clone();
-        let request = StoreRequest::Put { options: &told, length: payload.content_length() as u64 };
-        match self.hook.around(request, self.store.put_opts(location, payload, options)).await {
-            Err(error @ Error::AlreadyExists { .. }) if told.mode == PutMode::Create => {
-                Err(self.hook.exists(&*self.store, location, error).await)
-            }
-            answer => answer,
-        }
+        let length = payload.content_length() as u64;
+        let request = StoreRequest::Put { location, options: &told, length };
+        self.hook.around(request, self.store.put_opts(location, payload, options)).await
     }
 
     async fn put_multipart_opts(

@@ -27,6 +27,7 @@
 
 mod classify;
 pub mod conformance;
+mod creates;
 pub mod direct;
 mod hooked;
 mod local;

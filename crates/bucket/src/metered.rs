@@ -11,8 +11,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use object_store::path::Path;
 use object_store::{
-    Error, GetOptions, MultipartUpload, ObjectMeta, ObjectStore, PutPayload, PutResult, Result,
-    UploadPart,
+    Error, MultipartUpload, ObjectMeta, ObjectStore, PutPayload, PutResult, Result, UploadPart,
 };
 use std::sync::Arc;
 
@@ -73,23 +72,6 @@ impl Hook for Meter {
             self.metrics.wrote(PURPOSE, length);
         }
         answer
-    }
-
-    /// "Exists" is believed only when there is something to read, as at the port: S3 answers 409 while others
-    /// write or delete the same key, and the client takes that for a lost race. The database would go on with the
-    /// next name of its log, and leave a hole that nobody can read past, ever. So it is told to ask again.
-    async fn exists(&self, store: &dyn ObjectStore, location: &Path, told: Error) -> Error {
-        let head = GetOptions { head: true, ..GetOptions::default() };
-        match self.metered(Operation::Get, store.get_opts(location, head)).await {
-            Ok(_) => told,
-            Err(error) => Error::Generic {
-                store: "bucket",
-                source: format!(
-                    "{location} exists for a write and was not found by a read: {told}; {error}"
-                )
-                .into(),
-            },
-        }
     }
 
     fn reads(&self, bytes: u64) {

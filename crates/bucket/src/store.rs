@@ -10,6 +10,7 @@
 //! that is right under every fault: equal bytes are success, other bytes are a lost race.
 
 use crate::classify::{chain, classify};
+use crate::creates::BelievedCreates;
 use crate::hooked::Hooked;
 use crate::local::Directories;
 use crate::location::BucketLocation;
@@ -212,10 +213,14 @@ impl StoreBucket {
     }
 
     /// The store itself, for the metadata database below `meta`, which does its own retries and
-    /// conditional writes. Its requests are metered as [`Purpose::Metadata`].
+    /// conditional writes. Its requests are metered as [`Purpose::Metadata`], and what it creates "exists" only
+    /// when it can be read.
     pub fn object_store(&self) -> Arc<dyn ObjectStore> {
         let meter = Meter { metrics: self.metrics.clone(), clock: Arc::clone(&self.clock) };
-        Arc::new(Hooked::behind(meter, Arc::clone(&self.metadata)))
+        let metered: Arc<dyn ObjectStore> =
+            Arc::new(Hooked::behind(meter, Arc::clone(&self.metadata)));
+        let creates = BelievedCreates { store: Arc::clone(&metered) };
+        Arc::new(Hooked::behind(creates, metered))
     }
 
     /// Whether the store keeps its promises. A remote one is given twelve seconds to answer. Each request

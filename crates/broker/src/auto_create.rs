@@ -4,8 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cluster::{CreateTopicError, Topic};
+use coordinator::Shard;
+use coordinator::share::ShareShard;
+use coordinator::transactions::TransactionShard;
 
 use crate::broker::Broker;
+use crate::groups::OFFSETS_TOPIC;
+use crate::owners::Machine;
+use crate::shares::SHARE_STATE_TOPIC;
+use crate::topic_admin;
+use crate::transactions::TRANSACTIONS_TOPIC;
 
 /// Why there is no topic now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +37,19 @@ pub(crate) async fn create(
     }
     if !client_allows || !broker.config.auto_create_topics {
         return Err(AutoCreateRefusal::NotAllowed);
+    }
+    // Coordinators' topics are made as coordinators need them, whoever asks first.
+    let internal = match name {
+        OFFSETS_TOPIC => Some(Shard::owners(broker).ensure_topic(broker).await),
+        TRANSACTIONS_TOPIC => Some(TransactionShard::owners(broker).ensure_topic(broker).await),
+        SHARE_STATE_TOPIC => Some(ShareShard::owners(broker).ensure_topic(broker).await),
+        _ if topic_admin::refuse_internal(name, "Creation").is_err() => {
+            return Err(AutoCreateRefusal::InvalidName);
+        }
+        _ => None,
+    };
+    if let Some(topic) = internal {
+        return topic.map_err(|_| AutoCreateRefusal::Unavailable);
     }
     let partitions = broker.config.num_partitions;
     let created = broker.controller.create_topic(name, partitions, BTreeMap::new()).await;

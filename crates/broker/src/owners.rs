@@ -125,16 +125,24 @@ impl<M: Machine> Owners<M> {
         broker: &Broker,
         key: &str,
     ) -> Result<(Arc<Topic>, Partition), ErrorCode> {
-        let topic = match self.topic(broker) {
-            Some(topic) => topic,
-            None => self.create_topic(broker).await?,
-        };
+        let topic = self.ensure_topic(broker).await?;
         let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
         if count == 0 {
             return Err(ErrorCode::CoordinatorNotAvailable);
         }
         let partition = Partition { topic: topic.id, index: shard_of(key, count) };
         Ok((topic, partition))
+    }
+
+    /// The topic, created if it was never needed.
+    ///
+    /// # Errors
+    /// As of [`Owners::home`].
+    pub(crate) async fn ensure_topic(&self, broker: &Broker) -> Result<Arc<Topic>, ErrorCode> {
+        match self.topic(broker) {
+            Some(topic) => Ok(topic),
+            None => self.create_topic(broker).await,
+        }
     }
 
     async fn create_topic(&self, broker: &Broker) -> Result<Arc<Topic>, ErrorCode> {

@@ -21,7 +21,9 @@ use protocol::ErrorCode;
 use vocabulary::{Tick, Timestamp};
 
 pub(crate) use crate::classic::join::fresh_member_id;
-pub(crate) use crate::classic::member::{Member, millis, refused_join, refused_sync};
+pub(crate) use crate::classic::member::{
+    Member, metadata_bytes, millis, refused_join, refused_sync,
+};
 use crate::classic::rebalance::JoinDeadline;
 use crate::command::{
     CommitOffsets, DescribedGroup, DescribedMember, GroupKind, GroupState, ListedGroup,
@@ -166,7 +168,9 @@ impl ClassicGroup {
     }
 
     /// The members of a group that was a consumer group agree anew, among themselves.
-    pub(crate) fn rebalance_reborn(&mut self, turn: &mut Turn<'_>) {
+    /// Until they have, their generation is the `known` one.
+    pub(crate) fn rebalance_reborn(&mut self, turn: &mut Turn<'_>, known: i32) {
+        self.generation = known;
         let ids: Vec<Arc<str>> = self.members.keys().cloned().collect();
         ids.iter().for_each(|id| self.arm_session(turn, id));
         self.prepare_rebalance(turn);

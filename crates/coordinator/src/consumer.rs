@@ -40,6 +40,7 @@ use protocol::ErrorCode;
 use vocabulary::{Tick, TopicId};
 
 pub(crate) use self::conversion::upgraded;
+pub(crate) use self::heartbeat::compiled;
 use self::request::is_leaving;
 pub(crate) use self::request::validate;
 pub(crate) use self::show::named;

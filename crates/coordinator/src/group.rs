@@ -106,6 +106,15 @@ impl Group {
         }
     }
 
+    /// Nobody is in it, and it goes by itself once it has no offsets. What a share group has consumed is kept with its
+    /// share-partitions: it goes when it is deleted, and they with it (KIP-932).
+    pub(crate) fn goes_when_idle(&self) -> bool {
+        match self {
+            Group::Classic(_) | Group::Consumer(_) => self.is_idle(),
+            Group::Share(_) => false,
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         match self {
             Group::Classic(group) => group.is_empty(),

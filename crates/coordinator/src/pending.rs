@@ -58,6 +58,15 @@ impl PendingOffsets {
         }
     }
 
+    pub(crate) fn contains(&self, key: &OffsetKey) -> bool {
+        self.keys.contains_key(key)
+    }
+
+    /// In order.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &OffsetKey> {
+        self.keys.keys()
+    }
+
     pub(crate) fn contains_group(&self, group: &str) -> bool {
         self.of_group(group).next().is_some()
     }
@@ -79,7 +88,7 @@ impl PendingOffsets {
         for (topic, offsets) in &mut reply.topics {
             for it in offsets {
                 let (group, topic, partition) = (group.to_owned(), topic.clone(), it.partition);
-                if self.keys.contains_key(&OffsetKey { group, topic, partition }) {
+                if self.contains(&OffsetKey { group, topic, partition }) {
                     it.is_unstable = true;
                     (it.offset, it.leader_epoch) = (Offset(-1), -1);
                     it.metadata.clear();

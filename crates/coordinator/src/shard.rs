@@ -14,7 +14,7 @@ mod membership;
 mod migration;
 mod shares;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use protocol::ErrorCode;
@@ -225,7 +225,10 @@ impl Shard {
             }
             Input::TopicDeleted { topic } => {
                 self.topic_changed(&topic);
-                for key in self.offsets.of_topic(&topic) {
+                let pending = self.pending.keys().filter(|key| key.topic == topic).cloned();
+                let keys: BTreeSet<_> =
+                    self.offsets.of_topic(&topic).into_iter().chain(pending).collect();
+                for key in keys {
                     outputs.units.push(vec![Event::OffsetForgotten { key }]);
                 }
                 Vec::new()
@@ -250,10 +253,12 @@ impl Shard {
         self.timers.earliest().into_iter().chain(self.sweep.wake_at()).min()
     }
 
-    /// The topics some group has offsets of: after a load the caller compares them with those
-    /// that exist.
-    pub fn topics(&self) -> impl Iterator<Item = &str> {
-        self.offsets.topics().into_iter()
+    /// The topics some group has offsets of, pending ones included: after a load the caller compares them with
+    /// those that exist.
+    pub fn topics(&self) -> BTreeSet<&str> {
+        let mut topics: BTreeSet<&str> = self.offsets.topics().into_iter().collect();
+        topics.extend(self.pending.keys().map(|key| &*key.topic));
+        topics
     }
 
     /// The stored groups, in order of their ids.

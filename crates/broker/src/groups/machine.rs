@@ -111,7 +111,7 @@ impl Machine for Shard {
             TopicNews::Deleted { name } => vec![Input::TopicDeleted { topic: name }],
             // Forgets the offsets of topics that went while nobody looked.
             TopicNews::Missed => {
-                let gone = self.topics().filter(|it| broker.view.topic(it).is_none());
+                let gone = self.topics().into_iter().filter(|it| broker.view.topic(it).is_none());
                 let gone = gone.map(|it| Input::TopicDeleted { topic: it.to_owned() });
                 gone.chain([Input::TopicsMissed]).collect()
             }

@@ -86,8 +86,11 @@ async fn one(
     }
     // Brokers ask for what their clients were allowed.
     if version < BATCH_VERSION {
-        for topic in topics.iter().filter(|it| !context.allows_topic(AclOperation::Write, &it.name))
-        {
+        // Nobody may write internal topics, whatever ACLs say.
+        let allows = |name: &str| {
+            !is_internal(broker, name) && context.allows_topic(AclOperation::Write, name)
+        };
+        for topic in topics.iter().filter(|it| !allows(&it.name)) {
             let denied = ErrorCode::TopicAuthorizationFailed;
             codes.extend(topic.partitions.iter().map(|it| ((topic.name.clone(), *it), denied)));
         }
@@ -125,6 +128,10 @@ fn exists(broker: &Broker, topic: &str, index: i32) -> bool {
     let index = usize::try_from(index).ok();
     let topic = broker.view.topic(topic);
     topic.zip(index).is_some_and(|(topic, index)| index < topic.partitions.len())
+}
+
+fn is_internal(broker: &Broker, topic: &str) -> bool {
+    broker.view.topic(topic).is_some_and(|it| it.is_internal)
 }
 
 fn partitions(topics: &[AddPartitionsToTxnTopic]) -> TransactionPartitions {

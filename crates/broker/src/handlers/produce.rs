@@ -158,6 +158,8 @@ fn prepare_topic(
         let log = match (&refusal, &found) {
             (Some(code), _) => Err(*code),
             (None, None) => Err(unknown),
+            // Coordinators write them, and believe what they read there.
+            (None, Some(topic)) if topic.is_internal => Err(ErrorCode::InvalidTopicException),
             (None, Some(topic)) => broker.led_log(Partition { topic: topic.id, index }),
         };
         let batch = match &log {

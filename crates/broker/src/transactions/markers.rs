@@ -42,7 +42,12 @@ pub(super) async fn carry_out(broker: &Arc<Broker>, order: &MarkersOrder, epoch:
     loop {
         let tried = futures::stream::iter(left)
             .map(|(topic, index)| async move {
-                let code = write_by_name(broker, &topic, index, end).await;
+                let code = match write_by_name(broker, &topic, index, end).await {
+                    code if is_refusal(code) => {
+                        refused(broker, &order.id, (&topic, index), end, code).await
+                    }
+                    code => code,
+                };
                 (topic, index, code)
             })
             .buffer_unordered(MARKERS_IN_FLIGHT_MAX);
@@ -62,15 +67,51 @@ fn still_to_do(id: &str, (topic, index, code): (String, i32, ErrorCode)) -> Opti
         ErrorCode::None => None,
         // The topic was deleted, and the records with it.
         ErrorCode::UnknownTopicOrPartition => None,
-        // Whoever bumped the epoch there has ended the transaction, too.
-        ErrorCode::InvalidProducerEpoch => {
-            tracing::warn!(id, topic, index, "a newer producer epoch has ended the transaction");
-            None
-        }
         _ => {
             tracing::debug!(id, topic, index, ?code, "marker not written, trying again");
             Some((topic, index))
         }
+    }
+}
+
+/// The log will not take it, however often it is asked.
+fn is_refusal(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::InvalidProducerEpoch | ErrorCode::TransactionCoordinatorFenced)
+}
+
+/// Whoever wrote the later epoch there has mostly ended the transaction, too: then nothing is left to do. As long as it
+/// is open, it must not count as ended.
+async fn refused(
+    broker: &Arc<Broker>,
+    id: &str,
+    (topic, index): (&str, i32),
+    end: TransactionEnd,
+    code: ErrorCode,
+) -> ErrorCode {
+    let Some(found) = broker.view.topic(topic) else { return ErrorCode::UnknownTopicOrPartition };
+    let log = match broker.led_log(Partition { topic: found.id, index }) {
+        Ok(log) => log,
+        Err(code) => return code,
+    };
+    match log.open_transaction(end.producer).await {
+        Ok(Some(open)) if open.epoch <= end.epoch => {
+            let advice = "kafka-transactions abort ends it by hand";
+            tracing::error!(
+                id,
+                topic,
+                index,
+                ?code,
+                open_from = open.first_offset.0,
+                advice,
+                "a later epoch stands there and the transaction is open all the same"
+            );
+            code
+        }
+        Ok(_) => {
+            tracing::warn!(id, topic, index, ?code, "a later epoch has ended the transaction");
+            ErrorCode::None
+        }
+        Err(_) => code,
     }
 }
 
@@ -100,7 +141,12 @@ pub(crate) async fn write(
     };
     let written = if topic.name == OFFSETS_TOPIC {
         let _held = broker.transactions.hold(end.producer).await;
-        broker.groups.end_transaction(broker, topic, partition, end).await
+        // The groups' coordinator believes what it is told, and would begin anew if its log refused.
+        let rule = marker_rule(end.version);
+        match log.check_marker(end.producer, end.epoch, end.marker, rule).await {
+            Ok(()) => broker.groups.end_transaction(broker, topic, partition, end).await,
+            Err(error) => Err(refusal(&error)),
+        }
     } else {
         append(&log, end).await.map_err(|error| refusal(&error))
     };

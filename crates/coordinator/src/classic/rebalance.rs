@@ -98,8 +98,8 @@ impl ClassicGroup {
         }
         if !self.elect_joined_leader() && !self.members.is_empty() {
             // Only static members are left and none has come back. They keep their place until
-            // their sessions end.
-            return self.set_join_deadline(turn, self.rebalance_timeout_ms());
+            // their sessions end. A timeout of 0 must not be due again in this very step.
+            return self.set_join_deadline(turn, self.rebalance_timeout_ms().max(1));
         }
         self.begin_generation(turn);
         if self.members.is_empty() {
@@ -152,7 +152,9 @@ impl ClassicGroup {
 
     fn begin_generation(&mut self, turn: &mut Turn<'_>) {
         turn.count_rebalance();
-        self.generation = self.generation.checked_add(1).unwrap_or(0);
+        // A group that was a consumer group has stored a generation that is above the one its members know.
+        let stored = self.image().map_or(-1, |it| it.generation);
+        self.generation = self.generation.max(stored).checked_add(1).unwrap_or(0);
         self.pending_sync.clear();
         self.from_empty = false;
         if self.members.is_empty() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use protocol::ErrorCode;
 
-use crate::classic::{fresh_member_id, refused_join, refused_sync};
+use crate::classic::{fresh_member_id, metadata_bytes, refused_join, refused_sync};
 use crate::command::{Heartbeat, JoinGroup, JoinReply, Reply, SyncGroup, SyncReply, Ticket};
 use crate::consumer::heartbeat::{Sender, places};
 use crate::consumer::{ConsumerGroup, Member};
@@ -36,6 +36,9 @@ impl ConsumerGroup {
             // It comes back with the id; nothing is kept until then.
             return turn.answer(ticket, refused_join(ErrorCode::MemberIdRequired, &member));
         }
+        if self.would_overflow(turn, join) {
+            return turn.answer(ticket, refuse(ErrorCode::GroupMaxSizeReached));
+        }
         let instance = join.instance.as_deref();
         let joins = is_new || instance.is_none();
         let sender = Sender { member: &member, instance, joins, is_classic: true };
@@ -59,6 +62,15 @@ impl ConsumerGroup {
             members: Vec::new(),
         };
         turn.answer_after_commit(ticket, Reply::Join(reply));
+    }
+
+    /// As of a classic group, which this one may become: what classic members say is bounded together.
+    fn would_overflow(&self, turn: &Turn<'_>, join: &JoinGroup) -> bool {
+        let others = self.members.iter().filter(|(id, _)| ***id != *join.member);
+        let faces = others.filter_map(|(_, it)| it.subscription.as_ref()?.classic.as_ref());
+        let said = faces.flat_map(|it| &it.protocols).map(|(name, it)| name.len() + it.len());
+        turn.options.group_metadata_bytes_max
+            < said.sum::<usize>() + metadata_bytes(&join.protocols)
     }
 
     /// What the member subscribes to, if it is a consumer and speaks a protocol that all classic

@@ -114,4 +114,10 @@ impl ConsumerGroup {
         let members = self.members.iter().filter_map(classic).collect();
         ClassicGroup::of_members(Arc::clone(&self.id), now, self.epoch(), members)
     }
+
+    /// The newest generation that a member of the classic protocol knows, until they begin the next one. Whoever left
+    /// last has begun an epoch that nobody was told of: in it nobody could commit what it has consumed.
+    pub(crate) fn known_generation(&self) -> i32 {
+        self.members.values().map(|it| it.current.epoch).max().unwrap_or_else(|| self.epoch())
+    }
 }

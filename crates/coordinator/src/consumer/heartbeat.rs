@@ -22,6 +22,20 @@ pub(super) struct Sender<'a> {
     pub(super) is_classic: bool,
 }
 
+/// `None`: there is no expression.
+///
+/// # Errors
+/// INVALID_REGULAR_EXPRESSION.
+pub(crate) fn compiled(expression: Option<&str>) -> Result<Option<Pattern>, Refused> {
+    let Some(expression) = expression.filter(|it| !it.is_empty()) else { return Ok(None) };
+    Pattern::new(expression).map(Some).map_err(|error| {
+        let message = format!(
+            "SubscribedTopicRegex `{expression}` is not a valid regular expression: {error}."
+        );
+        Refused::new(ErrorCode::InvalidRegularExpression, message)
+    })
+}
+
 impl ConsumerGroup {
     /// The request has been validated, and the group has been created if the member joins.
     pub(crate) fn heartbeat(
@@ -70,16 +84,10 @@ impl ConsumerGroup {
 
     /// Compiles an expression that the group does not know yet.
     fn new_pattern(&self, expression: Option<&str>) -> Result<Option<Pattern>, Refused> {
-        let Some(expression) = expression.filter(|it| !it.is_empty()) else { return Ok(None) };
-        if self.patterns.contains_key(expression) {
-            return Ok(None);
+        match expression {
+            Some(expression) if self.patterns.contains_key(expression) => Ok(None),
+            expression => compiled(expression),
         }
-        Pattern::new(expression).map(Some).map_err(|error| {
-            let message = format!(
-                "SubscribedTopicRegex `{expression}` is not a valid regular expression: {error}."
-            );
-            Refused::new(ErrorCode::InvalidRegularExpression, message)
-        })
     }
 
     /// Whether the member may speak as who it says it is.

@@ -14,7 +14,9 @@ use crate::shard::{Outputs, Shard};
 
 impl Shard {
     pub(super) fn exists(&self, group: &str) -> bool {
-        self.groups.contains_key(group) || self.offsets.contains_group(group)
+        self.groups.contains_key(group)
+            || self.offsets.contains_group(group)
+            || self.pending.contains_group(group)
     }
 
     pub(super) fn describe(&self, groups: Vec<String>) -> Vec<DescribedGroup> {
@@ -74,9 +76,12 @@ impl Shard {
             let subscribed = group.is_some_and(|it| it.is_subscribed(&topic));
             let code = if subscribed { ErrorCode::GroupSubscribedToTopic } else { ErrorCode::None };
             for partition in partitions.iter().copied().filter(|_| !subscribed) {
-                if self.offsets.contains(&delete.group, &topic, partition) {
-                    let (group, topic) = (delete.group.clone(), topic.clone());
-                    forgotten.insert(OffsetKey { group, topic, partition });
+                let (group, topic) = (delete.group.clone(), topic.clone());
+                let key = OffsetKey { group, topic, partition };
+                let is_committed = self.offsets.contains(&key.group, &key.topic, partition);
+                // One that waits for its transaction would come back with its commit.
+                if is_committed || self.pending.contains(&key) {
+                    forgotten.insert(key);
                 }
             }
             let codes = partitions.into_iter().map(|partition| (partition, code)).collect();

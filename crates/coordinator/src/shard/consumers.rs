@@ -8,7 +8,7 @@ use crate::command::{
     Answer, ConsumerHeartbeat, ConsumerHeartbeatReply, DescribedConsumerGroup, Refused, Reply,
     Ticket,
 };
-use crate::consumer::{ConsumerGroup, JOIN_EPOCH, validate};
+use crate::consumer::{ConsumerGroup, JOIN_EPOCH, compiled, validate};
 use crate::event::Event;
 use crate::group::Group;
 use crate::shard::{After, Now, Outputs, Shard, Turn};
@@ -48,6 +48,10 @@ impl Shard {
         outputs: &mut Outputs,
     ) -> Result<ConsumerHeartbeatReply, Refused> {
         validate(&self.options, request)?;
+        if request.epoch == JOIN_EPOCH {
+            // Before a group makes room for a member that is refused then.
+            compiled(request.pattern.as_deref())?;
+        }
         self.find_or_found(now, request, outputs)?;
         let beat = |group: &mut ConsumerGroup, turn: &mut Turn<'_>| group.heartbeat(turn, request);
         let reply = self.with_consumer(now, &request.group, outputs, beat);
@@ -65,7 +69,8 @@ impl Shard {
         match self.groups.get(id) {
             Some(Group::Consumer(_)) => return Ok(()),
             // Nobody is in it: it makes room. Its committed offsets stay.
-            Some(Group::Classic(group)) if request.epoch == JOIN_EPOCH && group.is_idle() => {
+            // Whoever is on the way into it comes back as a classic member of the new one.
+            Some(Group::Classic(group)) if request.epoch == JOIN_EPOCH && group.is_empty() => {
                 let stored = group.image().map(|_| Event::GroupForgotten { group: id.to_owned() });
                 outputs.units.extend(stored.map(|it| vec![it]));
             }
@@ -80,6 +85,9 @@ impl Shard {
                 return Err(Refused::new(ErrorCode::CoordinatorNotAvailable, message.to_owned()));
             }
             None => (),
+        }
+        if let Some(before) = self.groups.get_mut(id) {
+            before.disarm(&mut self.timers);
         }
         let id: Arc<str> = id.into();
         self.groups.insert(Arc::clone(&id), Group::Consumer(ConsumerGroup::new(id)));

@@ -63,18 +63,19 @@ impl Shard {
         let group = self.groups.get(id);
         // A group nobody has joined is a simple one: its offsets age from their commit on.
         let base = group.map_or(Some(AgeBase::Commit), Group::offset_age_base);
+        // One that waits for its transaction is in use, and so is the one that it is to replace.
         let mut all_expired = !self.pending.contains_group(id);
         for (key, value) in self.offsets.of_group(id) {
             let wanted = group.is_some_and(|it| it.is_subscribed(&key.topic));
             let expired = base.is_some_and(|base| self.is_expired(now, value, base));
-            if expired && !wanted {
+            if expired && !wanted && !self.pending.contains(&key) {
                 outputs.units.push(vec![Event::OffsetForgotten { key }]);
                 outputs.tally.offsets_expired += 1;
             } else {
                 all_expired = false;
             }
         }
-        if all_expired && group.is_some_and(Group::is_idle) {
+        if all_expired && group.is_some_and(Group::goes_when_idle) {
             self.forget(id, outputs);
         }
     }

@@ -6,7 +6,6 @@ use crate::command::{ConsumerHeartbeat, Refused};
 use crate::consumer::{ConsumerGroup, JOIN_EPOCH, upgraded};
 use crate::event::Event;
 use crate::group::Group;
-use crate::pattern::Pattern;
 use crate::shard::consumers::not_a_consumer_group;
 use crate::shard::{Now, Outputs, Shard, Turn};
 
@@ -20,8 +19,7 @@ impl Shard {
         outputs: &mut Outputs,
     ) -> Result<(), Refused> {
         let refuse = || not_a_consumer_group(&request.group);
-        let is_sound = |it: &String| it.is_empty() || Pattern::new(it).is_ok();
-        let joins = request.epoch == JOIN_EPOCH && request.pattern.iter().all(is_sound);
+        let joins = request.epoch == JOIN_EPOCH;
         let Shard { options, catalogue, groups, timers, .. } = self;
         let found = groups.get_mut(request.group.as_str());
         let group = found.and_then(Group::as_classic_mut).ok_or_else(refuse)?;
@@ -56,11 +54,14 @@ impl Shard {
         let mut unit = group.tombstones();
         group.disarm(timers);
         let mut classic = group.downgraded(&**catalogue, now.wall);
+        let known = group.known_generation();
         let image = classic.to_image();
+        classic.store(image.clone());
         unit.push(Event::GroupStored { group: id.to_owned(), image });
         let mut turn = Turn { now, catalogue: &**catalogue, options, timers, outputs };
         turn.emit_unit(unit);
-        classic.rebalance_reborn(&mut turn);
+        // What is stored is a generation that nobody knows: after a crash everybody joins again.
+        classic.rebalance_reborn(&mut turn, known);
         groups.insert(id.into(), Group::Classic(Box::new(classic)));
     }
 }

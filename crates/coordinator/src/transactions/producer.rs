@@ -125,7 +125,12 @@ fn grant(
         let was_rotated = image.previous_producer == Some(producer)
             && CLIENT_EPOCH_MAX <= epoch
             && image.epoch == 0;
-        return if was_rotated { Ok(Grant::Again) } else { Err(ErrorCode::ProducerFenced) };
+        return match (was_rotated, image.state.ending()) {
+            (false, _) => Err(ErrorCode::ProducerFenced),
+            // What was decided is still to be carried out, and would be forgotten.
+            (true, Some(_)) => Err(ErrorCode::ConcurrentTransactions),
+            (true, None) => Ok(Grant::Again),
+        };
     }
     if image.state.ending().is_some() {
         return Err(ErrorCode::ConcurrentTransactions);

@@ -13,7 +13,7 @@
 //! the producers' snapshot, which is read when somebody first needs it: an idempotent append, or a
 //! reader of committed records.
 
-use super::producers::MarkerVerdict;
+use super::producers::{MarkerVerdict, ProducerTable};
 use super::{
     AppendError, Appended, DurableWait, LogState, MarkerRule, OpenTransaction, PartitionLog,
     ProducerState, ReadLimit,
@@ -76,6 +76,33 @@ impl LogState {
     }
 }
 
+/// A marker that is not refused.
+enum MarkerFits {
+    New,
+    /// It is there already, at this offset unless it is long ago.
+    Repeated(Option<Offset>),
+}
+
+fn fits(
+    table: &ProducerTable,
+    producer: ProducerId,
+    epoch: i16,
+    marker: EndTxnMarker,
+    rule: MarkerRule,
+) -> Result<MarkerFits, AppendError> {
+    match table.judge_marker(producer, epoch, marker, rule) {
+        MarkerVerdict::Append => Ok(MarkerFits::New),
+        MarkerVerdict::Repeated(at) => Ok(MarkerFits::Repeated(at)),
+        MarkerVerdict::StaleEpoch { current } => {
+            Err(AppendError::StaleProducerEpoch { epoch, current })
+        }
+        MarkerVerdict::StaleCoordinator { current } => {
+            let epoch = marker.coordinator_epoch;
+            Err(AppendError::StaleCoordinatorEpoch { epoch, current })
+        }
+    }
+}
+
 impl PartitionLog {
     /// Ends a producer's transaction here, if one is open, with a control batch of one offset. It may
     /// be repeated.
@@ -108,16 +135,8 @@ impl PartitionLog {
         let mut state = self.state();
         self.check_open()?;
         let table = state.producers.as_ref().ok_or(AppendError::Unavailable)?;
-        match table.judge_marker(producer, epoch, marker, rule) {
-            MarkerVerdict::Append => (),
-            MarkerVerdict::Repeated(at) => return Ok(self.answer_marker(&state, at)),
-            MarkerVerdict::StaleEpoch { current } => {
-                return Err(AppendError::StaleProducerEpoch { epoch, current });
-            }
-            MarkerVerdict::StaleCoordinator { current } => {
-                let epoch = marker.coordinator_epoch;
-                return Err(AppendError::StaleCoordinatorEpoch { epoch, current });
-            }
+        if let MarkerFits::Repeated(at) = fits(table, producer, epoch, marker, rule)? {
+            return Ok(self.answer_marker(&state, at));
         }
         let first_offset = table.open_of(producer).map(|it| it.first_offset);
         if let Some(first) = first_offset {
@@ -126,6 +145,25 @@ impl PartitionLog {
         }
         let entry = MarkerEntry { marker, first_offset };
         Ok(self.write(log, &mut state, batch, Some(entry), reservation))
+    }
+
+    /// Whether a marker would be refused now, for whoever must know before it acts on it.
+    ///
+    /// # Errors
+    ///
+    /// The refusal, as of [`PartitionLog::append_marker`].
+    pub async fn check_marker(
+        &self,
+        producer: ProducerId,
+        epoch: i16,
+        marker: EndTxnMarker,
+        rule: MarkerRule,
+    ) -> Result<(), AppendError> {
+        self.load_producers().await.map_err(|_| AppendError::Unavailable)?;
+        self.check_open()?;
+        let state = self.state();
+        let table = state.producers.as_ref().ok_or(AppendError::Unavailable)?;
+        fits(table, producer, epoch, marker, rule).map(|_| ())
     }
 
     /// As durable as the marker that is there; without its place, as everything that is.

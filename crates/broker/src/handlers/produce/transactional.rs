@@ -115,10 +115,9 @@ async fn look(
         prepared.rules.sequence = SequenceRule::Zero;
     }
     let unreadable = |_| ErrorCode::KafkaStorageError;
-    let open = log.open_transaction(producer).await.map_err(unreadable)?;
-    if open.is_some_and(|it| it.epoch == epoch) {
-        return Ok(None);
-    }
+    // Before the look: what is open now may have ended when the batch gets its place, after other partitions'
+    // questions and whatever holds appends back. Such a batch would begin a transaction that nobody knows of.
     prepared.rules.verification = Some(log.verification().await.map_err(unreadable)?);
-    Ok(Some((producer, epoch)))
+    let open = log.open_transaction(producer).await.map_err(unreadable)?;
+    Ok(open.is_none_or(|it| it.epoch != epoch).then_some((producer, epoch)))
 }

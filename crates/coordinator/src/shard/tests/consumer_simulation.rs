@@ -372,7 +372,7 @@ impl World {
         for topic in TOPICS {
             let facts = self.bench.catalogue.topic(topic).unwrap();
             let owned = self.clients.iter().filter_map(|it| it.owned.get(&facts.id));
-            let owned: usize = owned.map(std::collections::BTreeSet::len).sum();
+            let owned: usize = owned.map(BTreeSet::len).sum();
             let is_wanted = self.clients.iter().any(|it| it.topics.contains(&topic));
             let expected = if is_wanted { facts.partitions as usize } else { 0 };
             assert_eq!(owned, expected, "seed {seed}: {topic}");

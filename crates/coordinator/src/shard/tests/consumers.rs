@@ -8,7 +8,7 @@ pub(super) fn id(name: &str) -> TopicId {
     TopicId(bytes)
 }
 
-pub(super) fn set(them: &[i32]) -> std::collections::BTreeSet<i32> {
+pub(super) fn set(them: &[i32]) -> BTreeSet<i32> {
     them.iter().copied().collect()
 }
 
@@ -64,7 +64,7 @@ impl Bench {
         (reply.epoch, reply.assignment)
     }
 
-    fn shown(&mut self) -> DescribedConsumerGroup {
+    pub(super) fn shown(&mut self) -> DescribedConsumerGroup {
         match self.ask(Command::DescribeConsumers(vec!["g".to_owned()])) {
             Reply::DescribeConsumers(mut groups) => groups.remove(0).unwrap(),
             other => panic!("{other:?}"),

@@ -120,12 +120,76 @@ fn a_group_is_upgraded_by_who_joins_and_downgraded_by_who_leaves() {
     assert_eq!(bench.beat(silent("b", -1)).unwrap().epoch, -1);
     assert_eq!(bench.kind(), GroupKind::Classic);
     assert_eq!(consumer_facts(&bench.replayed()), []);
+    assert_eq!(bench.heartbeat(&a, next), ErrorCode::RebalanceInProgress);
+    assert_eq!(bench.commits(&a, next, 0), ErrorCode::None, "what it has consumed so far");
     let ticket = bench.join(consumer(&a, &["t"], &[("t", &[0])]));
     let reply = bench.joined(ticket);
     assert_eq!((reply.error, &reply.leader, reply.generation), (ErrorCode::None, &a, next + 2));
     bench.synchronise(&[reply]);
     bench.restart();
     assert_eq!(bench.heartbeat(&a, next + 2), ErrorCode::None);
+}
+
+// Whatever a restart finds, nobody may take its old assignment for that of a generation it was told since.
+#[test]
+fn a_downgrade_that_a_crash_interrupts_begins_anew() {
+    for rejoins_before in [false, true] {
+        let mut bench = Bench::new();
+        let (a, generation) = bench.classic_with_one();
+        bench.beat(joining("b", &["t"])).unwrap();
+        bench.beat(silent("b", -1)).unwrap();
+        assert_eq!(bench.kind(), GroupKind::Classic);
+        assert_eq!(bench.heartbeat(&a, generation), ErrorCode::RebalanceInProgress);
+        let told = rejoins_before.then(|| {
+            let ticket = bench.join(consumer(&a, &["t"], &[("t", &[0, 1])]));
+            bench.joined(ticket).generation
+        });
+        bench.restart();
+        for known in [Some(generation), told].into_iter().flatten() {
+            assert_eq!(bench.heartbeat(&a, known), ErrorCode::IllegalGeneration);
+            assert_eq!(bench.sync_classic(&a, known), Err(ErrorCode::IllegalGeneration));
+        }
+    }
+}
+
+#[test]
+fn a_consumer_may_join_while_a_classic_member_is_on_its_way() {
+    let mut bench = Bench::new();
+    bench.topic("t", 2);
+    let asks = JoinGroup { known_member_required: true, ..consumer("", &["t"], &[]) };
+    let (error, a, _) = bench.rejoin_classic(asks);
+    assert_eq!(error, ErrorCode::MemberIdRequired);
+    assert_eq!(bench.beat(joining("b", &["t"])).unwrap().epoch, 1);
+    assert_eq!(bench.kind(), GroupKind::Consumer);
+    assert_eq!(bench.rejoin_classic(consumer(&a, &["t"], &[])).0, ErrorCode::None);
+    assert_eq!(bench.shown().members.len(), 2);
+}
+
+#[test]
+fn a_refused_pattern_leaves_an_empty_classic_group_as_it_is() {
+    let mut bench = Bench::new();
+    let (a, _) = bench.classic_with_one();
+    bench.leave(&a, None);
+    let before = bench.replayed().stored_groups().count();
+    let bad = ConsumerHeartbeat { pattern: Some("(".to_owned()), ..joining("b", &["t"]) };
+    assert_eq!(bench.beat(bad), Err(ErrorCode::InvalidRegularExpression));
+    assert_eq!((bench.kind(), before), (GroupKind::Classic, 1));
+    assert_eq!(bench.replayed().stored_groups().count(), before);
+}
+
+#[test]
+fn what_classic_members_of_a_consumer_group_say_is_bounded() {
+    let options = GroupOptions { group_metadata_bytes_max: 200, ..GroupOptions::default() };
+    let mut bench = Bench::with(options);
+    bench.topic("t", 2);
+    bench.beat(joining("b", &["t"])).unwrap();
+    let mut large = consumer("", &["t"], &[]);
+    large.protocols.push(Protocol { name: "more".to_owned(), metadata: vec![0; 200].into() });
+    assert_eq!(bench.rejoin_classic(large).0, ErrorCode::GroupMaxSizeReached);
+    assert_eq!(bench.shown().members.len(), 1);
+    let (error, a, _) = bench.rejoin_classic(consumer("", &["t"], &[]));
+    assert_eq!(error, ErrorCode::None);
+    assert_eq!(bench.rejoin_classic(consumer(&a, &["t"], &[])).0, ErrorCode::None, "not twice");
 }
 
 #[test]
@@ -213,7 +277,7 @@ fn the_policy_and_what_members_say_decide_whether_a_group_may_change() {
     let mut bench = Bench::new();
     let (a, generation) = bench.classic_with_one();
     let broken = ConsumerHeartbeat { pattern: Some("(".to_owned()), ..joining("b", &["t"]) };
-    assert_eq!(bench.beat(broken), Err(ErrorCode::GroupIdNotFound));
+    assert_eq!(bench.beat(broken), Err(ErrorCode::InvalidRegularExpression));
     assert_eq!(bench.heartbeat(&a, generation), ErrorCode::None);
 
     // Members that wait in a classic rebalance are sent to ask again.

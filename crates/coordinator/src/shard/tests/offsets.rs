@@ -297,7 +297,7 @@ fn a_deleted_topic_takes_its_offsets_along() {
     committed(&mut bench, commit(vec![offset("t", 0, 1), offset("t", 1, 1), offset("u", 0, 1)]));
     let other = CommitOffsets { group: "h".to_owned(), ..commit(vec![offset("t", 0, 1)]) };
     committed(&mut bench, other);
-    assert_eq!(bench.shard.topics().collect::<Vec<_>>(), ["t", "u"]);
+    assert_eq!(bench.shard.topics(), ["t", "u"].into());
     bench.step(Input::TopicDeleted { topic: "t".to_owned() });
     assert_eq!(fetch(&mut bench, FetchTopics::All), [("u".to_owned(), 0, 1)]);
     assert_eq!(bench.describe("h").state, GroupState::Dead);
@@ -313,7 +313,7 @@ fn many_groups_are_swept_in_small_steps() {
         committed(&mut bench, CommitOffsets { group, ..commit(vec![offset("t", 0, 1)]) });
     }
     bench.advance(7 * DAY_MS + 600_000);
-    assert_eq!(bench.shard.topics().count(), 0);
+    assert_eq!(bench.shard.topics().len(), 0);
 }
 
 #[test]

@@ -10,6 +10,8 @@ use crate::transactions::TransactionVersion;
 
 const PRODUCER: ProducerId = ProducerId(7);
 const OTHER: ProducerId = ProducerId(8);
+/// `offsets.retention.minutes` as it comes.
+const RETENTION_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 fn commit(producer: Option<ProducerId>, partition: i32, offset: i64) -> CommitOffsets {
     CommitOffsets {
@@ -182,5 +184,49 @@ fn deleting_a_group_takes_its_pending_offsets_along() {
     bench.ask(Command::DeleteGroups(vec!["g".to_owned()]));
     end(&mut bench, PRODUCER, TransactionResult::Commit);
     bench.restart();
+    assert_eq!(offset(&mut bench, 0), (-1, true));
+}
+
+#[test]
+fn an_offset_that_a_transaction_is_to_replace_does_not_expire() {
+    let mut bench = Bench::new();
+    committed(&mut bench, commit(None, 0, 1));
+    committed(&mut bench, commit(None, 1, 1));
+    bench.advance(RETENTION_MS - 300_000);
+    committed(&mut bench, commit(Some(PRODUCER), 0, 2));
+    bench.advance(1_200_000);
+    assert_eq!((offset(&mut bench, 0), offset(&mut bench, 1)), ((1, false), (-1, true)));
+    end(&mut bench, PRODUCER, TransactionResult::Commit);
+    assert_eq!(offset(&mut bench, 0), (2, true));
+    bench.restart();
+    assert_eq!(offset(&mut bench, 0), (2, true));
+}
+
+#[test]
+fn a_deleted_topic_takes_its_pending_offsets_along() {
+    let mut bench = Bench::new();
+    committed(&mut bench, commit(Some(PRODUCER), 0, 2));
+    assert_eq!(bench.shard.topics(), ["topic"].into(), "what a load compares with the topics");
+    bench.step(Input::TopicDeleted { topic: "topic".to_owned() });
+    end(&mut bench, PRODUCER, TransactionResult::Commit);
+    assert_eq!(offset(&mut bench, 0), (-1, true));
+    bench.restart();
+    assert_eq!(offset(&mut bench, 0), (-1, true));
+}
+
+#[test]
+fn deleting_offsets_takes_pending_ones_along() {
+    let mut bench = Bench::new();
+    committed(&mut bench, commit(Some(PRODUCER), 0, 2));
+    let delete =
+        DeleteOffsets { group: "g".to_owned(), topics: vec![("topic".to_owned(), vec![0])] };
+    let deleted = DeleteOffsetsReply::Each(vec![("topic".to_owned(), vec![(0, ErrorCode::None)])]);
+    assert_eq!(bench.ask(Command::DeleteOffsets(delete)), Reply::DeleteOffsets(deleted));
+    end(&mut bench, PRODUCER, TransactionResult::Commit);
+    assert_eq!(offset(&mut bench, 0), (-1, true));
+    committed(&mut bench, commit(Some(PRODUCER), 0, 3));
+    let deleted = Reply::DeleteGroups(vec![("g".to_owned(), ErrorCode::None)]);
+    assert_eq!(bench.ask(Command::DeleteGroups(vec!["g".to_owned()])), deleted);
+    end(&mut bench, PRODUCER, TransactionResult::Commit);
     assert_eq!(offset(&mut bench, 0), (-1, true));
 }

@@ -102,6 +102,19 @@ fn epochs_fence_and_members_leave() {
     assert_eq!(bench.shown_share().state, GroupState::Empty, "nothing was heard of the other");
 }
 
+// Its share-partitions are stored elsewhere, and would stay with nobody to delete them.
+#[test]
+fn an_empty_group_stays_until_it_is_deleted() {
+    let mut bench = Bench::new();
+    bench.topic("t", 1);
+    bench.share(sharing("a", &["t"])).unwrap();
+    bench.share(silent("a", -1)).unwrap();
+    bench.advance(30 * 24 * 60 * 60 * 1000);
+    assert_eq!(bench.shown_share().state, GroupState::Empty);
+    bench.restart();
+    assert_eq!(bench.shown_share().state, GroupState::Empty);
+}
+
 #[test]
 fn a_group_is_of_one_kind() {
     let mut bench = Bench::new();

@@ -154,7 +154,7 @@ impl World {
         if reply.leader == reply.member && !reply.skip_assignment {
             let instances: Vec<&String> =
                 reply.members.iter().filter_map(|it| it.instance.as_ref()).collect();
-            let distinct: std::collections::BTreeSet<_> = instances.iter().collect();
+            let distinct: BTreeSet<_> = instances.iter().collect();
             assert_eq!(
                 instances.len(),
                 distinct.len(),

@@ -58,6 +58,19 @@ fn a_restarted_static_member_keeps_its_place_without_a_rebalance() {
     }
 }
 
+// It would be due again at once, for ever, in one step.
+#[test]
+fn a_rebalance_timeout_of_zero_ends_nothing_but_its_member() {
+    let mut bench = Bench::new();
+    let hasty = JoinGroup { rebalance_timeout_ms: 0, ..static_member("i1", 1) };
+    let tickets = [bench.join(hasty), bench.join(static_member("i2", 2))];
+    bench.settle(&tickets);
+    let ids = tickets.map(|it| bench.joined(it).member);
+    bench.leave(&ids[1], Some("i2"));
+    bench.advance(SESSION_MS as u64 + 1_000);
+    assert_eq!(bench.state(), GroupState::Empty);
+}
+
 #[test]
 fn the_old_process_of_an_instance_is_fenced() {
     let mut bench = Bench::new();

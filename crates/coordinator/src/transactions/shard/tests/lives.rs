@@ -102,6 +102,13 @@ fn a_new_producer_id_follows_the_last_epoch() {
     assert_eq!((id < next, epoch), (true, 0));
     assert_eq!(bench.init(ID, Some((id, last))), Ok((next, 0)), "a repeated request");
     assert_eq!(bench.init(ID, Some((id, 3))), Err(ErrorCode::ProducerFenced));
+    // The same request, late: what was decided meanwhile is not forgotten.
+    bench.add((next, 0), V1);
+    bench.end((next, 0), Commit, V1).unwrap();
+    assert_eq!(bench.init(ID, Some((id, last))), Err(ErrorCode::ConcurrentTransactions));
+    assert_eq!(bench.state(), PrepareCommit);
+    bench.carry_out();
+    assert_eq!(bench.init(ID, Some((id, last))), Ok((next, 0)));
     // By the end of a transaction.
     let mut bench = Bench::new();
     let (id, _) = bench.init(ID, None).unwrap();

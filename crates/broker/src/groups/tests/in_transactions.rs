@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use protocol::messages::{
     add_partitions_to_txn, describe_producers, describe_transactions, end_txn, fetch,
-    init_producer_id, list_transactions, produce, txn_offset_commit, write_txn_markers,
+    init_producer_id, list_transactions, metadata, produce, txn_offset_commit, write_txn_markers,
 };
 use protocol::records::{BatchBuilder, Compression};
 use vocabulary::{ProducerId, Timestamp};
@@ -34,7 +34,17 @@ impl Life {
         }
     }
 
-    async fn send(&self, version: i16, (id, epoch): Producer, sequence: i32) -> i16 {
+    async fn send(&self, version: i16, producer: Producer, sequence: i32) -> i16 {
+        self.send_to("t", version, producer, sequence).await
+    }
+
+    async fn send_to(
+        &self,
+        topic: &str,
+        version: i16,
+        (id, epoch): Producer,
+        sequence: i32,
+    ) -> i16 {
         let producer = Some((ProducerId(id), epoch, sequence));
         let mut builder = BatchBuilder::new(Compression::None, producer).transactional();
         builder.push(Timestamp(1), None, Some(b"value"), &[]);
@@ -45,7 +55,7 @@ impl Life {
             acks: -1,
             timeout_ms: 1_000,
             topic_data: vec![produce::request::TopicProduceData {
-                name: "t".to_owned(),
+                name: topic.to_owned(),
                 partition_data: vec![partition],
                 ..Default::default()
             }],
@@ -55,9 +65,13 @@ impl Life {
         response.responses[0].partition_responses[0].error_code
     }
 
-    async fn add(&self, (id, epoch): Producer) -> i16 {
+    async fn add(&self, producer: Producer) -> i16 {
+        self.add_topic("t", producer).await
+    }
+
+    async fn add_topic(&self, topic: &str, (id, epoch): Producer) -> i16 {
         let topic = add_partitions_to_txn::request::AddPartitionsToTxnTopic {
-            name: "t".to_owned(),
+            name: topic.to_owned(),
             partitions: vec![0],
         };
         let request = add_partitions_to_txn::Request {
@@ -339,5 +353,103 @@ async fn operators_find_and_end_what_hangs() {
     let written = handlers::write_txn_markers::handle(&life.broker, &context(1), request).await;
     assert_eq!(written.markers[0].topics[0].partitions[0].error_code, OK);
     assert_eq!(life.committed_view().await, (2, vec![id]));
+    life.stop().await;
+}
+
+impl Life {
+    /// As an operator does it, or somebody who takes himself for a coordinator.
+    async fn mark(&self, topic: &str, index: i32, who: Producer, coordinator_epoch: i32) -> i16 {
+        let marker = write_txn_markers::request::WritableTxnMarker {
+            producer_id: who.0,
+            producer_epoch: who.1,
+            transaction_result: true,
+            coordinator_epoch,
+            topics: vec![write_txn_markers::request::WritableTxnMarkerTopic {
+                name: topic.to_owned(),
+                partition_indexes: vec![index],
+            }],
+            ..Default::default()
+        };
+        let request = write_txn_markers::Request { markers: vec![marker] };
+        let written = handlers::write_txn_markers::handle(&self.broker, &context(1), request).await;
+        written.markers[0].topics[0].partitions[0].error_code
+    }
+}
+
+// Goal: a transaction does not count as ended while it is open somewhere (A8). Method: a marker of a coordinator that is
+// ahead of ours stands in the partition, so that ours is refused.
+#[tokio::test(start_paused = true)]
+async fn a_commit_is_not_complete_while_a_partition_refuses_its_marker() {
+    let machine = Machine::new();
+    let life = machine.start().await;
+    life.create("t").await;
+    let first = life.init(1, (-1, -1)).await.unwrap();
+    assert_eq!(life.mark("t", 0, first, 1_000).await, OK);
+    assert_eq!(life.add(first).await, OK);
+    assert_eq!(life.send(9, first, 0).await, OK);
+    life.end(1, first, true).await.unwrap();
+    life.broker.environment.clock.sleep(Duration::from_secs(30)).await;
+    assert_eq!(life.described().await, ("PrepareCommit".to_owned(), OK));
+    assert_eq!(life.committed_view().await.0, 1, "undecided");
+    assert_eq!(life.mark("t", 0, first, 1_000).await, OK, "by hand");
+    life.ended("CompleteCommit").await;
+    assert_eq!(life.committed_view().await, (3, vec![]));
+    life.stop().await;
+}
+
+// Goal: what the log refuses, the groups' coordinator does not believe first. Method: markers of a stale epoch, and
+// behind one of a coordinator ahead of ours.
+#[tokio::test(start_paused = true)]
+async fn a_refused_marker_does_not_cost_the_groups_their_coordinator() {
+    let machine = Machine::new();
+    let life = machine.start().await;
+    life.create("t").await;
+    let first = life.init(5, (-1, -1)).await.unwrap();
+    assert_eq!(life.commit_in_transaction(5, first).await, OK);
+    let second = life.end(5, first, true).await.unwrap();
+    life.ended("CompleteCommit").await;
+    assert_eq!(life.stable_offset().await, (5, OK));
+    let home = shard_of("g", 4);
+    let stale = life.mark(OFFSETS_TOPIC, home, (first.0, first.1 - 1), 0).await;
+    assert_eq!(stale, ErrorCode::InvalidProducerEpoch.code());
+    assert_eq!(life.mark(OFFSETS_TOPIC, home, second, 1_000).await, OK);
+    let behind = life.mark(OFFSETS_TOPIC, home, second, 999).await;
+    assert_eq!(behind, ErrorCode::TransactionCoordinatorFenced.code());
+    assert_eq!(life.stable_offset().await, (5, OK), "nobody has to wait");
+    life.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn coordinators_topics_are_made_as_they_need_them_and_nobody_else_writes_them() {
+    let machine = Machine::new();
+    let life = machine.start().await;
+    let ask = async |name: &str| {
+        let topic = metadata::request::MetadataRequestTopic {
+            name: Some(name.to_owned()),
+            ..Default::default()
+        };
+        let request = metadata::Request {
+            topics: Some(vec![topic]),
+            allow_auto_topic_creation: true,
+            ..Default::default()
+        };
+        let mut response = handlers::metadata::handle(&life.broker, &context(12), request).await;
+        let topic = response.topics.remove(0);
+        (topic.error_code, topic.partitions.len(), topic.is_internal)
+    };
+    assert_eq!(ask(OFFSETS_TOPIC).await, (OK, 4, true), "as configured");
+    assert_eq!(ask("__transaction_state").await, (OK, 50, true));
+    assert_eq!(ask("__share_group_state").await, (OK, 2, true));
+    assert_eq!(ask("__cluster_metadata").await.0, ErrorCode::InvalidTopicException.code());
+    for (name, policy) in [(OFFSETS_TOPIC, "compact"), ("__share_group_state", "delete")] {
+        let topic = life.broker.view.topic(name).unwrap();
+        assert_eq!(topic.configs.get("cleanup.policy").unwrap(), policy, "{name}");
+    }
+
+    let producer = life.init(1, (-1, -1)).await.unwrap();
+    let refused = life.send_to(OFFSETS_TOPIC, 9, producer, 0).await;
+    assert_eq!(refused, ErrorCode::InvalidTopicException.code());
+    let refused = life.add_topic(OFFSETS_TOPIC, producer).await;
+    assert_eq!(refused, ErrorCode::TopicAuthorizationFailed.code());
     life.stop().await;
 }

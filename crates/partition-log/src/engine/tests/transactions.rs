@@ -104,6 +104,13 @@ async fn epochs_come_before_transactions_and_those_before_sequences() {
     let verification = Some(log.verification().await.unwrap());
     let rules = AppendRules { verification, ..AppendRules::default() };
     log.append_with(within(7, 1, 2, 1), None, rules).await.expect("asked behind the marker");
+    // It was open here when its batch was looked at, and nobody was asked.
+    let verification = Some(log.verification().await.unwrap());
+    let rules = AppendRules { verification, ..AppendRules::default() };
+    log.append_with(within(7, 1, 3, 1), None, rules).await.expect("it is open");
+    ended(&log, 7, 1, Abort).await;
+    let refused = log.append_with(within(7, 1, 4, 1), None, rules).await.unwrap_err();
+    assert!(matches!(refused, AppendError::InvalidTxnState { .. }), "{refused}");
 }
 
 #[tokio::test(start_paused = true)]

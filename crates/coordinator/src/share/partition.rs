@@ -18,6 +18,9 @@ use super::command::{
 use super::image::{Delivery, DeliveryState, ShareImage, StateSpan};
 use super::ranges::Ranges;
 
+/// Records that came back less often are not suspected yet.
+const HALVING_FROM_MIN: i16 = 2;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Lock {
     member: Arc<str>,
@@ -162,7 +165,7 @@ impl SharePartition {
             match is_withheld {
                 _ if last < next => continue,
                 true => self.lose(next, last, &mut taking.lost),
-                false => self.take(next, last, acquire, &member, &mut taking),
+                false => self.take((next, last), bounds, acquire, &member, &mut taking),
             }
             next = last + 1;
         }
@@ -174,14 +177,20 @@ impl SharePartition {
 
     fn take(
         &mut self,
-        first: i64,
-        last: i64,
+        (first, last): (i64, i64),
+        bounds: ShareLimits,
         acquire: &Acquire,
         member: &Arc<str>,
         taking: &mut Taking,
     ) {
         for (from, mut to, standing) in self.standings(first, last) {
             let Standing::Available(count) = standing else { continue };
+            let some = suspects(to - from + 1, count, bounds);
+            if some.is_some() && !taking.spans.is_empty() {
+                taking.left = 0; // They go by themselves, or what is good would go down with them.
+                return;
+            }
+            to = some.map_or(to, |it| from + it - 1);
             if acquire.is_exact {
                 if taking.left <= 0 {
                     return;
@@ -191,7 +200,7 @@ impl SharePartition {
             let count = count.saturating_add(1);
             let lock = Lock { member: Arc::clone(member), until: taking.until, count };
             self.locks.set(from, to, lock);
-            taking.left -= to - from + 1;
+            taking.left = if some.is_some() { 0 } else { taking.left - (to - from + 1) };
             match taking.spans.last_mut() {
                 Some(before)
                     if before.last.0 + 1 == from
@@ -205,6 +214,9 @@ impl SharePartition {
                     last: Offset(to),
                     delivery_count: count,
                 }),
+            }
+            if some.is_some() {
+                return;
             }
         }
     }
@@ -384,6 +396,20 @@ struct Taking {
     spans: Vec<AcquiredSpan>,
     /// In ascending order.
     lost: Vec<StateSpan>,
+}
+
+/// How many of a run of records that came back `count` times are given out together; `None`: as many as are asked for.
+///
+/// One record that nobody can process takes along what is delivered with it, until all of it is archived. From half of
+/// the limit on half as many go out with each attempt, and at the last attempt each goes alone (KAFKA-17541).
+fn suspects(run: i64, count: i16, bounds: ShareLimits) -> Option<i64> {
+    let limit = bounds.delivery_count_limit;
+    let halving_from = (limit / 2 + limit % 2).max(HALVING_FROM_MIN);
+    match count {
+        _ if count < halving_from || limit <= count => None,
+        _ if count == limit - 1 => Some(1),
+        _ => Some((run >> (count - halving_from + 1).min(62)).max(1)),
+    }
 }
 
 /// A record that comes back often enough is not delivered again.

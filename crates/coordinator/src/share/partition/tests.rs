@@ -175,6 +175,48 @@ fn spans_of_new_records_end_with_a_batch() {
     assert_eq!(take(&mut share, 0, &asked), [(0, 4, 1), (5, 5, 1), (8, 11, 1)]);
 }
 
+// Goal: one record that nobody can process is archived, and no other (KAFKA-17541). Method: whoever gets it with others
+// loses all of them, by time or by giving them back.
+#[test]
+fn a_bad_record_does_not_take_its_neighbours_along() {
+    for delivery_count_limit in 3..=10 {
+        for bad in 0..=9 {
+            let bounds = ShareLimits { locks_max: 100, delivery_count_limit };
+            let mut share =
+                SharePartition::new(ShareImage::new(Offset(0), 0, 0), bounds, Offset(0));
+            let mut lost = Vec::new();
+            let (mut now, mut accepted) = (0, 0);
+            while share.image.start.0 < 10 {
+                let (NextFetch::Returned(from) | NextFetch::Fresh(from)) = share.next_fetch(bounds)
+                else {
+                    panic!("there is something left");
+                };
+                let batches = vec![batch(0, 9, false)];
+                let asked = Acquire { batches, ..acquire("a", from.0, 100, false) };
+                let (spans, change) = share.acquire(Tick(now), bounds, &asked);
+                settle(&mut share, &change);
+                for it in &spans {
+                    let (first, last) = (it.first.0, it.last.0);
+                    let is_good = !(first..=last).contains(&bad);
+                    let kind =
+                        if is_good { AcknowledgeKind::Accept } else { AcknowledgeKind::Release };
+                    let told = [told(first, last, &[kind])];
+                    let lock = Duration::from_millis(LOCK_MS);
+                    let change = share.acknowledge(Tick(now), bounds, "a", &told, lock).unwrap();
+                    settle(&mut share, &change);
+                    accepted += if is_good { last - first + 1 } else { 0 };
+                    if !is_good && it.delivery_count == delivery_count_limit {
+                        lost.push((first, last));
+                    }
+                }
+                now += 1;
+                assert!(now < 100, "it ends");
+            }
+            assert_eq!((lost, accepted), (vec![(bad, bad)], 9), "{bad} of {delivery_count_limit}");
+        }
+    }
+}
+
 /// One offset of the model.
 #[derive(Debug, Clone, PartialEq)]
 enum One {
@@ -282,6 +324,8 @@ proptest! {
                         }
                     }
                     prop_assert!(!is_exact || got <= records_max);
+                    let last_attempt = |it: &(i64, i64, i16)| it.2 == BOUNDS.delivery_count_limit;
+                    prop_assert!(got <= 1 || !spans.iter().any(last_attempt), "it goes alone");
                     let is_data = |it: i64| LOG.iter().any(|b| !b.is_withheld && b.first.0 <= it && it <= b.last.0);
                     for (first, last, it) in share.image.spans.iter() {
                         for offset in first..=last {

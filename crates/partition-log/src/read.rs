@@ -35,11 +35,13 @@ mod windows;
 pub use aborted::AbortedTransaction;
 pub(crate) use aborted::Ending;
 
-use reader::{RunCut, Wanted};
+use reader::RunCut;
 use streams::Served;
 
 pub(crate) use disk::DiskCache;
-pub(crate) use reader::{Reader, ReaderOptions, ReaderParts};
+pub(crate) use reader::{Reader, ReaderOptions, ReaderParts, Wanted};
+#[cfg(test)]
+pub(crate) use spans::Class;
 
 /// Whole batches, in offset order, as slices of whatever holds them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

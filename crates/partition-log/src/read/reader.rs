@@ -283,6 +283,9 @@ impl Reader {
         if first == entry.batches.len() {
             return Ok(Some(RunCut::empty(entry.end))); // Compaction may leave the end bare.
         }
+        if after == first && wanted.limit <= entry.batches[first].base_offset {
+            return Ok(Some(RunCut::empty(wanted.limit))); // So it may leave a gap that ends beyond it.
+        }
         if after == first {
             return Ok(Some(RunCut::empty(wanted.next)));
         }

@@ -3,6 +3,7 @@
 use super::world::{Life, World, acked, partition, produced};
 use crate::log::{Cleanup, LogSettings, PartitionLog, ProducerTable, ReadLimit};
 use crate::merge::is_compacted;
+use crate::read::{Class, Wanted};
 use crate::segment::segment_key;
 use crate::{CompactionOptions, ReadError};
 use bucket::{Bucket, Purpose};
@@ -126,6 +127,12 @@ async fn the_newest_of_each_key_stays_where_it_was() {
     let runs = world.runs.runs(partition(0));
     assert_eq!((runs.len(), runs[0].base, runs[0].end), (1, Offset(0), Offset(40)));
     assert!(is_compacted(runs[0].segment) && log.size_bytes() < before / 2);
+    // Where nobody here knows yet that the run is there, records from some offset on are read elsewhere.
+    let limit = Offset(20);
+    let wanted = Wanted { next: Offset(5), limit, left: 2000, must: true };
+    let cut = life.engine.shared.reader.read_run(&runs[0], wanted, Class::Lagging).await;
+    let cut = cut.expect("it is read").expect("it is there");
+    assert_eq!((cut.chunks.len(), cut.end), (0, limit), "the gap ends at 32");
     let metrics = life.engine.metrics();
     assert_eq!(metrics.compaction_records_dropped.get(), 35);
     let written = metrics.compaction_written_bytes.get();

@@ -125,6 +125,7 @@ fn options(config: &BrokerConfig) -> GroupOptions {
         offset_metadata_max: groups.offset_metadata_bytes_max,
         offsets_retention_ms: long(groups.offsets_retention),
         offsets_retention_check_interval_ms: long(groups.offsets_retention_check_interval),
+        regex_refresh_interval_ms: long(groups.consumer_regex_refresh_interval),
         consumer_group_members_max: groups.consumer_members_max,
         share_group_members_max: groups.share.members_max,
         consumer_assignors: groups.consumer_assignors.clone(),

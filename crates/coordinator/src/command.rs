@@ -8,6 +8,7 @@ use protocol::ErrorCode;
 use vocabulary::{Offset, ProducerId, TopicId};
 
 use crate::event::Partitions;
+use crate::sight::Sight;
 
 /// Names one request until it is answered. The caller chooses it and never repeats one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -369,6 +370,8 @@ pub struct ConsumerHeartbeat {
     pub owned: Option<Partitions>,
     /// The member makes its id itself (ConsumerGroupHeartbeat v1, KIP-1082).
     pub makes_own_id: bool,
+    /// Which topics the group's expressions may stand for if they are resolved now.
+    pub sight: Sight,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

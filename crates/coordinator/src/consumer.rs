@@ -15,6 +15,7 @@
 //! | --- | --- |
 //! | `facts` | what a fact changes; who owns a partition (G7) |
 //! | `heartbeat` | a member of the consumer protocol says what it has to say |
+//! | `patterns` | which topics regular expressions stand for, and when that is looked for |
 //! | `target` | from a change to the next target assignment |
 //! | `reconcile` | one member's next step towards its target |
 //! | `departure` | leaving, and members that are taken for gone |
@@ -28,6 +29,7 @@ mod conversion;
 mod departure;
 mod facts;
 mod heartbeat;
+mod patterns;
 mod reconcile;
 mod request;
 mod show;
@@ -79,6 +81,8 @@ pub(crate) struct ConsumerGroup {
     modern: usize,
     /// Topics may have changed since the epoch was decided: the next heartbeat looks.
     is_stale: bool,
+    /// There may be topics that an expression stands for since all were resolved.
+    may_have_new_topics: bool,
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +115,7 @@ impl ConsumerGroup {
             patterns: BTreeMap::new(),
             modern: 0,
             is_stale: true,
+            may_have_new_topics: true,
         }
     }
 
@@ -138,12 +143,14 @@ impl ConsumerGroup {
 
     /// Topics were created, grown or deleted.
     pub(crate) fn topic_changed(&mut self, topic: &str) {
-        self.is_stale |= !self.patterns.is_empty() || self.is_subscribed(topic);
+        self.is_stale |= self.is_subscribed(topic);
+        self.may_have_new_topics |= self.patterns.values().any(|it| !it.topics.contains(topic));
     }
 
     /// News of topics were missed.
     pub(crate) fn topics_missed(&mut self) {
         self.is_stale = true;
+        self.may_have_new_topics = true;
     }
 
     pub(crate) fn is_vacant(&self) -> bool {

@@ -8,7 +8,8 @@
 //!   `consumer`: members, epochs, assignments (KIP-848), and its `assignor`s; `share_group`: members
 //!   that share partitions (KIP-932).
 //! - `targets`: how the targets of those whose coordinator assigns are stored.
-//! - [`Catalogue`]: the port through which it knows topics and settings.
+//! - [`Catalogue`]: the port through which it knows topics and settings; [`Sight`]: the one of a request, through which
+//!   it knows what its sender may know of.
 //! - `offsets`: committed offsets of the groups; `pending`: those of open transactions.
 //! - [`share`]: which records of a partition are delivered to whom in a share group, and how it ended.
 //! - [`transactions`]: all transactional ids of one `__transaction_state` partition, in the same manner.
@@ -54,6 +55,7 @@ mod pending;
 mod shard;
 pub mod share;
 mod share_group;
+mod sight;
 mod subscription;
 mod targets;
 mod timers;
@@ -79,3 +81,4 @@ pub use options::{GroupOptions, MigrationPolicy};
 pub use partitioning::shard_of;
 pub use pattern::Pattern;
 pub use shard::{After, Census, GroupOrder, Input, Now, Outputs, Shard, Tally};
+pub use sight::{Describable, Sight};

@@ -34,6 +34,9 @@ pub struct GroupOptions {
     /// Protocol metadata of all members of one group, in bytes: it all travels in one answer to
     /// the leader. Beyond it a join is refused with GROUP_MAX_SIZE_REACHED.
     pub group_metadata_bytes_max: usize,
+    /// `group.consumer.regex.refresh.interval.ms`: how old what expressions stand for may get. Larger: a change of
+    /// ACLs takes effect later.
+    pub regex_refresh_interval_ms: i64,
     /// `group.consumer.max.size`: members of one consumer group.
     pub consumer_group_members_max: usize,
     /// `group.consumer.assignors`, the default first. Never empty.
@@ -97,6 +100,7 @@ impl Default for GroupOptions {
             pending_members_max: 10_000,
             groups_max: 200_000,
             group_metadata_bytes_max: 32 * MIB,
+            regex_refresh_interval_ms: 600_000,
             consumer_group_members_max: i32::MAX as usize,
             consumer_assignors: vec![Assignor::Uniform, Assignor::Range],
             share_group_members_max: 200,

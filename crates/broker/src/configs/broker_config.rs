@@ -110,6 +110,7 @@ pub struct GroupConfig {
     pub consumer_session_timeout: Duration,
     pub consumer_heartbeat_interval: Duration,
     pub consumer_assignment_interval: Duration,
+    pub consumer_regex_refresh_interval: Duration,
     pub share: ShareConfig,
 }
 
@@ -496,6 +497,8 @@ impl Resolver {
             consumer_heartbeat_interval: self.milliseconds("group.consumer.heartbeat.interval.ms"),
             consumer_assignment_interval: self
                 .milliseconds("group.consumer.assignment.interval.ms"),
+            consumer_regex_refresh_interval: self
+                .milliseconds("group.consumer.regex.refresh.interval.ms"),
             share: self.share(),
         }
     }

@@ -3,6 +3,7 @@
 
 mod configs;
 mod in_transactions;
+mod patterns;
 mod shares;
 
 use std::collections::BTreeMap;
@@ -56,29 +57,26 @@ impl Machine {
     }
 
     async fn start(&self) -> Life {
+        self.start_with(&[]).await
+    }
+
+    async fn start_with(&self, settings: &[(&str, &str)]) -> Life {
         let environment = Environment::simulated(7);
-        let properties = Properties::from([
-            ("listeners".to_owned(), "PLAINTEXT://127.0.0.1:0".to_owned()),
-            ("offsets.topic.num.partitions".to_owned(), "4".to_owned()),
-            ("share.coordinator.state.topic.num.partitions".to_owned(), "2".to_owned()),
-        ]);
+        let own = [
+            ("listeners", "PLAINTEXT://127.0.0.1:0"),
+            ("offsets.topic.num.partitions", "4"),
+            ("share.coordinator.state.topic.num.partitions", "2"),
+        ];
+        let pairs = own.iter().chain(settings);
+        let properties: Properties =
+            pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let config = Arc::new(BrokerConfig::resolve(&properties, None).unwrap());
         let id = BrokerId(1);
         let options = cluster::StoreOptions::default();
         let store = self.bucket.object_store();
         let opened = Controller::open(store, "meta", "test".to_owned(), &options, &environment);
         let controller = opened.await.unwrap();
-        let command = RegisterBroker {
-            id,
-            host: "h".to_owned(),
-            port: 9092,
-            rack: None,
-            wal: WalKind::File,
-            volume: None,
-            gives_up: None,
-            takes_over: Vec::new(),
-        };
-        let epoch = controller.register_broker(command).await.unwrap();
+        let epoch = controller.register_broker(registration(id, "h")).await.unwrap();
         let volume = Arc::new(self.volume.remount(&environment));
         let backend = FileWal::new(volume, FileWalOptions::default(), &environment);
         let runs = ClusterRunIndex::new(controller.clone(), id, epoch);
@@ -216,6 +214,19 @@ impl Life {
         let request = delete_groups::Request { groups_names: vec![group.to_owned()] };
         let response = handlers::delete_groups::handle(&self.broker, &context(2), request).await;
         response.results[0].error_code
+    }
+}
+
+fn registration(id: BrokerId, host: &str) -> RegisterBroker {
+    RegisterBroker {
+        id,
+        host: host.to_owned(),
+        port: 9092,
+        rack: None,
+        wal: WalKind::File,
+        volume: None,
+        gives_up: None,
+        takes_over: Vec::new(),
     }
 }
 

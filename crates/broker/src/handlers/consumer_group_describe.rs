@@ -61,15 +61,12 @@ pub(crate) async fn handle(
     Response { groups: join_all(described).await, ..Default::default() }
 }
 
-/// Whether who asks may know of every topic in the description.
+/// Whether who asks may know of every topic that somebody is assigned, or is to be. As in Kafka, topics that members
+/// only name are shown.
 fn sees_all(context: &RequestContext, found: &DescribedConsumerGroup) -> bool {
-    let assigned = |it: &DescribedConsumerMember| {
-        let topics = it.assigned.iter().chain(&it.target);
-        topics.map(|it| it.name.clone()).collect::<BTreeSet<String>>()
-    };
-    let topics: BTreeSet<String> =
-        found.members.iter().flat_map(|it| it.topics.iter().cloned().chain(assigned(it))).collect();
-    topics.iter().all(|it| context.allows_topic(AclOperation::Describe, it))
+    let assigned = found.members.iter().flat_map(|it| it.assigned.iter().chain(&it.target));
+    let topics: BTreeSet<&str> = assigned.map(|it| it.name.as_str()).collect();
+    topics.into_iter().all(|it| context.allows_topic(AclOperation::Describe, it))
 }
 
 fn row(

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use cluster::AclOperation;
-use coordinator::{Command, ConsumerHeartbeat, ConsumerHeartbeatReply, Partitions, Refused, Reply};
+use coordinator::{
+    Command, ConsumerHeartbeat, ConsumerHeartbeatReply, Describable, Partitions, Refused, Reply,
+    Sight,
+};
 use protocol::ErrorCode;
 use protocol::messages::consumer_group_heartbeat::{Request, Response, request, response};
 
@@ -70,6 +73,24 @@ fn heartbeat(broker: &Broker, context: &RequestContext, request: Request) -> Con
         assignor: request.server_assignor,
         owned: request.topic_partitions.map(owned),
         makes_own_id,
+        sight: sight(context),
+    }
+}
+
+/// What who asks may know of. That an expression finds less by it is no denial.
+fn sight(context: &RequestContext) -> Sight {
+    match context.access {
+        Some(_) => Sight::of(Arc::new(Asking(context.clone()))),
+        None => Sight::default(),
+    }
+}
+
+#[derive(Debug)]
+struct Asking(RequestContext);
+
+impl Describable for Asking {
+    fn shows(&self, topic: &str) -> bool {
+        self.0.sees_topic(AclOperation::Describe, topic)
     }
 }
 

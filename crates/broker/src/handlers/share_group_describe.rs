@@ -61,14 +61,12 @@ pub(super) async fn described(
     broker.groups.ask(broker, group, command, pick).await
 }
 
-/// Whether who asks may know of every topic in the description.
+/// Whether who asks may know of every topic that somebody is assigned. As in Kafka, topics that members only name are
+/// shown.
 fn sees_all(context: &RequestContext, found: &DescribedShareGroup) -> bool {
-    let assigned = |it: &DescribedShareMember| {
-        it.assigned.iter().map(|it| it.name.clone()).collect::<BTreeSet<String>>()
-    };
-    let topics: BTreeSet<String> =
-        found.members.iter().flat_map(|it| it.topics.iter().cloned().chain(assigned(it))).collect();
-    topics.iter().all(|it| context.allows_topic(AclOperation::Describe, it))
+    let assigned = found.members.iter().flat_map(|it| &it.assigned);
+    let topics: BTreeSet<&str> = assigned.map(|it| it.name.as_str()).collect();
+    topics.into_iter().all(|it| context.allows_topic(AclOperation::Describe, it))
 }
 
 fn row(

@@ -140,6 +140,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn clients_look_for_another_leader_where_kafkas_do() {
+        let moved = [ErrorCode::NotLeaderOrFollower, ErrorCode::FencedLeaderEpoch];
+        let others =
+            [ErrorCode::None, ErrorCode::UnknownTopicId, ErrorCode::TopicAuthorizationFailed];
+        assert!(moved.into_iter().all(is_moved) && !others.into_iter().any(is_moved));
+    }
+
+    #[test]
     fn a_renewal_is_announced() {
         let rows = || vec![(3, 3, vec![4])];
         let plain = Manner { version: 2, renews: false, may_renew: true, lock_ms: 9 };

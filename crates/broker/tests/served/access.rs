@@ -1,5 +1,6 @@
 //! Authorisation as clients meet it: everything denied, API by API; then what ACLs allow.
 
+mod groups;
 mod walk;
 
 use protocol::ErrorCode;

@@ -11,7 +11,7 @@ use protocol::ErrorCode;
 
 use crate::classic::{fresh_member_id, metadata_bytes, refused_join, refused_sync};
 use crate::command::{Heartbeat, JoinGroup, JoinReply, Reply, SyncGroup, SyncReply, Ticket};
-use crate::consumer::heartbeat::{Sender, places};
+use crate::consumer::heartbeat::{Change, Sender, places};
 use crate::consumer::{ConsumerGroup, Member};
 use crate::event::{ClassicFace, MemberState, Subscription};
 use crate::options::MigrationPolicy;
@@ -48,7 +48,10 @@ impl ConsumerGroup {
         let mut unit = Vec::new();
         let id = self.admit(turn, &mut unit, &sender);
         let owned = said.owned(turn.catalogue);
-        self.advance(turn, unit, &id, subscription(join, said), Some(&owned));
+        let is_resubscribed = self.subscribe(&mut unit, &id, subscription(join, said));
+        // What expressions stand for is left to those who subscribe by them.
+        let change = Change { is_resubscribed, is_refreshed: false };
+        self.advance(turn, unit, &id, change, Some(&owned));
         self.arm_session(turn, &id);
         self.arm_patience(turn, &id); // It is to synchronise.
         let reply = JoinReply {

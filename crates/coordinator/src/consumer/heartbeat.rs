@@ -6,6 +6,7 @@ use std::sync::Arc;
 use protocol::ErrorCode;
 
 use crate::command::{ConsumerHeartbeat, ConsumerHeartbeatReply, Refused};
+use crate::consumer::patterns::Brought;
 use crate::consumer::reconcile::Reconciliation;
 use crate::consumer::{ConsumerGroup, JOIN_EPOCH, LEAVE_FOR_NOW_EPOCH, is_leaving};
 use crate::event::{
@@ -22,18 +23,27 @@ pub(super) struct Sender<'a> {
     pub(super) is_classic: bool,
 }
 
+/// What a request has changed of the topics that are subscribed to.
+pub(super) struct Change {
+    /// By its member.
+    pub(super) is_resubscribed: bool,
+    /// By expressions.
+    pub(super) is_refreshed: bool,
+}
+
 /// `None`: there is no expression.
 ///
 /// # Errors
 /// INVALID_REGULAR_EXPRESSION.
-pub(crate) fn compiled(expression: Option<&str>) -> Result<Option<Pattern>, Refused> {
+pub(crate) fn compiled(expression: Option<&str>) -> Result<Brought<'_>, Refused> {
     let Some(expression) = expression.filter(|it| !it.is_empty()) else { return Ok(None) };
-    Pattern::new(expression).map(Some).map_err(|error| {
+    let pattern = Pattern::new(expression).map_err(|error| {
         let message = format!(
             "SubscribedTopicRegex `{expression}` is not a valid regular expression: {error}."
         );
         Refused::new(ErrorCode::InvalidRegularExpression, message)
-    })
+    })?;
+    Ok(Some((expression, pattern)))
 }
 
 impl ConsumerGroup {
@@ -62,10 +72,10 @@ impl ConsumerGroup {
         let id = self.admit(turn, &mut unit, &sender);
         let before = self.members.get(&id).map(|it| it.current.clone()).unwrap_or_default();
         let subscription = self.subscription_after(&id, request);
-        if let (Some(expression), Some(pattern)) = (&request.pattern, &pattern) {
-            self.resolve(turn, &mut unit, expression, pattern);
-        }
-        self.advance(turn, unit, &id, subscription, request.owned.as_ref());
+        let is_resubscribed = self.subscribe(&mut unit, &id, subscription);
+        let is_refreshed = self.refresh_patterns(turn, &mut unit, &request.sight, pattern);
+        let change = Change { is_resubscribed, is_refreshed };
+        self.advance(turn, unit, &id, change, request.owned.as_ref());
         self.arm_session(turn, &id);
 
         let settings = turn.catalogue.settings(&self.id);
@@ -83,7 +93,7 @@ impl ConsumerGroup {
     }
 
     /// Compiles an expression that the group does not know yet.
-    fn new_pattern(&self, expression: Option<&str>) -> Result<Option<Pattern>, Refused> {
+    fn new_pattern<'a>(&self, expression: Option<&'a str>) -> Result<Brought<'a>, Refused> {
         match expression {
             Some(expression) if self.patterns.contains_key(expression) => Ok(None),
             expression => compiled(expression),
@@ -243,28 +253,39 @@ impl ConsumerGroup {
         after
     }
 
-    /// From what a member has said to what that changes: its record, the group's epoch, the target
-    /// assignment, what the member owns.
-    pub(super) fn advance(
+    /// Takes down what a member has said. Tells whether it subscribes to other topics than before.
+    pub(super) fn subscribe(
         &mut self,
-        turn: &mut Turn<'_>,
-        mut unit: Vec<Event>,
+        unit: &mut Vec<Event>,
         id: &Arc<str>,
         subscription: Subscription,
-        owned: Option<&Partitions>,
-    ) {
+    ) -> bool {
         let before = self.members.get(id).and_then(|it| it.subscription.clone());
         let topics = |it: &Subscription| (it.topics.clone(), it.pattern.clone());
         let is_resubscribed =
             before.as_deref().map(topics).unwrap_or_default() != topics(&subscription);
         if before.as_deref() != Some(&subscription) {
             let (member, subscription) = (id.to_string(), Some(Box::new(subscription)));
-            self.decide(&mut unit, ConsumerFact::Member { member, subscription });
+            self.decide(unit, ConsumerFact::Member { member, subscription });
         }
         if is_resubscribed {
-            self.forget_pattern(&mut unit, before.and_then(|it| it.pattern).as_ref());
+            self.forget_pattern(unit, before.and_then(|it| it.pattern).as_ref());
         }
-        let is_changed = is_resubscribed || self.epoch.is_none();
+        is_resubscribed
+    }
+
+    /// From what a member has said to what that changes beside its record: the group's epoch, the target assignment,
+    /// what the member owns.
+    pub(super) fn advance(
+        &mut self,
+        turn: &mut Turn<'_>,
+        mut unit: Vec<Event>,
+        id: &Arc<str>,
+        change: Change,
+        owned: Option<&Partitions>,
+    ) {
+        let Change { is_resubscribed, is_refreshed } = change;
+        let is_changed = is_resubscribed || is_refreshed || self.epoch.is_none();
         self.advance_epoch(turn, &mut unit, is_changed);
         turn.emit_unit(unit);
         self.retarget(turn);

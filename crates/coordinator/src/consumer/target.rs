@@ -9,59 +9,11 @@ use vocabulary::TopicId;
 use crate::assignor::{self, Assignor, Subscriber};
 use crate::catalogue::{Catalogue, TopicFacts};
 use crate::consumer::{ConsumerGroup, Member};
-use crate::event::{ConsumerFact, Event, GroupEpoch, Partitions, ResolvedPattern, Subscription};
-use crate::pattern::Pattern;
+use crate::event::{ConsumerFact, Event, GroupEpoch, Partitions, Subscription};
 use crate::shard::Turn;
 use crate::targets;
 
 impl ConsumerGroup {
-    /// Resolves an expression that is new to the group.
-    pub(super) fn resolve(
-        &mut self,
-        turn: &Turn<'_>,
-        unit: &mut Vec<Event>,
-        expression: &str,
-        pattern: &Pattern,
-    ) {
-        let names = turn.catalogue.names();
-        let topics = names.into_iter().filter(|it| pattern.matches(it)).collect();
-        let resolved = ResolvedPattern { topics, version: 0, timestamp: turn.now.wall.0 };
-        let expression = expression.to_owned();
-        self.decide(unit, ConsumerFact::Pattern { expression, resolved: Some(resolved) });
-    }
-
-    /// Resolves all expressions again: topics have come or gone.
-    fn resolve_again(&mut self, turn: &Turn<'_>, unit: &mut Vec<Event>) {
-        if self.patterns.is_empty() {
-            return;
-        }
-        let names = turn.catalogue.names();
-        let expressions: Vec<String> = self.patterns.keys().cloned().collect();
-        for expression in expressions {
-            // It was valid when it came in; a log of Kafka's may hold one that only RE2J takes.
-            let Ok(pattern) = Pattern::new(&expression) else { continue };
-            let topics: BTreeSet<String> =
-                names.iter().filter(|it| pattern.matches(it)).cloned().collect();
-            if self.patterns.get(&expression).is_none_or(|it| it.topics != topics) {
-                let timestamp = turn.now.wall.0;
-                let resolved = Some(ResolvedPattern { topics, version: 0, timestamp });
-                self.decide(unit, ConsumerFact::Pattern { expression, resolved });
-            }
-        }
-    }
-
-    /// Forgets an expression that no member subscribes by any more.
-    pub(super) fn forget_pattern(&mut self, unit: &mut Vec<Event>, expression: Option<&String>) {
-        let Some(expression) = expression else { return };
-        let uses = |it: &Member| {
-            it.subscription.as_ref().is_some_and(|it| it.pattern.as_ref() == Some(expression))
-        };
-        if self.patterns.contains_key(expression) && !self.members.values().any(uses) {
-            let expression = expression.clone();
-            self.decide(unit, ConsumerFact::Pattern { expression, resolved: None });
-        }
-    }
-
     /// Begins the next group epoch if `is_changed`, or if the topics are not what they were.
     pub(super) fn advance_epoch(
         &mut self,
@@ -71,9 +23,6 @@ impl ConsumerGroup {
     ) {
         if !is_changed && !self.is_stale {
             return;
-        }
-        if self.is_stale {
-            self.resolve_again(turn, unit);
         }
         let mut names = BTreeSet::new();
         for member in self.members.values() {

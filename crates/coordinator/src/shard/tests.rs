@@ -5,6 +5,7 @@ mod consumer_simulation;
 mod consumers;
 mod migration;
 mod offsets;
+mod patterns;
 mod pending;
 mod properties;
 mod rebalance;

@@ -3,6 +3,7 @@ import java.util.ArrayList;
 import java.util.Collection;
 import java.util.Collections;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -11,6 +12,7 @@ import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.SubscriptionPattern;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.acl.AccessControlEntry;
@@ -41,6 +43,7 @@ final class AccessChecks {
         harness.check("kafka-acls adds, lists and removes, also over a restart", AccessChecks::tool);
         harness.check("a producer is refused and then allowed", AccessChecks::producing);
         harness.check("a consumer is refused by its topic, by its group, and then allowed", AccessChecks::consuming);
+        harness.check("a pattern finds topics that may be described", AccessChecks::pattern);
         harness.check("a transactional producer needs its id", AccessChecks::transactions);
         harness.check("what may not be described is not listed", AccessChecks::listing);
     }
@@ -175,6 +178,52 @@ final class AccessChecks {
         } catch (RuntimeException refused) {
             return refused;
         }
+    }
+
+    private static void pattern() throws Exception {
+        String prefix = Harness.unique("java-access");
+        String group = Harness.unique("group");
+        Map<String, Object> settings = new HashMap<>();
+        settings.put("bootstrap.servers", Harness.BOOTSTRAP);
+        settings.put("group.id", group);
+        settings.put("group.protocol", "consumer");
+        try (Admin admin = admin();
+                var consumer = new KafkaConsumer<>(settings, new StringDeserializer(), new StringDeserializer())) {
+            List<NewTopic> topics = new ArrayList<>();
+            for (String name : List.of("-seen", "-unseen")) {
+                topics.add(new NewTopic(prefix + name, 1, (short) 1));
+            }
+            admin.createTopics(topics).all().get();
+            AclBinding denial =
+                    acl(ResourceType.TOPIC, prefix + "-unseen", AclOperation.DESCRIBE, AclPermissionType.DENY);
+            add(admin, denial);
+            consumer.subscribe(new SubscriptionPattern("^" + prefix + "-.*"));
+            untilAssigned(consumer, Set.of(prefix + "-seen"));
+            // A topic that comes has all topics looked for again, by what the ACLs say then.
+            remove(admin, denial);
+            admin.createTopics(List.of(new NewTopic(prefix + "-later", 1, (short) 1))).all().get();
+            untilAssigned(consumer, Set.of(prefix + "-seen", prefix + "-unseen", prefix + "-later"));
+            Harness.equal(1, admin.describeConsumerGroups(List.of(group)).all().get().get(group).members().size(),
+                    "members told to who may describe all");
+            add(admin, denial);
+            try {
+                admin.describeConsumerGroups(List.of(group)).all().get();
+                throw new AssertionError("the description is refused");
+            } catch (ExecutionException refused) {
+                Harness.that(refused.getCause() instanceof TopicAuthorizationException, String.valueOf(refused));
+            }
+            remove(admin, denial);
+        }
+    }
+
+    private static void untilAssigned(KafkaConsumer<String, String> consumer, Set<String> topics) throws Exception {
+        Harness.until("assigned: " + topics, SECONDS, () -> {
+            consumer.poll(Duration.ofMillis(200));
+            Set<String> assigned = new HashSet<>();
+            consumer.assignment().forEach(it -> assigned.add(it.topic()));
+            Harness.that(topics.containsAll(assigned), "nothing else is assigned: " + assigned);
+            return assigned.equals(topics);
+        });
     }
 
     private static void transactions() throws Exception {

@@ -132,9 +132,12 @@ pub(super) const CONFIGS: &[Definition] = &[
         "Which group kinds may turn into another.",
     )
     .rule(Rule::OneOf(&["bidirectional", "downgrade", "upgrade", "disabled"])),
-    int("group.consumer.regex.refresh.interval.ms", "600000", "Time between regex evaluations.")
-        .rule(Rule::AtLeast(10_000))
-        .no_effect("expressions are evaluated whenever topics come or go"),
+    int(
+        "group.consumer.regex.refresh.interval.ms",
+        "600000",
+        "Longest time between two looks for what expressions stand for, in milliseconds.",
+    )
+    .rule(Rule::AtLeast(10_000)),
     int(
         "group.consumer.assignment.interval.ms",
         "1000",

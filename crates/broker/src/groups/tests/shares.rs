@@ -396,3 +396,96 @@ async fn what_a_member_had_that_fell_silent_is_available_at_once() {
     assert_eq!(life.tell(&topic, "a", 1, &[(0, 0, ACCEPT)]).await, [late]);
     life.stop().await;
 }
+
+// Goal: who is refused because another broker leads the partition learns from the refusal which one and where it is
+// (KIP-951), and only then. Method: a second broker that is known to the metadata and leads every other partition.
+#[tokio::test(start_paused = true)]
+async fn who_asks_the_wrong_broker_is_told_which_one_is_right() {
+    let machine = Machine::new();
+    let life = machine.start().await;
+    let own = life.create("own").await;
+    life.share("a", 0, Some(&["own"])).await;
+    life.fetch(&own, "a", 0, 0, &[]).await.unwrap(); // The group's shares are here.
+    let other = registration(BrokerId(2), "other");
+    life.controller.register_broker(other).await.unwrap();
+    let topic = life.create("t").await;
+    let leaders: Vec<_> = topic.partitions.iter().map(|it| it.leader).collect();
+    assert_eq!(leaders, [BrokerId(1), BrokerId(2)]);
+    life.write(&topic, 1).await;
+    life.configure("share.auto.offset.reset", "earliest").await;
+
+    let fetching = |told: bool| {
+        let batch = share_fetch::request::AcknowledgementBatch {
+            first_offset: 0,
+            last_offset: 0,
+            acknowledge_types: vec![ACCEPT],
+        };
+        let partition = |partition_index| share_fetch::request::FetchPartition {
+            partition_index,
+            acknowledgement_batches: if told { vec![batch.clone()] } else { Vec::new() },
+            ..Default::default()
+        };
+        vec![share_fetch::request::FetchTopic {
+            topic_id: topic.id,
+            partitions: vec![partition(0), partition(1)],
+        }]
+    };
+    let refused = ErrorCode::NotLeaderOrFollower.code();
+    let nodes = vec![
+        (1, "told".to_owned(), 4711), // As the listener of whoever asks advertises it.
+        (2, "other".to_owned(), 9092),
+    ];
+    // Records of the one, no records of the other; then what became of them.
+    for (epoch, told) in [(0, false), (1, true)] {
+        let request = share_fetch::Request {
+            group_id: Some("s".to_owned()),
+            member_id: Some("b".to_owned()),
+            share_session_epoch: epoch,
+            max_bytes: 1_000_000,
+            max_records: 4,
+            batch_size: 4,
+            topics: fetching(told),
+            ..Default::default()
+        };
+        let it = handlers::share_fetch::handle(&life.broker, &context(1), request).await;
+        let of_node =
+            |it: share_fetch::response::NodeEndpoint| (it.node_id, it.host.clone(), it.port);
+        assert_eq!(it.node_endpoints.into_iter().map(of_node).collect::<Vec<_>>(), nodes);
+        let [right, wrong] = &it.responses[0].partitions[..] else { panic!("two partitions") };
+        assert_eq!((right.error_code, right.acknowledge_error_code), (0, 0));
+        assert_eq!(right.current_leader, share_fetch::response::LeaderIdAndEpoch::default());
+        let told_code = if told { refused } else { 0 };
+        assert_eq!((wrong.error_code, wrong.acknowledge_error_code), (refused, told_code));
+        let hint = (wrong.current_leader.leader_id, wrong.current_leader.leader_epoch);
+        assert_eq!(hint, (2, 0));
+    }
+
+    let telling = |indexes: &[i32]| {
+        let partition = |index: &i32| share_acknowledge::request::AcknowledgePartition {
+            partition_index: *index,
+            acknowledgement_batches: Vec::new(),
+        };
+        let partitions = indexes.iter().map(partition).collect();
+        vec![share_acknowledge::request::AcknowledgeTopic { topic_id: topic.id, partitions }]
+    };
+    for (epoch, indexes, nodes) in [(2, &[0, 1][..], nodes), (3, &[0], Vec::new())] {
+        let request = share_acknowledge::Request {
+            group_id: Some("s".to_owned()),
+            member_id: Some("b".to_owned()),
+            share_session_epoch: epoch,
+            topics: telling(indexes),
+            ..Default::default()
+        };
+        let it = handlers::share_acknowledge::handle(&life.broker, &context(1), request).await;
+        let of_node =
+            |it: share_acknowledge::response::NodeEndpoint| (it.node_id, it.host.clone(), it.port);
+        assert_eq!(it.node_endpoints.into_iter().map(of_node).collect::<Vec<_>>(), nodes);
+        let rows = it.responses.into_iter().flat_map(|it| it.partitions);
+        let row = |it: share_acknowledge::response::PartitionData| {
+            (it.error_code, it.current_leader.leader_id, it.current_leader.leader_epoch)
+        };
+        let expected = [(0, 0, 0), (refused, 2, 0)];
+        assert_eq!(rows.map(row).collect::<Vec<_>>(), expected[..indexes.len()]);
+    }
+    life.stop().await;
+}

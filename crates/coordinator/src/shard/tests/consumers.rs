@@ -1,6 +1,7 @@
 //! Consumer groups (KIP-848), request by request.
 
 use super::*;
+use crate::sight::Sight;
 
 pub(super) fn id(name: &str) -> TopicId {
     let mut bytes = [0; 16];
@@ -12,7 +13,7 @@ pub(super) fn set(them: &[i32]) -> BTreeSet<i32> {
     them.iter().copied().collect()
 }
 
-fn owns(topic: &str, them: &[i32]) -> Option<Partitions> {
+pub(super) fn owns(topic: &str, them: &[i32]) -> Option<Partitions> {
     Some(Partitions::from([(id(topic), set(them))]))
 }
 
@@ -32,6 +33,7 @@ pub(super) fn joining(member: &str, topics: &[&str]) -> ConsumerHeartbeat {
         assignor: None,
         owned: Some(Partitions::new()),
         makes_own_id: true,
+        sight: Sight::default(),
     }
 }
 
@@ -59,7 +61,7 @@ impl Bench {
     }
 
     /// The epoch and the assignment it is told.
-    fn told(&mut self, heartbeat: ConsumerHeartbeat) -> (i32, Option<Partitions>) {
+    pub(super) fn told(&mut self, heartbeat: ConsumerHeartbeat) -> (i32, Option<Partitions>) {
         let reply = self.beat(heartbeat).unwrap();
         (reply.epoch, reply.assignment)
     }
@@ -299,7 +301,7 @@ fn topics_that_come_grow_and_go_move_the_epoch() {
     bench.restart();
     bench.topic("t-2", 1);
     bench.topic("t-1", 2);
-    bench.advance(1_000);
+    bench.advance(10_000);
     let both = Partitions::from([(id("t-1"), set(&[0, 1])), (id("t-2"), set(&[0]))]);
     assert_eq!(bench.told(silent("a", 1)), (2, Some(both)));
     bench.catalogue.topics.lock().unwrap().remove("t-1");

@@ -376,8 +376,8 @@ impl Life {
     }
 }
 
-// Goal: a transaction does not count as ended while it is open somewhere (A8). Method: a marker of a coordinator that is
-// ahead of ours stands in the partition, so that ours is refused.
+// Goal: a transaction does not count as ended while it is open somewhere (A8). Method: a marker of a coordinator that
+// is ahead of ours stands in the partition, so that ours is refused.
 #[tokio::test(start_paused = true)]
 async fn a_commit_is_not_complete_while_a_partition_refuses_its_marker() {
     let machine = Machine::new();

@@ -74,9 +74,11 @@ impl CommitRows {
                 Err(code) => *code,
                 Ok(topic) if !has_partition(topic, partition) => ErrorCode::UnknownTopicOrPartition,
                 Ok(topic) => {
-                    let (topic, offset) = (topic.name.clone(), Offset(offset));
+                    let (topic_id, offset) = (topic.id, Offset(offset));
+                    let topic = topic.name.clone();
                     self.offsets.push(OffsetToCommit {
                         topic,
+                        topic_id,
                         partition,
                         offset,
                         leader_epoch,

@@ -122,6 +122,8 @@ pub struct CommitOffsets {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OffsetToCommit {
     pub topic: String,
+    /// That has the name now.
+    pub topic_id: TopicId,
     pub partition: i32,
     pub offset: Offset,
     pub leader_epoch: i32,

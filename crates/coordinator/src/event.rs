@@ -29,6 +29,16 @@ pub struct CommittedOffset {
     /// Wall milliseconds from which the offset is expired, when the client asked for a retention
     /// of its own (OffsetCommit v2 to v4).
     pub expire_timestamp: Option<i64>,
+    /// The topic that had the name at the commit; zero where that is not known: an old record, or one with a
+    /// retention of its own (KAFKA-19141).
+    pub topic_id: TopicId,
+}
+
+impl CommittedOffset {
+    /// Whether it may be of this topic.
+    pub(crate) fn is_of(&self, topic: TopicId) -> bool {
+        self.topic_id == topic || self.topic_id == TopicId::ZERO
+    }
 }
 
 /// A member as its group's record stores it.

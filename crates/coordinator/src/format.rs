@@ -16,7 +16,7 @@ pub(crate) use consumer::{read as read_value, value as written_value};
 use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use vocabulary::{Offset, ProducerId};
+use vocabulary::{Offset, ProducerId, TopicId};
 
 use crate::event::{CommittedOffset, Event, GroupImage, MemberImage, OffsetKey, TransactionEnd};
 
@@ -26,6 +26,8 @@ const GROUP_METADATA_KEY: i16 = 2;
 const VALUE_VERSION_EXPIRING: i16 = 1;
 const VALUE_VERSION: i16 = 3;
 const VALUE_VERSION_FLEXIBLE: i16 = 4;
+/// Of the flexible value of an offset.
+const TOPIC_ID_TAG: u8 = 0;
 
 /// The longest text a record can hold, in bytes: its length is a positive 16-bit number.
 pub const TEXT_BYTES_MAX: usize = i16::MAX as usize;
@@ -145,12 +147,22 @@ fn offset_value(value: &CommittedOffset) -> Bytes {
             sink.put_i64(value.commit_timestamp);
             sink.put_i64(expire_timestamp);
         }
-        None => {
+        None if value.topic_id == TopicId::ZERO => {
             sink.put_i16(VALUE_VERSION);
             sink.put_i64(value.offset.0);
             sink.put_i32(value.leader_epoch);
             put_text(&mut sink, &value.metadata);
             sink.put_i64(value.commit_timestamp);
+        }
+        None => {
+            sink.put_i16(VALUE_VERSION_FLEXIBLE);
+            sink.put_i64(value.offset.0);
+            sink.put_i32(value.leader_epoch);
+            put_compact_text(&mut sink, &value.metadata);
+            sink.put_i64(value.commit_timestamp);
+            let tags = [1, TOPIC_ID_TAG, size_of::<TopicId>() as u8];
+            sink.put_slice(&tags);
+            sink.put_slice(&value.topic_id.0);
         }
     }
     sink.freeze()
@@ -187,6 +199,17 @@ fn group_value(image: &GroupImage) -> Bytes {
 
 pub(crate) fn put_text(sink: &mut BytesMut, text: &str) {
     sink.put_i16(i16::try_from(text.len()).expect("texts are bounded when they come in"));
+    sink.put_slice(text.as_bytes());
+}
+
+/// As flexible versions have it: the length is an unsigned varint, one more than it is.
+fn put_compact_text(sink: &mut BytesMut, text: &str) {
+    let mut length = text.len() + 1;
+    while 0x80 <= length {
+        sink.put_u8((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    sink.put_u8(length as u8);
     sink.put_slice(text.as_bytes());
 }
 
@@ -250,8 +273,9 @@ fn read_offset(kind: i16, value: &[u8]) -> Result<CommittedOffset, FormatError> 
     let metadata = source.text()?;
     let commit_timestamp = source.i64()?;
     let expire_timestamp = if version == 1 { Some(source.i64()?) } else { None };
-    source.tags()?;
+    let topic_id = source.tagged(TOPIC_ID_TAG)?.and_then(|it| it.try_into().ok()).map(TopicId);
     Ok(CommittedOffset {
+        topic_id: topic_id.unwrap_or(TopicId::ZERO),
         offset,
         leader_epoch,
         metadata,
@@ -398,15 +422,22 @@ impl<'a> Source<'a> {
 
     /// Skips the tagged fields that end a structure of a flexible version.
     fn tags(&mut self) -> Result<(), FormatError> {
+        self.tagged(u8::MAX).map(|_| ())
+    }
+
+    /// One of them, and skips the others.
+    fn tagged(&mut self, wanted: u8) -> Result<Option<&[u8]>, FormatError> {
         if !self.flexible {
-            return Ok(());
+            return Ok(None);
         }
+        let mut found = None;
         for _ in 0..self.varint()? {
-            self.varint()?;
+            let tag = self.varint()?;
             let length = self.varint()?;
-            self.slice(length as usize)?;
+            let field = self.slice(length as usize)?;
+            found = found.or_else(|| (tag == u32::from(wanted)).then_some(field));
         }
-        Ok(())
+        Ok(found)
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use protocol::ErrorCode;
-use vocabulary::Offset;
+use vocabulary::{Offset, TopicId};
 
 use crate::command::{FetchReply, FetchTopics, FetchedOffset};
 use crate::event::{CommittedOffset, OffsetKey};
@@ -87,23 +87,26 @@ impl OffsetTable {
         })
     }
 
-    /// The keys of all offsets of one topic, whatever the group.
-    pub(crate) fn of_topic(&self, topic: &str) -> Vec<OffsetKey> {
-        let with_topic =
-            self.groups.iter().filter_map(|(group, topics)| Some((group, topics.get(topic)?)));
-        let keys = with_topic.flat_map(|(group, partitions)| {
-            partitions.keys().map(move |partition| OffsetKey {
+    /// The keys of all offsets of one topic, whatever the group; also of those that do not say which topic of that name
+    /// they are of.
+    pub(crate) fn of_topic(&self, topic: &str, id: TopicId) -> impl Iterator<Item = OffsetKey> {
+        let with_topic = move |(group, topics): (&String, &Topics)| {
+            let (name, partitions) = topics.get_key_value(topic)?;
+            let of_it = partitions.iter().filter(|(_, it)| it.is_of(id));
+            let key = |(partition, _): (&i32, &CommittedOffset)| OffsetKey {
                 group: group.clone(),
-                topic: topic.to_owned(),
+                topic: name.clone(),
                 partition: *partition,
-            })
-        });
-        keys.collect()
+            };
+            Some(of_it.map(key).collect::<Vec<_>>())
+        };
+        self.groups.iter().filter_map(with_topic).flatten()
     }
 
-    /// The names of all topics that some group has offsets of.
-    pub(crate) fn topics(&self) -> std::collections::BTreeSet<&str> {
-        self.groups.values().flat_map(|topics| topics.keys().map(String::as_str)).collect()
+    /// All topics that some group has offsets of, some of them more than once.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = (&str, TopicId)> {
+        let topics = self.groups.values().flatten();
+        topics.flat_map(|(topic, them)| them.values().map(|it| (topic.as_str(), it.topic_id)))
     }
 
     pub(crate) fn fetch(&self, group: &str, topics: &FetchTopics) -> FetchReply {

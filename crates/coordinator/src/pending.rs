@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vocabulary::{Offset, ProducerId};
+use vocabulary::{Offset, ProducerId, TopicId};
 
 use crate::command::FetchReply;
 use crate::event::{CommittedOffset, OffsetKey};
@@ -62,9 +62,17 @@ impl PendingOffsets {
         self.keys.contains_key(key)
     }
 
-    /// In order.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &OffsetKey> {
-        self.keys.keys()
+    /// The keys of those of one topic, as of [`crate::offsets::OffsetTable::of_topic`].
+    pub(crate) fn of_topic(&self, topic: &str, id: TopicId) -> impl Iterator<Item = OffsetKey> {
+        let of_it = self.producers.values().flatten();
+        let of_it = of_it.filter(move |(key, (_, it))| key.topic == topic && it.is_of(id));
+        of_it.map(|(key, _)| key.clone())
+    }
+
+    /// All topics that some are of, some of them more than once.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = (&str, TopicId)> {
+        let all = self.producers.values().flatten();
+        all.map(|(key, (_, it))| (key.topic.as_str(), it.topic_id))
     }
 
     pub(crate) fn contains_group(&self, group: &str) -> bool {

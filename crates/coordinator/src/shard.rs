@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use protocol::ErrorCode;
 use protocol::records::TransactionResult;
-use vocabulary::{Tick, Timestamp};
+use vocabulary::{Tick, Timestamp, TopicId};
 
 use crate::catalogue::Catalogue;
 use crate::classic::ClassicGroup;
@@ -61,9 +61,10 @@ pub enum Input {
     },
     /// News of topics were missed: any may have changed.
     TopicsMissed,
-    /// The topic is gone for good: its committed offsets are forgotten.
+    /// The topic is gone for good: its committed offsets are forgotten. Not those of another one that has its name.
     TopicDeleted {
         topic: String,
+        id: TopicId,
     },
 }
 
@@ -223,11 +224,10 @@ impl Shard {
                 self.groups.values_mut().for_each(Group::topics_missed);
                 Vec::new()
             }
-            Input::TopicDeleted { topic } => {
+            Input::TopicDeleted { topic, id } => {
                 self.topic_changed(&topic);
-                let pending = self.pending.keys().filter(|key| key.topic == topic).cloned();
-                let keys: BTreeSet<_> =
-                    self.offsets.of_topic(&topic).into_iter().chain(pending).collect();
+                let pending = self.pending.of_topic(&topic, id);
+                let keys: BTreeSet<_> = self.offsets.of_topic(&topic, id).chain(pending).collect();
                 for key in keys {
                     outputs.units.push(vec![Event::OffsetForgotten { key }]);
                 }
@@ -254,11 +254,9 @@ impl Shard {
     }
 
     /// The topics some group has offsets of, pending ones included: after a load the caller compares them with
-    /// those that exist.
-    pub fn topics(&self) -> BTreeSet<&str> {
-        let mut topics: BTreeSet<&str> = self.offsets.topics().into_iter().collect();
-        topics.extend(self.pending.keys().map(|key| &*key.topic));
-        topics
+    /// those that exist. The id is zero where it was not stored.
+    pub fn topics(&self) -> BTreeSet<(&str, TopicId)> {
+        self.offsets.topics().chain(self.pending.topics()).collect()
     }
 
     /// The stored groups, in order of their ids.
@@ -439,7 +437,8 @@ impl Shard {
         let expire_timestamp = commit.retention_ms.map(|it| now.wall.0.saturating_add(it));
         let mut codes = Vec::with_capacity(commit.offsets.len());
         let mut events = Vec::with_capacity(commit.offsets.len());
-        for OffsetToCommit { topic, partition, offset, leader_epoch, metadata } in commit.offsets {
+        for it in commit.offsets {
+            let OffsetToCommit { topic, topic_id, partition, offset, leader_epoch, metadata } = it;
             let metadata = metadata.unwrap_or_default();
             let limit = self.options.offset_metadata_max;
             if is_longer(&metadata, limit) || format::TEXT_BYTES_MAX < metadata.len() {
@@ -454,6 +453,8 @@ impl Shard {
                 metadata,
                 commit_timestamp: now.wall.0,
                 expire_timestamp,
+                // The format that has an expiry has no place for it.
+                topic_id: if expire_timestamp.is_none() { topic_id } else { TopicId::ZERO },
             };
             events.push(match commit.transaction {
                 Some((producer, epoch)) => Event::OffsetPending { producer, epoch, key, value },

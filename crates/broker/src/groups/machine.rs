@@ -9,7 +9,7 @@ use coordinator::{
     Census, Command, Event, GroupOrder, Input, Now, Outputs, Reply, Shard, Ticket, TransactionEnd,
 };
 use futures::future::{BoxFuture, FutureExt};
-use vocabulary::{LeaderEpoch, Tick};
+use vocabulary::{LeaderEpoch, Tick, TopicId};
 
 use crate::broker::Broker;
 use crate::groups::catalogue::ViewCatalogue;
@@ -25,6 +25,7 @@ pub(crate) enum TopicNews {
     },
     Deleted {
         name: String,
+        id: TopicId,
     },
     /// News were missed: look which topics are still there.
     Missed,
@@ -100,7 +101,7 @@ impl Machine for Shard {
     fn news_of(change: &TopicChange) -> Option<TopicNews> {
         Some(match change {
             TopicChange::Changed(topic) => TopicNews::Changed { name: topic.name.clone() },
-            TopicChange::Deleted { name, .. } => TopicNews::Deleted { name: name.clone() },
+            TopicChange::Deleted { name, id } => TopicNews::Deleted { name: name.clone(), id: *id },
             TopicChange::Resync => TopicNews::Missed,
         })
     }
@@ -108,11 +109,16 @@ impl Machine for Shard {
     fn heard(&self, broker: &Broker, news: TopicNews) -> Vec<Input> {
         match news {
             TopicNews::Changed { name } => vec![Input::TopicChanged { topic: name }],
-            TopicNews::Deleted { name } => vec![Input::TopicDeleted { topic: name }],
+            TopicNews::Deleted { name, id } => vec![Input::TopicDeleted { topic: name, id }],
             // Forgets the offsets of topics that went while nobody looked.
             TopicNews::Missed => {
-                let gone = self.topics().into_iter().filter(|it| broker.view.topic(it).is_none());
-                let gone = gone.map(|it| Input::TopicDeleted { topic: it.to_owned() });
+                let is_there = |(name, id): &(&str, TopicId)| {
+                    let found = broker.view.topic(name);
+                    found.is_some_and(|it| *id == TopicId::ZERO || *id == it.id)
+                };
+                let gone = self.topics().into_iter().filter(|it| !is_there(it));
+                let gone =
+                    gone.map(|(name, id)| Input::TopicDeleted { topic: name.to_owned(), id });
                 gone.chain([Input::TopicsMissed]).collect()
             }
         }

@@ -167,6 +167,7 @@ mod tests {
             metadata: "x".repeat(metadata_bytes),
             commit_timestamp: 0,
             expire_timestamp: None,
+            topic_id: vocabulary::TopicId::ZERO,
         };
         format::store(&[
             Event::OffsetCommitted { key: key.clone(), value },

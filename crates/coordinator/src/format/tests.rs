@@ -31,7 +31,12 @@ fn value() -> CommittedOffset {
         metadata: "m".to_owned(),
         commit_timestamp: 1000,
         expire_timestamp: None,
+        topic_id: TopicId::ZERO,
     }
+}
+
+fn of_a_topic() -> CommittedOffset {
+    CommittedOffset { topic_id: TopicId(std::array::from_fn(|it| it as u8)), ..value() }
 }
 
 fn image() -> GroupImage {
@@ -63,6 +68,14 @@ fn records_have_kafkas_bytes() {
     assert_eq!(
         hex(&offset.value.unwrap()),
         "0003 000000000000002a 00000005 0001 6d 00000000000003e8".replace(' ', "")
+    );
+    let offset = encode(&Event::OffsetCommitted { key: key(), value: of_a_topic() });
+    assert_eq!(
+        hex(&offset.value.unwrap()),
+        "0004 000000000000002a 00000005 02 6d 00000000000003e8
+         01 00 10 000102030405060708090a0b0c0d0e0f"
+            .split_whitespace()
+            .collect::<String>()
     );
     let expiring = CommittedOffset { expire_timestamp: Some(2000), ..value() };
     let expiring = encode(&Event::OffsetCommitted { key: key(), value: expiring });
@@ -100,7 +113,7 @@ fn every_older_and_newer_value_version_is_read() {
         (
             "0004 000000000000002a 00000005 02 6d 00000000000003e8
              01 00 10 000102030405060708090a0b0c0d0e0f",
-            value(),
+            of_a_topic(),
         ),
     ];
     let offset_key = encode(&Event::OffsetForgotten { key: key() }).key;

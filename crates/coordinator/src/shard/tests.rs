@@ -339,14 +339,16 @@ pub(crate) fn any_event() -> impl Strategy<Value = Event> {
         topic,
         partition,
     });
-    let value = (any::<i64>(), -1i32..9, text, any::<i64>(), prop::option::of(0i64..99)).prop_map(
-        |(offset, epoch, metadata, commit_timestamp, expire_timestamp)| CommittedOffset {
+    let since = (any::<i64>(), prop::option::of(0i64..99), 0u8..3);
+    let value = (any::<i64>(), -1i32..9, text, since).prop_map(
+        |(offset, epoch, metadata, (commit_timestamp, expire_timestamp, id))| CommittedOffset {
             offset: Offset(offset),
-            // The format that has an expiry has no epoch.
+            // The format that has an expiry has no epoch and no topic.
             leader_epoch: if expire_timestamp.is_some() { -1 } else { epoch },
             metadata,
             commit_timestamp,
             expire_timestamp,
+            topic_id: TopicId([if expire_timestamp.is_some() { 0 } else { id }; 16]),
         },
     );
     let member = (prop::option::of(text), text, text, 0i32..99, 0i32..99, blob(), blob()).prop_map(

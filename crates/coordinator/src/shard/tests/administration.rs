@@ -5,6 +5,7 @@ use super::*;
 fn commit(bench: &mut Bench, group: &str, topic: &str, member: &str, generation: i32) {
     let offset = OffsetToCommit {
         topic: topic.to_owned(),
+        topic_id: TopicId::ZERO,
         partition: 0,
         offset: Offset(1),
         leader_epoch: -1,
@@ -111,7 +112,7 @@ fn offsets_are_deleted_unless_somebody_may_need_them() {
             ("never".to_owned(), each(ErrorCode::None)),
         ])
     );
-    assert_eq!(bench.shard.topics(), ["topic"].into());
+    assert_eq!(bench.shard.topics(), [("topic", TopicId::ZERO)].into());
     bench.leave(&ids[0], None);
     delete_offsets(&mut bench, &["topic", "topic"]);
     assert_eq!(bench.shard.topics().len(), 0, "an empty group needs nothing");

@@ -85,6 +85,7 @@ impl Bench {
             transaction: None,
             offsets: vec![OffsetToCommit {
                 topic: "t".to_owned(),
+                topic_id: TopicId::ZERO,
                 partition,
                 offset: Offset(1),
                 leader_epoch: -1,
@@ -305,7 +306,7 @@ fn topics_that_come_grow_and_go_move_the_epoch() {
     let both = Partitions::from([(id("t-1"), set(&[0, 1])), (id("t-2"), set(&[0]))]);
     assert_eq!(bench.told(silent("a", 1)), (2, Some(both)));
     bench.catalogue.topics.lock().unwrap().remove("t-1");
-    bench.step(Input::TopicDeleted { topic: "t-1".to_owned() });
+    bench.step(Input::TopicDeleted { topic: "t-1".to_owned(), id: id("t-1") });
     bench.advance(1_000);
     assert_eq!(bench.told(silent("a", 2)), (2, owns("t-2", &[0])));
     let obeys = ConsumerHeartbeat { owned: owns("t-2", &[0]), ..silent("a", 2) };

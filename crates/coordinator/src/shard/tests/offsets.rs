@@ -2,11 +2,15 @@
 
 use super::*;
 
+/// The topic that had a name first, and the one that has it next.
+const FIRST: TopicId = TopicId([1; 16]);
+const NEXT: TopicId = TopicId([2; 16]);
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 fn offset(topic: &str, partition: i32, offset: i64) -> OffsetToCommit {
     OffsetToCommit {
         topic: topic.to_owned(),
+        topic_id: FIRST,
         partition,
         offset: Offset(offset),
         leader_epoch: 4,
@@ -297,12 +301,29 @@ fn a_deleted_topic_takes_its_offsets_along() {
     committed(&mut bench, commit(vec![offset("t", 0, 1), offset("t", 1, 1), offset("u", 0, 1)]));
     let other = CommitOffsets { group: "h".to_owned(), ..commit(vec![offset("t", 0, 1)]) };
     committed(&mut bench, other);
-    assert_eq!(bench.shard.topics(), ["t", "u"].into());
-    bench.step(Input::TopicDeleted { topic: "t".to_owned() });
+    assert_eq!(bench.shard.topics(), [("t", FIRST), ("u", FIRST)].into());
+    bench.step(Input::TopicDeleted { topic: "t".to_owned(), id: FIRST });
     assert_eq!(fetch(&mut bench, FetchTopics::All), [("u".to_owned(), 0, 1)]);
     assert_eq!(bench.describe("h").state, GroupState::Dead);
     bench.restart();
     assert_eq!(fetch(&mut bench, FetchTopics::All), [("u".to_owned(), 0, 1)]);
+}
+
+// News of a deletion may come when another topic has the name, and somebody has consumed it.
+#[test]
+fn the_next_topic_of_a_name_keeps_its_offsets() {
+    let mut bench = Bench::new();
+    let next = |partition| OffsetToCommit { topic_id: NEXT, ..offset("t", partition, 7) };
+    committed(&mut bench, commit(vec![offset("t", 0, 1), offset("t", 1, 1)]));
+    let old = OffsetToCommit { topic_id: TopicId::ZERO, ..offset("t", 2, 1) };
+    committed(&mut bench, commit(vec![old, next(1)]));
+    bench.restart();
+    let topics = [("t", TopicId::ZERO), ("t", FIRST), ("t", NEXT)];
+    assert_eq!(bench.shard.topics(), topics.into(), "what a load compares with what is there");
+    bench.step(Input::TopicDeleted { topic: "t".to_owned(), id: FIRST });
+    assert_eq!(fetch(&mut bench, FetchTopics::All), [("t".to_owned(), 1, 7)]);
+    bench.restart();
+    assert_eq!(fetch(&mut bench, FetchTopics::All), [("t".to_owned(), 1, 7)]);
 }
 
 #[test]

@@ -25,6 +25,7 @@ fn commit(producer: Option<ProducerId>, partition: i32, offset: i64) -> CommitOf
         transaction: producer.map(|it| (it, 0)),
         offsets: vec![OffsetToCommit {
             topic: "topic".to_owned(),
+            topic_id: TopicId::ZERO,
             partition,
             offset: Offset(offset),
             leader_epoch: -1,
@@ -206,8 +207,12 @@ fn an_offset_that_a_transaction_is_to_replace_does_not_expire() {
 fn a_deleted_topic_takes_its_pending_offsets_along() {
     let mut bench = Bench::new();
     committed(&mut bench, commit(Some(PRODUCER), 0, 2));
-    assert_eq!(bench.shard.topics(), ["topic"].into(), "what a load compares with the topics");
-    bench.step(Input::TopicDeleted { topic: "topic".to_owned() });
+    assert_eq!(
+        bench.shard.topics(),
+        [("topic", TopicId::ZERO)].into(),
+        "what a load compares with the topics"
+    );
+    bench.step(Input::TopicDeleted { topic: "topic".to_owned(), id: TopicId([1; 16]) });
     end(&mut bench, PRODUCER, TransactionResult::Commit);
     assert_eq!(offset(&mut bench, 0), (-1, true));
     bench.restart();

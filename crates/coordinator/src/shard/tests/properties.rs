@@ -81,6 +81,7 @@ impl Clients {
                 transaction: None,
                 offsets: vec![OffsetToCommit {
                     topic: "topic".to_owned(),
+                    topic_id: TopicId::ZERO,
                     partition,
                     offset: Offset(1),
                     // The record of a commit with its own retention has no room for an epoch.
@@ -139,7 +140,9 @@ impl Clients {
                     self.newest_generation = 0; // The same name, another group.
                 }
             }
-            Op::DeleteTopic => bench.step(Input::TopicDeleted { topic: "topic".to_owned() }),
+            Op::DeleteTopic => {
+                bench.step(Input::TopicDeleted { topic: "topic".to_owned(), id: TopicId::ZERO })
+            }
             Op::Wait { ms } => bench.advance(ms),
             Op::Restart => {
                 bench.restart();

@@ -22,6 +22,8 @@ const BACKLOG: u32 = 1024;
 /// A listener in use, and how clients are told to reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BoundListener {
+    /// Upper case, as Kafka shows it.
+    pub(crate) name: String,
     pub(crate) advertised_host: String,
     pub(crate) advertised_port: u16,
 }
@@ -63,6 +65,7 @@ pub(crate) async fn start(broker: &Arc<Broker>) -> Result<Vec<SocketAddr>, Liste
         let local = listener.local_addr();
         let local = local.map_err(|source| ListenError::Bind { address, source })?;
         let bound = BoundListener {
+            name: endpoint.name.clone(),
             advertised_host: endpoint.advertised_host.clone(),
             // 0 stands for the port the system chose.
             advertised_port: match endpoint.advertised_port {

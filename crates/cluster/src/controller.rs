@@ -33,7 +33,7 @@ use crate::state::{
     Acl, AclError, AclFilter, CreatePartitionsError, CreateTopicError, Event, GroupConfigsError,
     RegisterBroker, Run, State, Topic, UnknownTopic, apply, decide,
 };
-use crate::store::{Store, StoreError, StoreOptions};
+use crate::store::{LogPosition, Store, StoreError, StoreOptions};
 use crate::view::View;
 
 /// Commands that wait. Beyond it, callers wait.
@@ -185,6 +185,16 @@ impl Controller {
     /// Whether changes get through now, and since when not.
     pub fn health(&self) -> ControllerHealth {
         self.vitals.health()
+    }
+
+    /// How far the log of the metadata is. `None` once another process writes it: what is known here is old then.
+    pub fn log_position(&self) -> Option<LogPosition> {
+        match self.health() {
+            ControllerHealth::Fenced { .. } => None,
+            ControllerHealth::Healthy | ControllerHealth::Failing { .. } => {
+                Some(self.store.log_position())
+            }
+        }
     }
 
     /// Stops when another process has opened the metadata: from then on this controller changes

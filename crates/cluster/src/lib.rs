@@ -29,7 +29,7 @@ pub use state::{
     WalKind, WalLog, check_topic_name,
 };
 pub use store::{
-    DamagedFile, MetadataEntry, MetadataFiles, MetadataInspection, MetadataReader, MetadataValue,
-    StoreError, StoreOptions, metadata_prefix,
+    DamagedFile, LogPosition, MetadataEntry, MetadataFiles, MetadataInspection, MetadataReader,
+    MetadataValue, StoreError, StoreOptions, metadata_prefix,
 };
 pub use view::{Changes, TopicChange, View};

@@ -433,6 +433,7 @@ fn value_type(kind: &Type) -> String {
         Type::Bool => "bool".to_owned(),
         Type::Int8 => "i8".to_owned(),
         Type::Int16 => "i16".to_owned(),
+        Type::Uint16 => "u16".to_owned(),
         Type::Int32 => "i32".to_owned(),
         Type::Int64 => "i64".to_owned(),
         Type::Uuid => "TopicId".to_owned(),

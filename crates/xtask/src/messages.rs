@@ -256,7 +256,7 @@ fn kafka_default(kind: &Type, default: Option<&serde_json::Value>) -> Default {
         (Type::Bool, "true") => Default::Bool(true),
         (Type::Bool, "false") => Default::Bool(false),
         (Type::String, text) => Default::Text(text.to_owned()),
-        (Type::Int8 | Type::Int16 | Type::Int32 | Type::Int64, text) => {
+        (Type::Int8 | Type::Int16 | Type::Uint16 | Type::Int32 | Type::Int64, text) => {
             match text.strip_prefix("0x") {
                 Some(digits) => i64::from_str_radix(digits, 16),
                 None => text.parse(),

@@ -112,6 +112,8 @@ func (f *filler) fill(value reflect.Value) {
 		value.SetInt(int64(int8(count)))
 	case reflect.Int16:
 		value.SetInt(int64(int16(count * 0x0101)))
+	case reflect.Uint16:
+		value.SetUint(uint64(uint16(count * 0x0101)))
 	case reflect.Int32:
 		value.SetInt(int64(int32(count * 0x01010101)))
 	case reflect.Int64:

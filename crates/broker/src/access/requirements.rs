@@ -25,7 +25,7 @@ pub(crate) const fn asked(key: ApiKey) -> &'static [Requirement] {
         // Only for the operations it shows.
         ApiKey::DescribeCluster => &[(Describe, Cluster)],
         ApiKey::Produce => &[(Write, Topic), (Write, TransactionalId)],
-        ApiKey::Fetch => &[(Read, Topic)],
+        ApiKey::Fetch | ApiKey::DescribeProducers => &[(Read, Topic)],
         ApiKey::ListOffsets => &[(Describe, Topic)],
         ApiKey::Metadata => {
             &[(Describe, Topic), (Create, Topic), (Create, Cluster), (Describe, Cluster)]
@@ -54,11 +54,13 @@ pub(crate) const fn asked(key: ApiKey) -> &'static [Requirement] {
         ApiKey::EndTxn => &[(Write, TransactionalId)],
         ApiKey::WriteTxnMarkers => &[(Alter, Cluster), (ClusterAction, Cluster)],
         ApiKey::TxnOffsetCommit => &[(Write, TransactionalId), (Read, Group), (Read, Topic)],
-        ApiKey::DescribeAcls | ApiKey::DescribeLogDirs | ApiKey::ListPartitionReassignments => {
-            &[(Describe, Cluster)]
-        }
+        ApiKey::DescribeAcls
+        | ApiKey::DescribeLogDirs
+        | ApiKey::DescribeQuorum
+        | ApiKey::ListPartitionReassignments => &[(Describe, Cluster)],
         ApiKey::CreateAcls
         | ApiKey::DeleteAcls
+        | ApiKey::AlterReplicaLogDirs
         | ApiKey::ElectLeaders
         | ApiKey::AlterPartitionReassignments => &[(Alter, Cluster)],
         ApiKey::DescribeConfigs => {
@@ -78,7 +80,6 @@ pub(crate) const fn asked(key: ApiKey) -> &'static [Requirement] {
         | ApiKey::DescribeShareGroupOffsets => &[(Describe, Group), (Describe, Topic)],
         ApiKey::ListConfigResources => &[(DescribeConfigs, Cluster)],
         ApiKey::DescribeTopicPartitions => &[(Describe, Topic)],
-        ApiKey::DescribeProducers => &[(Read, Topic)],
         ApiKey::DescribeTransactions => &[(Describe, TransactionalId), (Describe, Topic)],
         ApiKey::ListTransactions => &[(Describe, TransactionalId)],
         ApiKey::ShareFetch | ApiKey::ShareAcknowledge | ApiKey::AlterShareGroupOffsets => {

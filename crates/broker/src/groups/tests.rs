@@ -231,7 +231,11 @@ fn registration(id: BrokerId, host: &str) -> RegisterBroker {
 }
 
 fn context(version: i16) -> RequestContext {
-    let listener = BoundListener { advertised_host: "told".to_owned(), advertised_port: 4711 };
+    let listener = BoundListener {
+        name: "PLAINTEXT".to_owned(),
+        advertised_host: "told".to_owned(),
+        advertised_port: 4711,
+    };
     RequestContext {
         key: ApiKey::ApiVersions,
         version,

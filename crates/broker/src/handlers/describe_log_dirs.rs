@@ -4,7 +4,7 @@
 //! partition's size is what it holds in the bucket and in the tail.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cluster::AclOperation;
@@ -41,9 +41,9 @@ pub(crate) async fn handle(
         }
         wanted
     });
-    let data_dir = broker.config.data_dir.clone();
-    let log_dir = data_dir.display().to_string();
-    let look = move || volume(&data_dir);
+    let directory = log_dir(broker);
+    let log_dir = directory.display().to_string();
+    let look = move || volume(&directory);
     let volume = broker.environment.tasks.spawn_blocking(TaskKind::Background, "volume", look);
     let volume = volume.await.unwrap_or_default();
     let result = DescribeLogDirsResult {
@@ -55,6 +55,12 @@ pub(crate) async fn handle(
         ..Default::default()
     };
     Response { results: vec![result], ..Default::default() }
+}
+
+/// How the log directory is called, and found again by whoever names it: its absolute path, as in Kafka.
+pub(crate) fn log_dir(broker: &Broker) -> PathBuf {
+    let data_dir = &broker.config.data_dir;
+    std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.clone())
 }
 
 fn topics(broker: &Broker, wanted: &Wanted) -> Vec<DescribeLogDirsTopic> {

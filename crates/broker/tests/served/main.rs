@@ -5,3 +5,4 @@ mod admin;
 mod client;
 mod connections;
 mod fetching;
+mod nodes;

@@ -87,6 +87,15 @@ pub enum StoreError {
     Corrupt { key: String, reason: String },
 }
 
+/// How far the database's log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogPosition {
+    /// Of the process that writes: it grows each time that somebody opens the database for writing.
+    pub epoch: u64,
+    /// Durable writes since the database was created, over all epochs.
+    pub end: u64,
+}
+
 /// The open database.
 pub(crate) struct Store {
     object_store: Arc<dyn ObjectStore>,
@@ -266,6 +275,12 @@ impl Store {
         let found = self.opened().db.get_with_options(&key, &options).await;
         let Some(value) = found.map_err(|error| classify(&error))? else { return Ok(None) };
         readable(&key, format::kept(partition, &value)).map(Some)
+    }
+
+    pub(crate) fn log_position(&self) -> LogPosition {
+        let opened = self.opened();
+        // The first write is number 1, so that the last one's number is their count.
+        LogPosition { epoch: opened.writer_epoch, end: opened.db.status().durable_seq }
     }
 
     pub(crate) async fn close(&self) -> Result<(), StoreError> {

@@ -126,6 +126,29 @@ async fn the_second_to_open_fences_the_first() {
 }
 
 #[tokio::test]
+async fn the_log_goes_on_in_the_next_epoch() {
+    let bucket = Arc::new(InMemory::new());
+    let environment = Environment::simulated(5);
+    let first = open(&bucket, &environment).await;
+    let empty = first.log_position().expect("it is the writer");
+    first.register_broker(register()).await.unwrap();
+    let one = first.log_position().expect("it is the writer");
+    assert_eq!(one, LogPosition { epoch: empty.epoch, end: empty.end + 1 });
+    first.create_topic("t", 1, BTreeMap::new()).await.unwrap().unwrap();
+    let two = first.log_position().expect("it is the writer");
+    assert_eq!(two.end, one.end + 1, "a batch is one write");
+    first.create_topic("t", 1, BTreeMap::new()).await.unwrap().unwrap_err();
+    assert_eq!(first.log_position(), Some(two), "nothing was written");
+    // No close: a kill.
+    let second = open(&bucket, &environment).await;
+    let opened = second.log_position().expect("it is the writer");
+    assert_eq!(opened.end, two.end);
+    assert!(two.epoch < opened.epoch);
+    first.create_topic("u", 1, BTreeMap::new()).await.unwrap_err();
+    assert_eq!(first.log_position(), None, "another one writes now");
+}
+
+#[tokio::test]
 async fn many_commands_at_once_are_all_answered() {
     let bucket = Arc::new(InMemory::new());
     let controller = open(&bucket, &Environment::simulated(3)).await;

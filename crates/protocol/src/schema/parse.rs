@@ -263,6 +263,7 @@ impl<'a> Parser<'a> {
             "bool" => Type::Bool,
             "int8" => Type::Int8,
             "int16" => Type::Int16,
+            "uint16" => Type::Uint16,
             "int32" => Type::Int32,
             "int64" => Type::Int64,
             "uuid" => Type::Uuid,

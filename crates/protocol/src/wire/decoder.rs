@@ -84,6 +84,10 @@ impl Decoder {
         Ok(i16::from_be_bytes(self.fixed()?))
     }
 
+    pub(crate) fn uint16(&mut self) -> Result<u16, DecodeError> {
+        Ok(u16::from_be_bytes(self.fixed()?))
+    }
+
     pub(crate) fn int32(&mut self) -> Result<i32, DecodeError> {
         Ok(i32::from_be_bytes(self.fixed()?))
     }

@@ -111,6 +111,10 @@ impl Encoder {
         self.scalars.put_i16(value);
     }
 
+    pub(crate) fn uint16(&mut self, value: u16) {
+        self.scalars.put_u16(value);
+    }
+
     pub(crate) fn int32(&mut self, value: i32) {
         self.scalars.put_i32(value);
     }

@@ -128,6 +128,7 @@ public class Vectors {
             case "BOOLEAN": return true;
             case "INT8": return (byte) counter;
             case "INT16": return (short) (counter * 257);
+            case "UINT16": return counter * 257;
             case "INT32": return counter * 16843009;
             case "INT64": return counter * 72340172838076673L;
             case "UUID": return new Uuid(counter, ~(long) counter);

@@ -12,9 +12,11 @@ import java.util.concurrent.Future;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.AlterConfigOp;
 import org.apache.kafka.clients.admin.ConfigEntry;
+import org.apache.kafka.clients.admin.DescribeReplicaLogDirsResult.ReplicaLogDirInfo;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
+import org.apache.kafka.clients.admin.QuorumInfo;
 import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.CooperativeStickyAssignor;
@@ -24,7 +26,9 @@ import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.TopicPartitionReplica;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.LogDirNotFoundException;
 import org.apache.kafka.common.errors.RecordTooLargeException;
 import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
@@ -42,6 +46,8 @@ final class ApiChecks {
         harness.check("a batch over the topic's limit is refused for good", ApiChecks::tooLarge);
         harness.check("a cooperative group rebalances without losing records", ApiChecks::cooperativeGroup);
         harness.check("the admin client creates, alters, reads offsets and deletes", ApiChecks::admin);
+        harness.check("the admin client describes the quorum of the metadata and the directories of replicas",
+                ApiChecks::nodes);
         harness.check("commits, seeks and times agree", ApiChecks::offsets);
         harness.check("a producer and a consumer go on over a restart of the broker", ApiChecks::restart);
     }
@@ -229,6 +235,35 @@ final class ApiChecks {
             admin.deleteTopics(List.of(topic)).all().get();
             Harness.until("the topic is gone", SECONDS, () -> !admin.listTopics().names().get().contains(topic));
             refused(UnknownTopicOrPartitionException.class, admin.deleteTopics(List.of(topic)).all());
+        }
+    }
+
+    private static void nodes() throws Exception {
+        String topic = newTopic("java-nodes", 1, Map.of());
+        try (Admin admin = adminClient()) {
+            QuorumInfo before = admin.describeMetadataQuorum().quorumInfo().get();
+            int leader = before.leaderId();
+            Harness.equal(admin.describeCluster().controller().get().id(), leader, "leader");
+            Harness.equal(List.of(leader), before.voters().stream().map(it -> it.replicaId()).toList(), "voters");
+            Harness.that(before.nodes().containsKey(leader), "the leader is reached somewhere: " + before.nodes());
+            newTopic("java-nodes", 1, Map.of());
+            QuorumInfo after = admin.describeMetadataQuorum().quorumInfo().get();
+            Harness.equal(before.leaderEpoch(), after.leaderEpoch(), "epoch");
+            Harness.that(before.highWatermark() < after.highWatermark(), "a topic is a change of the metadata");
+
+            String directory = admin.describeLogDirs(List.of(leader)).allDescriptions().get().get(leader)
+                    .keySet().iterator().next();
+            TopicPartitionReplica replica = new TopicPartitionReplica(topic, 0, leader);
+            admin.alterReplicaLogDirs(Map.of(replica, directory)).all().get();
+            ReplicaLogDirInfo where = admin.describeReplicaLogDirs(List.of(replica)).all().get().get(replica);
+            Harness.equal(directory, where.getCurrentReplicaLogDir(), "where it is");
+            Harness.equal(null, where.getFutureReplicaLogDir(), "where it moves to");
+            try {
+                admin.alterReplicaLogDirs(Map.of(replica, "/no/such/directory")).all().get();
+                throw new AssertionError("there is no such directory");
+            } catch (ExecutionException refused) {
+                Harness.that(refused.getCause() instanceof LogDirNotFoundException, "refused: " + refused);
+            }
         }
     }
 

@@ -1,8 +1,10 @@
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
+import org.apache.kafka.clients.admin.Admin;
 
 /** Promises to operators who use Kafka's own command line tools. */
 final class ToolChecks {
@@ -19,6 +21,9 @@ final class ToolChecks {
         harness.check("kafka-get-offsets finds the start, the end and the newest", ToolChecks::offsets);
         harness.check("kafka-delete-records moves the start of the log", ToolChecks::deleteRecords);
         harness.check("kafka-log-dirs shows sizes", ToolChecks::logDirs);
+        harness.check("kafka-reassign-partitions leaves a partition in its directory and knows no other",
+                ToolChecks::reassignDirectories);
+        harness.check("kafka-metadata-quorum shows one voter, which leads", ToolChecks::quorum);
         harness.check("kafka-broker-api-versions understands every answer", ToolChecks::apiVersions);
         harness.check("the performance tools produce and consume", ToolChecks::performance);
         harness.check("the verifiable producer and consumer agree", ToolChecks::verifiable);
@@ -173,6 +178,56 @@ final class ToolChecks {
         String output = tool("LogDirsCommand", "--describe", "--topic-list", topic).fine();
         Harness.contains(output, "\"partition\":\"" + topic + "-0\"");
         Harness.contains(output, "\"error\":null");
+    }
+
+    private static void reassignDirectories() throws Exception {
+        String topic = newTopic("directories", 1);
+        String node;
+        String directory;
+        try (Admin admin = Admin.create(Map.of("bootstrap.servers", B))) {
+            int id = admin.describeCluster().controller().get().id();
+            node = String.valueOf(id);
+            directory = admin.describeLogDirs(List.of(id)).allDescriptions().get().get(id).keySet().iterator().next();
+        }
+        String replica = topic + "-0";
+        Harness.contains(reassign("--execute", topic, node, directory), "Successfully started moving log directory to "
+                + directory + " for replica " + replica + " with broker " + node);
+        Harness.contains(reassign("--verify", topic, node, directory), "Reassignment of replica " + replica
+                + "-" + node + " completed successfully");
+        Harness.contains(reassign("--execute", topic, node, "/no/such/directory"), "LogDirNotFoundException");
+    }
+
+    private static String reassign(String what, String topic, String node, String directory) throws Exception {
+        Path file = Files.createTempFile("reassign", ".json");
+        try {
+            Files.writeString(file, "{\"version\":1,\"partitions\":[{\"topic\":\"" + topic + "\",\"partition\":0,"
+                    + "\"replicas\":[" + node + "],\"log_dirs\":[\"" + directory + "\"]}]}");
+            return tool("reassign.ReassignPartitionsCommand", "--reassignment-json-file", file.toString(), what)
+                    .output();
+        } finally {
+            Files.delete(file);
+        }
+    }
+
+    private static void quorum() throws Exception {
+        String status = tool("MetadataQuorumCommand", "describe", "--status").fine();
+        String leader = value(status, "LeaderId:");
+        Harness.that(Integer.parseInt(value(status, "LeaderEpoch:")) >= 0, "an epoch: " + status);
+        Harness.that(Long.parseLong(value(status, "HighWatermark:")) > 0, "a high watermark: " + status);
+        Harness.equal("0", value(status, "MaxFollowerLag:"), "the lag of followers");
+        Harness.contains(value(status, "CurrentVoters:"), "\"id\": " + leader + ",");
+        Harness.equal("[]", value(status, "CurrentObservers:"), "observers");
+        String replication = tool("MetadataQuorumCommand", "describe", "--replication").fine();
+        List<String> rows = replication.lines().filter(line -> line.startsWith(leader)).toList();
+        Harness.equal(1, rows.size(), "rows of the leader in: " + replication);
+        Harness.contains(rows.get(0), "Leader");
+    }
+
+    /** What stands behind a name at the beginning of a line. */
+    private static String value(String output, String name) {
+        return output.lines().filter(line -> line.startsWith(name)).findFirst()
+                .map(line -> line.substring(name.length()).trim())
+                .orElseThrow(() -> new AssertionError("no " + name + " in: " + output));
     }
 
     private static void apiVersions() throws Exception {

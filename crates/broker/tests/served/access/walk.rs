@@ -543,6 +543,28 @@ pub(super) async fn denied(
                 .await;
             vec![(answer.error_code, CLUSTER)]
         }
+        ApiKey::AlterReplicaLogDirs => {
+            let topic = alter_replica_log_dirs::request::AlterReplicaLogDirTopic {
+                name: name(),
+                partitions: vec![0],
+            };
+            let request = alter_replica_log_dirs::Request {
+                dirs: vec![alter_replica_log_dirs::request::AlterReplicaLogDir {
+                    path: "/".to_owned(),
+                    topics: vec![topic],
+                }],
+            };
+            let answer =
+                client.call::<alter_replica_log_dirs::AlterReplicaLogDirs>(version, request).await;
+            let rows = answer.results.iter().flat_map(|it| &it.partitions);
+            each(rows.map(|it| it.error_code), CLUSTER)
+        }
+        ApiKey::DescribeQuorum => {
+            let request = crate::nodes::describing("__cluster_metadata", 0);
+            let answer = client.call::<describe_quorum::DescribeQuorum>(version, request).await;
+            assert_eq!((&answer.topics[..], &answer.nodes[..]), (&[][..], &[][..]));
+            vec![(answer.error_code, CLUSTER)]
+        }
         ApiKey::ListPartitionReassignments => {
             let request = list_partition_reassignments::Request::default();
             let answer = client

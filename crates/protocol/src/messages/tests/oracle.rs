@@ -73,6 +73,8 @@ const WITNESSES: &[Witness] = witnesses! {
     DeleteAclsRequest DeleteAclsResponse ElectLeadersRequest ElectLeadersResponse
     AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse
     ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse
+    AlterReplicaLogDirsRequest AlterReplicaLogDirsResponse
+    DescribeQuorumRequest DescribeQuorumResponse
     ShareGroupHeartbeatRequest ShareGroupHeartbeatResponse
     ShareGroupDescribeRequest ShareGroupDescribeResponse
     ShareFetchRequest ShareFetchResponse ShareAcknowledgeRequest ShareAcknowledgeResponse

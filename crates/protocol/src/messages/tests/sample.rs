@@ -154,7 +154,7 @@ impl<'a> Sampler<'a> {
         match kind {
             Type::Bool => Value::Fixed(vec![u8::from(!lean && random.chance(2))]),
             Type::Int8 => fixed(1),
-            Type::Int16 => fixed(2),
+            Type::Int16 | Type::Uint16 => fixed(2),
             Type::Int32 => fixed(4),
             Type::Int64 => fixed(8),
             Type::Uuid => fixed(16),
@@ -189,7 +189,7 @@ impl<'a> Sampler<'a> {
         let fixed = |length: usize| Value::Fixed(integer.to_be_bytes()[8 - length..].to_vec());
         match &field.kind {
             Type::Bool | Type::Int8 => fixed(1),
-            Type::Int16 => fixed(2),
+            Type::Int16 | Type::Uint16 => fixed(2),
             Type::Int32 => fixed(4),
             Type::Int64 => fixed(8),
             Type::Uuid => Value::Fixed(vec![0; 16]),

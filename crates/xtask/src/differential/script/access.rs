@@ -6,6 +6,7 @@ use protocol::ErrorCode;
 use protocol::messages::add_offsets_to_txn::{self, AddOffsetsToTxn};
 use protocol::messages::add_partitions_to_txn::{self, AddPartitionsToTxn};
 use protocol::messages::alter_partition_reassignments::{self, AlterPartitionReassignments};
+use protocol::messages::alter_replica_log_dirs::{self, AlterReplicaLogDirs};
 use protocol::messages::consumer_group_describe::{self, ConsumerGroupDescribe};
 use protocol::messages::consumer_group_heartbeat::{self, ConsumerGroupHeartbeat};
 use protocol::messages::create_acls::{self, CreateAcls, request::AclCreation};
@@ -20,6 +21,7 @@ use protocol::messages::describe_configs::{self, DescribeConfigs};
 use protocol::messages::describe_groups::{self, DescribeGroups};
 use protocol::messages::describe_log_dirs::{self, DescribeLogDirs};
 use protocol::messages::describe_producers::{self, DescribeProducers};
+use protocol::messages::describe_quorum::DescribeQuorum;
 use protocol::messages::describe_topic_partitions::{self, DescribeTopicPartitions};
 use protocol::messages::describe_transactions::{self, DescribeTransactions};
 use protocol::messages::elect_leaders::{self, ElectLeaders};
@@ -42,6 +44,7 @@ use protocol::messages::sync_group::{self, SyncGroup};
 use protocol::messages::txn_offset_commit::{self, TxnOffsetCommit};
 use vocabulary::TopicId;
 
+use super::replicas::{describing, directory};
 use super::{Asking, creating, topic};
 
 /// Kafka's numbers.
@@ -435,6 +438,10 @@ fn cluster(asking: &mut Asking<'_>) -> Result<()> {
     asking.ask::<DescribeAcls>("denied", 3, &request)?;
     let request = list_partition_reassignments::Request::default();
     asking.ask::<ListPartitionReassignments>("denied", 0, &request)?;
+    for version in 0..=2 {
+        let request = describing(&[("__cluster_metadata", &[0])]);
+        asking.ask::<DescribeQuorum>("denied", version, &request)?;
+    }
     let request = list_config_resources::Request::default();
     asking.ask::<ListConfigResources>("denied", 1, &request)?;
     let resource = describe_configs::request::DescribeConfigsResource {
@@ -472,6 +479,12 @@ fn changing(asking: &mut Asking<'_>) -> Result<()> {
         ..Default::default()
     };
     asking.ask::<AlterPartitionReassignments>("denied", 0, &moving)?;
+    let dirs = vec![
+        directory("/no/such/directory", &[("open", &[0, 0]), ("nobody", &[7])]),
+        directory("/another", &[("open", &[0])]),
+    ];
+    let request = alter_replica_log_dirs::Request { dirs };
+    asking.ask::<AlterReplicaLogDirs>("denied", 2, &request)?;
     let creations = vec![acl(TOPIC, "x", READ, ALLOW)];
     asking.ask::<CreateAcls>("denied", 3, &create_acls::Request { creations })?;
     let filters = vec![DeleteAclsFilter {

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `principal` | who is on the other end of a connection |
 //! | `rules` | ACLs made ready for questions; pure |
+//! | `shared_map` | maps whose copies share what they have in common |
 //! | `authorizer` | the rules in effect, counts and log lines of what was denied |
 //! | `requirements` | which API asks for what: the one list, checked at every question in debug builds |
 //! | `bindings` | ACLs and filters from the wire and back |
@@ -18,6 +19,7 @@ pub(crate) mod bindings;
 mod principal;
 pub(crate) mod requirements;
 mod rules;
+mod shared_map;
 
 pub(crate) use authorizer::{Access, Authorizer};
 pub(crate) use principal::Principal;

@@ -2,7 +2,10 @@
 //!
 //! The copy behind it is written by the controller task alone, after the store has made a change
 //! durable; readers hold its lock for one look-up and never across an await. A lock, not snapshots:
-//! a commit of runs must not copy ten thousand partitions.
+//! a commit of runs must not copy ten thousand partitions. Who makes something of all ACLs may ask for the
+//! latest changes of them alone (`acl_history`).
+
+mod acl_history;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +15,9 @@ use tokio::sync::broadcast;
 use vocabulary::{BrokerId, Partition, SegmentName, TopicId};
 
 use crate::state::{Acl, AclFilter, Broker, Event, Progress, Segment, State, Topic, WalLog, apply};
+
+use self::acl_history::AclHistory;
+pub use self::acl_history::{AclChange, AclsSince};
 
 /// Changes a slow follower may lag behind before it has to look at everything anew.
 const CHANGES_MAX: usize = 1024;
@@ -38,10 +44,17 @@ pub struct View {
 #[derive(Debug)]
 struct Shared {
     cluster_id: String,
-    state: RwLock<State>,
+    readable: RwLock<Readable>,
     /// Grows with every change of ACLs, under the lock; read without it.
     acl_generation: AtomicU64,
     changes: broadcast::Sender<TopicChange>,
+}
+
+/// What the lock is for.
+#[derive(Debug)]
+struct Readable {
+    state: State,
+    acl_history: AclHistory,
 }
 
 /// A follower's place in the feed of changes.
@@ -64,8 +77,9 @@ impl Changes {
 impl View {
     pub(crate) fn new(cluster_id: String, state: State) -> View {
         let (changes, _) = broadcast::channel(CHANGES_MAX);
-        let (state, acl_generation) = (RwLock::new(state), AtomicU64::new(0));
-        View { shared: Arc::new(Shared { cluster_id, state, acl_generation, changes }) }
+        let readable = RwLock::new(Readable { state, acl_history: AclHistory::default() });
+        let acl_generation = AtomicU64::new(0);
+        View { shared: Arc::new(Shared { cluster_id, readable, acl_generation, changes }) }
     }
 
     pub fn cluster_id(&self) -> &str {
@@ -73,42 +87,42 @@ impl View {
     }
 
     pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
-        self.read().topic(name).cloned()
+        self.read().state.topic(name).cloned()
     }
 
     pub fn topic_by_id(&self, id: TopicId) -> Option<Arc<Topic>> {
-        self.read().topics.get(&id).cloned()
+        self.read().state.topics.get(&id).cloned()
     }
 
     /// Every topic, by name.
     pub fn topics(&self) -> Vec<Arc<Topic>> {
-        let state = self.read();
+        let state = &self.read().state;
         state.names.values().filter_map(|id| state.topics.get(id)).cloned().collect()
     }
 
     /// How far a partition's committed runs are. `None` if it does not exist.
     pub fn progress(&self, partition: Partition) -> Option<Progress> {
-        self.read().progress_of(partition).cloned()
+        self.read().state.progress_of(partition).cloned()
     }
 
     /// Every registered broker, by id.
     pub fn brokers(&self) -> Vec<Broker> {
-        self.read().brokers.values().cloned().collect()
+        self.read().state.brokers.values().cloned().collect()
     }
 
     /// Dynamic configs of one broker, or the cluster-wide ones (`None`).
     pub fn broker_configs(&self, broker: Option<BrokerId>) -> BTreeMap<String, String> {
-        self.read().broker_configs.get(&broker).cloned().unwrap_or_default()
+        self.read().state.broker_configs.get(&broker).cloned().unwrap_or_default()
     }
 
     /// What was set for a group, whether there is such a group or not.
     pub fn group_configs(&self, group: &str) -> BTreeMap<String, String> {
-        self.read().group_configs.get(group).cloned().unwrap_or_default()
+        self.read().state.group_configs.get(group).cloned().unwrap_or_default()
     }
 
     /// Every group that something was set for, by name.
     pub fn configured_groups(&self) -> Vec<String> {
-        self.read().group_configs.keys().cloned().collect()
+        self.read().state.group_configs.keys().cloned().collect()
     }
 
     /// Which generation of ACLs readers see now: it grows when ACLs change. Takes no lock.
@@ -118,31 +132,41 @@ impl View {
 
     /// Every ACL, and their generation.
     pub fn acls(&self) -> (u64, Vec<Arc<Acl>>) {
-        let state = self.read();
+        let state = &self.read().state;
         (self.acl_generation(), state.acls.iter().cloned().collect())
+    }
+
+    /// What became of the ACLs after a generation of them, and the generation that they have come to.
+    pub fn acls_since(&self, generation: u64) -> (u64, AclsSince) {
+        let readable = self.read();
+        let since = match readable.acl_history.since(generation) {
+            Some(changes) => AclsSince::Changes(changes),
+            None => AclsSince::All(readable.state.acls.iter().cloned().collect()),
+        };
+        (self.acl_generation(), since)
     }
 
     /// The ACLs that a filter picks: those of one resource's pattern come one after another.
     pub fn acls_picked(&self, filter: &AclFilter) -> Vec<Arc<Acl>> {
-        self.read().acls.iter().filter(|it| filter.picks(it)).cloned().collect()
+        filter.picked_of(&self.read().state.acls).cloned().collect()
     }
 
     /// The data segment of that name, referenced or garbage. `None`: metadata knows no such segment.
     pub fn segment(&self, id: SegmentName) -> Option<Segment> {
-        self.read().segments.get(&id).copied()
+        self.read().state.segments.get(&id).copied()
     }
 
     /// At most `count_max` segments without live runs, the longest dead first. Not those of open logs:
     /// whoever ends such a log may find that more of them has survived.
     pub fn garbage(&self, count_max: usize) -> Vec<(SegmentName, Segment)> {
-        let state = self.read();
+        let state = &self.read().state;
         let dead = state.garbage.iter().filter(|(_, id)| state.may_go(*id)).take(count_max);
         dead.filter_map(|(_, id)| Some((*id, *state.segments.get(id)?))).collect()
     }
 
     /// Every write-ahead log, by broker and epoch.
     pub fn wal_logs(&self) -> Vec<WalLog> {
-        self.read().logs.values().copied().collect()
+        self.read().state.logs.values().copied().collect()
     }
 
     /// Follows the changes from now on.
@@ -152,19 +176,23 @@ impl View {
 
     /// A deleted topic whose runs are not all dropped yet.
     pub(crate) fn dropping(&self) -> Option<TopicId> {
-        self.read().dropping.first_key_value().map(|(id, _)| *id)
+        self.read().state.dropping.first_key_value().map(|(id, _)| *id)
     }
 
     /// Makes durable events visible. The controller is the only caller.
     pub(crate) fn publish(&self, events: &[Event]) {
         let mut changes = Vec::new();
         {
-            let mut state = self.write();
+            let Readable { state, acl_history } = &mut *self.write();
+            let acl_generation = self.acl_generation() + 1;
             for event in events {
-                apply(&mut state, event);
+                if let Some(change) = acl_change(state, event) {
+                    acl_history.note(acl_generation, change);
+                }
+                apply(state, event);
             }
             if events.iter().any(Event::is_of_acls) {
-                self.shared.acl_generation.fetch_add(1, Ordering::Release);
+                self.shared.acl_generation.store(acl_generation, Ordering::Release);
             }
             for event in events {
                 let Some(id) = event.topic_changed() else { continue };
@@ -185,14 +213,27 @@ impl View {
 
     /// One look at the whole state, for a dry run of a rule.
     pub(crate) fn with_state<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        look(&self.read())
+        look(&self.read().state)
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.shared.state.read().expect("the writer panics only on A3, which stops the process")
+    fn read(&self) -> RwLockReadGuard<'_, Readable> {
+        self.shared.readable.read().expect("the writer panics only on A3, which stops the process")
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.shared.state.write().expect("the writer panics only on A3, which stops the process")
+    fn write(&self) -> RwLockWriteGuard<'_, Readable> {
+        self.shared.readable.write().expect("the writer panics only on A3, which stops the process")
+    }
+}
+
+/// What an event changes of the ACLs; nothing if they are so already.
+fn acl_change(state: &State, event: &Event) -> Option<AclChange> {
+    match event {
+        Event::AclCreated(acl) if !state.acls.contains(acl) => {
+            Some(AclChange::Created(Arc::clone(acl)))
+        }
+        Event::AclDeleted(acl) if state.acls.contains(acl) => {
+            Some(AclChange::Deleted(Arc::clone(acl)))
+        }
+        _ => None,
     }
 }

@@ -2,14 +2,15 @@
 //!
 //! Owns: when ACLs become rules, the counters and log lines of denials. Does not own: the rules (`rules`), the ACLs.
 //!
-//! Rules are made anew when ACLs have changed, by the request that changed them before it is answered, or else by the
-//! next one of anybody; meanwhile others go on by those before. Nothing is locked while a request runs.
+//! Rules follow the ACLs, by the request that changed them before it is answered, or else by the next one of anybody;
+//! meanwhile others go on by those before. Nothing is locked while a request runs. What follows from a few changes is
+//! made out of the rules before; after many at once they are made anew.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use cluster::{AclOperation, AclResource, View};
+use cluster::{AclOperation, AclResource, AclsSince, View};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -50,11 +51,12 @@ impl Authorizer {
         registry.register("denied", words, denied.clone());
         let super_users = Arc::new(config.super_users.clone());
         let allow_everyone = config.allow_everyone;
-        let rules = make(view, &super_users, allow_everyone);
+        let (generation, acls) = view.acls();
+        let rules = AclRules::new(generation, &acls, Arc::clone(&super_users), allow_everyone);
         Authorizer {
             super_users,
             allow_everyone,
-            rules: RwLock::new(rules),
+            rules: RwLock::new(Arc::new(rules)),
             making: Mutex::new(()),
             denied,
         }
@@ -66,7 +68,7 @@ impl Authorizer {
         if rules.generation() != view.acl_generation()
             && let Ok(_making) = self.making.try_lock()
         {
-            rules = self.make_anew(view);
+            rules = self.catch_up(view);
         }
         Access { authorizer: Arc::clone(self), rules }
     }
@@ -75,7 +77,7 @@ impl Authorizer {
     pub(crate) fn follow(&self, view: &View) {
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         if self.in_effect().generation() != view.acl_generation() {
-            self.make_anew(view);
+            self.catch_up(view);
         }
     }
 
@@ -83,8 +85,17 @@ impl Authorizer {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn make_anew(&self, view: &View) -> Arc<AclRules> {
-        let made = make(view, &self.super_users, self.allow_everyone);
+    /// Only while `making` is held.
+    fn catch_up(&self, view: &View) -> Arc<AclRules> {
+        let before = self.in_effect();
+        let made = match view.acls_since(before.generation()) {
+            (generation, AclsSince::Changes(changes)) => before.changed(generation, &changes),
+            (generation, AclsSince::All(acls)) => {
+                let super_users = Arc::clone(&self.super_users);
+                AclRules::new(generation, &acls, super_users, self.allow_everyone)
+            }
+        };
+        let made = Arc::new(made);
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&made);
         made
     }
@@ -102,11 +113,6 @@ impl Authorizer {
         let Asker { principal, host } = who;
         tracing::debug!(principal, %host, ?operation, ?resource, name, "denied");
     }
-}
-
-fn make(view: &View, super_users: &Arc<BTreeSet<String>>, allow_everyone: bool) -> Arc<AclRules> {
-    let (generation, acls) = view.acls();
-    Arc::new(AclRules::new(generation, &acls, Arc::clone(super_users), allow_everyone))
 }
 
 /// The rules a request runs by, from its beginning to its end.

@@ -1,6 +1,9 @@
 //! ACLs made ready for questions: one look-up by name, one for each length of prefix in use, none of them linear in the
 //! number of ACLs.
 //!
+//! Rules that a few changes of ACLs make out of others share with them what did not change: a change costs what it
+//! changes, and whoever goes on by the rules before is not disturbed.
+//!
 //! Owns: what a set of ACLs allows. Does not own: where they come from, what is asked for which request.
 //!
 //! The rules are those of Kafka's StandardAuthorizer:
@@ -12,11 +15,13 @@
 //!   DESCRIBE_CONFIGS; denials imply nothing;
 //! - a resource without any ACL is everybody's if `allow.everyone.if.no.acl.found` is true, else nobody's.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use cluster::{Acl, AclOperation, AclPattern, AclPermission, AclResource};
+use cluster::{Acl, AclChange, AclOperation, AclPattern, AclPermission, AclResource};
+
+use super::shared_map::{Kept, SharedMap};
 
 /// The principal of an ACL that is for everybody.
 const EVERYBODY: &str = "User:*";
@@ -96,8 +101,9 @@ impl Verdict {
         let Some(grants) = grants else { return };
         self.has_acls = true;
         for principal in [asker.principal, EVERYBODY] {
-            for (host, grant) in grants.by_principal.get(principal).into_iter().flatten() {
-                if host.is_none_or(|it| it == asker.host) {
+            let Some(by_host) = grants.by_principal.get(principal) else { continue };
+            for host in [Some(asker.host), None] {
+                if let Some(Said { grant, .. }) = by_host.get(&host) {
                     self.allowed = self.allowed.and(grant.allowed);
                     self.denied = self.denied.and(grant.denied);
                 }
@@ -112,36 +118,76 @@ struct Grant {
     denied: Operations,
 }
 
-/// The ACLs of one pattern, by principal, then by host (`None`: any).
-#[derive(Debug, Default)]
+impl Grant {
+    fn add(&mut self, operation: AclOperation, permission: AclPermission) {
+        match permission {
+            AclPermission::Allow => {
+                self.allowed = self.allowed.and(Operations::allowed_by(operation));
+            }
+            AclPermission::Deny => {
+                self.denied = self.denied.and(Operations::denied_by(operation));
+            }
+        }
+    }
+}
+
+/// What ACLs of one pattern say of one principal and host, and what that comes to.
+#[derive(Debug, Clone, Default)]
+struct Said {
+    /// One for each ACL. The same twice, if the host is spelt in two ways.
+    acls: Vec<(AclOperation, AclPermission)>,
+    grant: Grant,
+}
+
+impl Said {
+    fn change(&mut self, change: &AclChange) -> Kept {
+        match change {
+            AclChange::Created(acl) => {
+                self.acls.reserve_exact(1); // Few have more than one.
+                self.acls.push((acl.operation, acl.permission));
+                self.grant.add(acl.operation, acl.permission);
+            }
+            AclChange::Deleted(acl) => {
+                let gone = (acl.operation, acl.permission);
+                let place = self.acls.iter().position(|it| *it == gone);
+                self.acls.swap_remove(place.expect("an ACL is deleted after it was created"));
+                self.grant = Grant::default();
+                for (operation, permission) in &self.acls {
+                    self.grant.add(*operation, *permission);
+                }
+            }
+        }
+        if self.acls.is_empty() { Kept::No } else { Kept::Yes }
+    }
+}
+
+/// By host; `None`: any.
+type ByHost = SharedMap<Option<IpAddr>, Said>;
+
+/// The ACLs of one pattern, by principal, then by host.
+#[derive(Debug, Clone, Default)]
 struct Grants {
-    by_principal: HashMap<String, Vec<(Option<IpAddr>, Grant)>>,
+    /// How many there are, those included that are nobody's.
+    acls: usize,
+    by_principal: SharedMap<Arc<str>, ByHost>,
 }
 
 impl Grants {
-    fn add(&mut self, acl: &Acl) {
-        let host = match acl.host.as_str() {
-            AclPattern::WILDCARD => None,
-            // What is no address is nobody's, as in Kafka: it compares with addresses alone.
-            text => match text.parse::<IpAddr>() {
-                Ok(host) => Some(host.to_canonical()),
-                Err(_) => return,
-            },
-        };
-        let grants = self.by_principal.entry(acl.principal.clone()).or_default();
-        let place = grants.iter().position(|(it, _)| *it == host).unwrap_or_else(|| {
-            grants.push((host, Grant::default()));
-            grants.len() - 1
-        });
-        let grant = &mut grants[place].1;
-        match acl.permission {
-            AclPermission::Allow => {
-                grant.allowed = grant.allowed.and(Operations::allowed_by(acl.operation));
-            }
-            AclPermission::Deny => {
-                grant.denied = grant.denied.and(Operations::denied_by(acl.operation));
-            }
+    fn change(&mut self, change: &AclChange) -> Kept {
+        let acl = change.acl();
+        match change {
+            AclChange::Created(_) => self.acls += 1,
+            AclChange::Deleted(_) => self.acls -= 1,
         }
+        // What is no address is nobody's, as in Kafka: it compares with addresses alone.
+        if let Some(host) = host(acl) {
+            let of_host = |by_host: &mut ByHost| {
+                by_host.change(&host, |it| *it, |said| said.change(change));
+                if by_host.is_empty() { Kept::No } else { Kept::Yes }
+            };
+            self.by_principal.change(acl.principal.as_str(), |it| it.into(), of_host);
+        }
+        if self.acls == 0 { Kept::No } else { Kept::Yes }
     }
 
     fn verdict(&self, asker: Asker<'_>) -> Verdict {
@@ -151,16 +197,55 @@ impl Grants {
     }
 }
 
+/// The host of an ACL, or any (`Some(None)`); `None` if it is no address.
+fn host(acl: &Acl) -> Option<Option<IpAddr>> {
+    match acl.host.as_str() {
+        AclPattern::WILDCARD => Some(None),
+        text => text.parse::<IpAddr>().ok().map(|it| Some(it.to_canonical())),
+    }
+}
+
 /// The ACLs of one kind of resource.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct KindRules {
-    literal: HashMap<String, Grants>,
-    prefixed: HashMap<String, Grants>,
-    /// The lengths of the prefixes, in bytes, each once, the shortest first.
-    prefix_lengths: Vec<usize>,
+    literal: SharedMap<Arc<str>, Grants>,
+    prefixed: SharedMap<Arc<str>, Grants>,
+    /// The lengths of the prefixes, in bytes, the shortest first, and how many prefixes are that long.
+    prefix_lengths: Arc<Vec<(usize, usize)>>,
 }
 
 impl KindRules {
+    fn change(&mut self, change: &AclChange) {
+        let acl = change.acl();
+        let name = acl.name.as_str();
+        match acl.pattern {
+            AclPattern::Literal => {
+                self.literal.change(name, |it| it.into(), |grants| grants.change(change));
+            }
+            AclPattern::Prefixed => {
+                let was_there = self.prefixed.get(name).is_some();
+                self.prefixed.change(name, |it| it.into(), |grants| grants.change(change));
+                let is_there = self.prefixed.get(name).is_some();
+                if was_there != is_there {
+                    self.count_prefix(name.len(), is_there);
+                }
+            }
+        }
+    }
+
+    fn count_prefix(&mut self, length: usize, is_there: bool) {
+        let lengths = Arc::make_mut(&mut self.prefix_lengths);
+        match lengths.binary_search_by_key(&length, |(it, _)| *it) {
+            Ok(place) if is_there => lengths[place].1 += 1,
+            Ok(place) if lengths[place].1 == 1 => drop(lengths.remove(place)),
+            Ok(place) => lengths[place].1 -= 1,
+            Err(place) => {
+                assert!(is_there, "a prefix that goes was counted when it came");
+                lengths.insert(place, (length, 1));
+            }
+        }
+    }
+
     fn verdict(&self, asker: Asker<'_>, name: &str) -> Verdict {
         let mut verdict = Verdict::default();
         verdict.add(self.literal.get(name), asker);
@@ -177,7 +262,7 @@ impl KindRules {
     fn prefixes<'a>(&self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.prefix_lengths
             .iter()
-            .map_while(|it| name.as_bytes().get(..*it).map(|_| *it))
+            .map_while(|(it, _)| name.as_bytes().get(..*it).map(|_| *it))
             .filter_map(
                 // Within a character no prefix ends.
                 move |it| name.get(..it),
@@ -191,7 +276,7 @@ impl KindRules {
 }
 
 /// What a set of ACLs allows.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct AclRules {
     generation: u64,
     super_users: Arc<BTreeSet<String>>,
@@ -207,23 +292,21 @@ impl AclRules {
         super_users: Arc<BTreeSet<String>>,
         allow_everyone: bool,
     ) -> AclRules {
-        let mut kinds: [KindRules; AclResource::ALL.len()] = Default::default();
-        for acl in acls {
-            let kind = &mut kinds[place(acl.resource)];
-            let named = match acl.pattern {
-                AclPattern::Literal => &mut kind.literal,
-                AclPattern::Prefixed => &mut kind.prefixed,
-            };
-            match named.get_mut(&acl.name) {
-                Some(grants) => grants.add(acl),
-                None => named.entry(acl.name.clone()).or_default().add(acl),
-            }
-        }
-        for kind in &mut kinds {
-            let lengths: BTreeSet<usize> = kind.prefixed.keys().map(String::len).collect();
-            kind.prefix_lengths = lengths.into_iter().collect();
-        }
-        AclRules { generation, super_users, allow_everyone, kinds }
+        let kinds = Default::default();
+        let mut rules = AclRules { generation, super_users, allow_everyone, kinds };
+        acls.iter().for_each(|it| rules.change(&AclChange::Created(Arc::clone(it))));
+        rules
+    }
+
+    /// The rules after changes: each of an ACL that was not there, or that was.
+    pub(crate) fn changed(&self, generation: u64, changes: &[AclChange]) -> AclRules {
+        let mut rules = AclRules { generation, ..self.clone() };
+        changes.iter().for_each(|it| rules.change(it));
+        rules
+    }
+
+    fn change(&mut self, change: &AclChange) {
+        self.kinds[place(change.acl().resource)].change(change);
     }
 
     /// Of the ACLs it was made from.

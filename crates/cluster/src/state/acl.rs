@@ -5,6 +5,10 @@
 //!
 //! The whole of an ACL is its identity: the same one twice is one.
 
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+
 /// What an ACL is about. The numbers are Kafka's (`ResourceType`), here and in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -179,6 +183,40 @@ impl AclFilter {
         operation: None,
         permission: None,
     };
+
+    /// The ACLs it picks, in their order. If it says all of what kind, which pattern and which name, only those are
+    /// looked at, as they come one after another; else all are.
+    pub(crate) fn picked_of<'a>(
+        &'a self,
+        acls: &'a BTreeSet<Arc<Acl>>,
+    ) -> impl Iterator<Item = &'a Arc<Acl>> {
+        let first = self.first();
+        let begin = first.as_ref().map_or(Bound::Unbounded, Bound::Included);
+        let is_narrow = first.is_some();
+        let from = acls.range::<Acl, _>((begin, Bound::Unbounded));
+        let among = from.take_while(move |it| !is_narrow || self.is_of_its_name(it));
+        among.filter(|it| self.picks(it))
+    }
+
+    /// The least ACL of the one name that it speaks of, if it does.
+    fn first(&self) -> Option<Acl> {
+        let PatternFilter::Only(pattern) = self.pattern else { return None };
+        Some(Acl {
+            resource: self.resource?,
+            pattern,
+            name: self.name.clone()?,
+            principal: String::new(),
+            host: String::new(),
+            operation: AclOperation::ALL[0],
+            permission: AclPermission::Deny,
+        })
+    }
+
+    fn is_of_its_name(&self, acl: &Acl) -> bool {
+        self.resource == Some(acl.resource)
+            && self.pattern == PatternFilter::Only(acl.pattern)
+            && self.name.as_ref() == Some(&acl.name)
+    }
 
     pub fn picks(&self, acl: &Acl) -> bool {
         self.resource.is_none_or(|it| it == acl.resource)

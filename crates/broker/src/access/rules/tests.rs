@@ -256,3 +256,138 @@ proptest! {
         prop_assert_eq!(rules.allows_any(asked, Write, AclResource::Topic), expected);
     }
 }
+
+/// A change of ACLs: one that is there goes, one that is not comes.
+fn flipped(there: &mut BTreeSet<Acl>, acl: &Acl) -> AclChange {
+    match there.remove(acl) {
+        true => AclChange::Deleted(Arc::new(acl.clone())),
+        false => {
+            there.insert(acl.clone());
+            AclChange::Created(Arc::new(acl.clone()))
+        }
+    }
+}
+
+/// Every decision there is among the names, principals and hosts of [`any_acl`], and some that no ACL knows.
+fn decisions(rules: &AclRules) -> Vec<(Operations, bool)> {
+    let mut found = Vec::new();
+    for principal in ["User:a", "User:b", "User:c"] {
+        for host in [HERE, "10.0.0.2", "10.0.0.3"] {
+            let asked = asker(principal, host);
+            for resource in [AclResource::Topic, AclResource::Group] {
+                let any = rules.allows_any(asked, Write, resource);
+                for name in ["a", "ab", "abcd", "b", "é", "*"] {
+                    found.push((rules.operations(asked, resource, name), any));
+                }
+            }
+        }
+    }
+    found
+}
+
+proptest! {
+    #[test]
+    fn changed_rules_decide_as_those_made_from_scratch(
+        acls in prop::collection::vec((any_acl(), any::<bool>()), 0..40),
+        batch in 1..5usize,
+        allow_everyone: bool,
+    ) {
+        // Few distinct ones, so that they come and go; some by the other spelling of an address.
+        let mut pool: Vec<Acl> = Vec::new();
+        let mut there = BTreeSet::new();
+        let mut rules = rules(&[], &["User:c"], allow_everyone);
+        let mut before: Option<(AclRules, Vec<(Operations, bool)>)> = None;
+        for (number, acls) in acls.chunks(batch).enumerate() {
+            let mut changes = Vec::new();
+            for (acl, again) in acls {
+                let mut acl = acl.clone();
+                if *again && let Some(known) = pool.get(number % pool.len().max(1)) {
+                    acl = known.clone();
+                }
+                if acl.host == "10.0.0.2" && *again {
+                    acl.host = "::ffff:10.0.0.2".to_owned();
+                } else if number % 7 == 6 {
+                    acl.host = "a.host".to_owned();
+                }
+                pool.push(acl.clone());
+                changes.push(flipped(&mut there, &acl));
+            }
+            let changed = rules.changed(number as u64, &changes);
+            prop_assert_eq!(changed.generation(), number as u64);
+            let acls: Vec<Acl> = there.iter().cloned().collect();
+            let made = self::rules(&acls, &["User:c"], allow_everyone);
+            prop_assert_eq!(decisions(&changed), decisions(&made));
+            for (changed, made) in changed.kinds.iter().zip(&made.kinds) {
+                prop_assert_eq!(&changed.prefix_lengths, &made.prefix_lengths);
+            }
+            // Whoever has the rules before goes on by them.
+            if let Some((rules, decided)) = before.replace((changed.clone(), decisions(&changed))) {
+                prop_assert_eq!(decisions(&rules), decided);
+            }
+            rules = changed;
+        }
+        // All goes, and nothing is left.
+        let gone: Vec<Acl> = there.iter().cloned().collect();
+        let changes: Vec<AclChange> = gone.iter().map(|it| flipped(&mut there, it)).collect();
+        let emptied = rules.changed(0, &changes);
+        for kind in &emptied.kinds {
+            let lengths = kind.prefix_lengths.len();
+            prop_assert!(kind.literal.is_empty() && kind.prefixed.is_empty() && lengths == 0);
+        }
+    }
+}
+
+/// `cargo test -p broker --release -- --ignored --nocapture what_rules_cost` prints it.
+#[test]
+#[ignore = "it measures and asserts nothing of it"]
+fn what_rules_cost() {
+    const CHANGES: usize = 1000;
+    let clock = environment::Environment::system().clock;
+    let numbered = |number: usize| {
+        let (pattern, name) = match number % 5 {
+            0 => (Prefixed, format!("prefix-{number}-")),
+            _ => (Literal, format!("topic-{}", number / 3)),
+        };
+        acl(
+            Allow,
+            &format!("User:{}", number % 1000),
+            AclOperation::ALL[number % 14],
+            (pattern, &name),
+        )
+    };
+    for count in [1_000, 100_000] {
+        let acls: Vec<Acl> = (0..count).map(numbered).collect();
+        let begun = clock.now();
+        let made = rules(&acls, &[], false);
+        let making = clock.now().since(begun);
+        let everybody = |number: usize| {
+            AclChange::Created(Arc::new(acl(
+                Allow,
+                &format!("User:{number}"),
+                Read,
+                (Literal, "*"),
+            )))
+        };
+        let begun = clock.now();
+        let mut changed = made.clone();
+        for number in 0..CHANGES {
+            changed = changed.changed(number as u64, &[everybody(number)]);
+        }
+        let changing = clock.now().since(begun) / CHANGES as u32;
+        let begun = clock.now();
+        let mut allowed = 0;
+        for number in 0..CHANGES {
+            let principal = format!("User:{}", number % 1000);
+            let found = changed.operations(
+                asker(&principal, HERE),
+                AclResource::Topic,
+                &format!("topic-{number}"),
+            );
+            allowed += usize::from(found.contains(Read));
+        }
+        let asking = clock.now().since(begun) / CHANGES as u32;
+        println!(
+            "{count} ACLs: made in {making:?}, a change {changing:?}, a question {asking:?} ({allowed} allowed)"
+        );
+    }
+}

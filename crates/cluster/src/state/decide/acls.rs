@@ -42,9 +42,8 @@ pub(crate) fn delete_acls(
     state: &State,
     filters: &[AclFilter],
 ) -> (Vec<Event>, Vec<Vec<Arc<Acl>>>) {
-    let picked = |filter: &AclFilter| -> Vec<Arc<Acl>> {
-        state.acls.iter().filter(|acl| filter.picks(acl)).cloned().collect()
-    };
+    let picked =
+        |filter: &AclFilter| -> Vec<Arc<Acl>> { filter.picked_of(&state.acls).cloned().collect() };
     let picked: Vec<Vec<Arc<Acl>>> = filters.iter().map(picked).collect();
     let gone: BTreeSet<Arc<Acl>> = picked.iter().flatten().cloned().collect();
     (gone.into_iter().map(Event::AclDeleted).collect(), picked)

@@ -4,6 +4,7 @@
 //! listeners. Does not own: the metadata (`cluster`), the records (`partition_log`), the groups'
 //! rules (`coordinator`), options and signals (the binary).
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -13,11 +14,11 @@ use environment::{Environment, StopToken};
 use partition_log::{LogEngine, PartitionLog};
 use prometheus_client::registry::Registry;
 use protocol::ErrorCode;
-use tokio::sync::Semaphore;
 use vocabulary::{BrokerId, LeaderEpoch, Partition};
 
 use crate::access::{Access, Authorizer};
 use crate::configs::BrokerConfig;
+use crate::connection::RequestMemory;
 use crate::connection_limits::ConnectionLimits;
 use crate::fetch_sessions::FetchSessions;
 use crate::groups::GroupHost;
@@ -59,8 +60,8 @@ pub struct Broker {
     authorizer: Option<Arc<Authorizer>>,
     pub(crate) connections: Arc<ConnectionLimits>,
     pub(crate) stop: StopToken,
-    /// Bytes of request frames in memory, over all connections (queued.max.request.bytes).
-    pub(crate) request_bytes: Arc<Semaphore>,
+    /// Request frames over all connections (queued.max.request.bytes).
+    pub(crate) request_memory: Arc<RequestMemory>,
     /// A leaf lock, held for map operations only and never across an await: sessions are touched
     /// twice in a fetch, and an owner task would cost a hand-over each time.
     fetch_sessions: Mutex<FetchSessions>,
@@ -110,8 +111,7 @@ impl Broker {
             connections: ConnectionLimits::new(limits, metrics.connections.clone()),
             metrics,
             stop: environment.tasks.token(),
-            // At least one largest frame, or that frame would wait for ever.
-            request_bytes: Arc::new(Semaphore::new(
+            request_memory: Arc::new(RequestMemory::new(
                 config.request_memory_bytes.max(config.request_bytes_max),
             )),
             fetch_sessions: Mutex::new(FetchSessions::new(config.fetch_session_slots)),
@@ -158,6 +158,18 @@ impl Broker {
             broker.port = listener.advertised_port;
         }
         brokers
+    }
+
+    /// Those of `ids` as a client of `listener` reaches them.
+    pub(crate) fn endpoints_of(
+        &self,
+        listener: &BoundListener,
+        ids: &BTreeSet<i32>,
+    ) -> impl Iterator<Item = cluster::Broker> {
+        // Most answers name none: then nobody is asked for.
+        let is_asked = ids.iter().any(|id| 0 <= *id);
+        let brokers = if is_asked { self.endpoints(listener) } else { Vec::new() };
+        brokers.into_iter().filter(|it| ids.contains(&it.id.0))
     }
 
     /// Who leads the partition as far as the metadata know, and since which leader epoch; -1 and -1 if there is none.

@@ -26,6 +26,8 @@ pub(crate) enum Outcome {
     Pending(BoxFuture<'static, Option<Gathered>>),
     /// acks=0: no answer.
     Silent,
+    /// Its client has gone before it was done.
+    Abandoned,
     /// Not a request we can answer: close, with the reason for the log.
     Close(String),
     /// acks=0 that failed.
@@ -50,7 +52,16 @@ struct Arrived {
 }
 
 /// Runs one request. Awaits as long as its handler does; a Produce only until it has its offsets.
-pub(crate) async fn handle(broker: &Arc<Broker>, client: Client<'_>, frame: BytesMut) -> Outcome {
+///
+/// `gone` returns when the client has closed its side. A long poll ends with it, and whatever else waits: nobody reads
+/// the answer, and clients that give up and come again must not leave more and more behind. Not so a Produce with
+/// acks=0, whose client may close as soon as it has sent.
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    client: Client<'_>,
+    frame: BytesMut,
+    gone: impl Future<Output = ()> + Send,
+) -> Outcome {
     let arrived = match arrive(broker, client, frame) {
         Ok(arrived) => arrived,
         Err(outcome) => return outcome,
@@ -58,8 +69,20 @@ pub(crate) async fn handle(broker: &Arc<Broker>, client: Client<'_>, frame: Byte
     broker.metrics.count_request(arrived.key.name());
     // Boxed: the futures of the handlers differ widely in size, and connections are many.
     match arrived.key {
-        ApiKey::Produce => Box::pin(produce(broker, arrived)).await,
-        _ => Box::pin(routed(broker, arrived)).await,
+        ApiKey::Produce => Box::pin(produce(broker, arrived, gone)).await,
+        _ => until(gone, Box::pin(routed(broker, arrived))).await,
+    }
+}
+
+/// What becomes of a request that ends with its client.
+async fn until(
+    gone: impl Future<Output = ()>,
+    handling: impl Future<Output = Outcome> + Unpin,
+) -> Outcome {
+    tokio::select! {
+        biased;
+        outcome = handling => outcome,
+        () = gone => Outcome::Abandoned,
     }
 }
 
@@ -111,7 +134,11 @@ fn unsupported_api_versions(frame: &[u8]) -> Outcome {
     Outcome::Reply(Gathered::frame(sink.finish().chunks))
 }
 
-async fn produce(broker: &Arc<Broker>, arrived: Arrived) -> Outcome {
+async fn produce(
+    broker: &Arc<Broker>,
+    arrived: Arrived,
+    gone: impl Future<Output = ()>,
+) -> Outcome {
     let Arrived { key, correlation_id, context, mut body } = arrived;
     let request = match messages::produce::Request::decode(&mut body, context.version) {
         Ok(request) => request,
@@ -119,14 +146,19 @@ async fn produce(broker: &Arc<Broker>, arrived: Arrived) -> Outcome {
     };
     let acknowledges = request.acks != 0;
     let version = context.version;
-    let finish = handlers::produce::start(broker, &context, request).await;
+    let starting = handlers::produce::start(broker, &context, request);
     if !acknowledges {
-        // Refusals are known by now: without acknowledgement nothing is waited for.
-        return match finish.await {
+        // Refusals are known by then: without acknowledgement nothing is waited for.
+        return match starting.await.await {
             Ok(_) => Outcome::Silent,
             Err(_) => Outcome::CloseUnacknowledged,
         };
     }
+    let finish = tokio::select! {
+        biased;
+        finish = starting => finish,
+        () = gone => return Outcome::Abandoned,
+    };
     Outcome::Pending(Box::pin(async move {
         let response = finish.await.ok().flatten()?;
         Some(encode(key, version, correlation_id, &response))

@@ -123,7 +123,8 @@ pub(super) const CONFIGS: &[Definition] = &[
         "aquifer.request.memory.bytes",
         "268435456",
         "Request frames held in memory at once, in bytes, over all connections. Beyond it \
-         connections are not read until others are answered. At least socket.request.max.bytes.",
+         connections are not read until others are answered; but one at a time may end a frame that others wait for. \
+         At least socket.request.max.bytes.",
     )
     .rule(Rule::Between(MIB, 1 << 40)),
     long(

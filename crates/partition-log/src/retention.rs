@@ -4,6 +4,8 @@
 //! Does not own: the objects that become garbage (`collection`), Kafka's key compaction.
 //!
 //! Retention works on whole committed runs; what is still in the tail gets there by the flush's age.
+//! A run whose records all have no time (-1) has no age of its own: it goes by age with the next run behind it that
+//! has one. Kafka takes the time at which its segment's file was last written, which no run has.
 //! The metadata moves first: a log start that was told to a client never moves back.
 
 use crate::engine::Shared;
@@ -51,16 +53,51 @@ impl Demand {
         let excess = settings.retention_bytes.map_or(0, |max| size.saturating_sub(max));
         Demand { older_than, excess }
     }
+}
 
-    /// Whether the oldest run goes. A run larger than the excess stays: retention.bytes is a floor.
-    fn takes(&mut self, run: &RunDescription) -> bool {
+/// What to do about a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It goes, and so does every run before it.
+    Goes,
+    /// It has no time: the next run that has one decides.
+    Undecided,
+    /// It stays, and so does every run behind it.
+    Stays,
+}
+
+/// Goes through the runs of a partition, from the log start on.
+#[derive(Debug)]
+struct Judge {
+    demand: Demand,
+    /// Bytes of the runs before that are undecided.
+    undecided: u64,
+    is_undecided: bool,
+}
+
+impl Judge {
+    fn new(demand: Demand) -> Judge {
+        Judge { demand, undecided: 0, is_undecided: false }
+    }
+
+    /// A run larger than the excess stays: retention.bytes is a floor.
+    fn judge(&mut self, run: &RunDescription) -> Verdict {
         let has_time = run.max_timestamp != Timestamp::NONE;
-        let is_old = has_time && self.older_than.is_some_and(|it| run.max_timestamp < it);
-        let is_excess = 0 < run.length && run.length <= self.excess;
+        let demand = &mut self.demand;
+        let is_old = has_time && demand.older_than.is_some_and(|it| run.max_timestamp < it);
+        // Size takes from the start, and does not step over a run.
+        let is_excess = !self.is_undecided && 0 < run.length && run.length <= demand.excess;
         if is_old || is_excess {
-            self.excess = self.excess.saturating_sub(run.length);
+            demand.excess = demand.excess.saturating_sub(run.length.saturating_add(self.undecided));
+            (self.undecided, self.is_undecided) = (0, false);
+            return Verdict::Goes;
         }
-        is_old || is_excess
+        if has_time || demand.older_than.is_none() {
+            return Verdict::Stays;
+        }
+        self.undecided = self.undecided.saturating_add(run.length);
+        self.is_undecided = true;
+        Verdict::Undecided
     }
 }
 
@@ -105,19 +142,21 @@ impl PartitionLog {
             return Ok(());
         }
         let now = self.shared.environment.clock.wall();
-        let mut demand = Demand::of(&settings, self.size_bytes(), now);
-        let (mut start, mut deleted) = (offsets.log_start, 0);
+        let mut judge = Judge::new(Demand::of(&settings, self.size_bytes(), now));
+        let (mut start, mut next) = (offsets.log_start, offsets.log_start);
+        let (mut deleted, mut seen) = (0, 0);
         'pages: loop {
-            let runs = self.shared.reader.runs_from(self.partition(), start, PAGE_RUNS).await?;
+            let runs = self.shared.reader.runs_from(self.partition(), next, PAGE_RUNS).await?;
             if runs.is_empty() {
                 break;
             }
             for run in runs {
-                if !demand.takes(&run) {
-                    break 'pages;
+                (next, seen) = (run.end, seen + 1);
+                match judge.judge(&run) {
+                    Verdict::Goes => (start, deleted) = (next, seen),
+                    Verdict::Undecided => (),
+                    Verdict::Stays => break 'pages,
                 }
-                start = run.end;
-                deleted += 1;
             }
         }
         // A commit under way may be known to the metadata before it is known here.
@@ -253,30 +292,48 @@ mod tests {
         }
     }
 
-    fn demand(retention_ms: Option<i64>, retention_bytes: Option<u64>, size: u64) -> Demand {
+    fn judge(retention_ms: Option<i64>, retention_bytes: Option<u64>, size: u64) -> Judge {
         let settings = LogSettings { retention_ms, retention_bytes, ..LogSettings::default() };
-        Demand::of(&settings, size, Timestamp(10_000))
+        Judge::new(Demand::of(&settings, size, Timestamp(10_000)))
     }
 
     #[test]
     fn runs_go_when_their_newest_record_is_too_old() {
-        let mut demand = demand(Some(1000), None, 0);
-        assert!(demand.takes(&run(10, 8_999)));
-        assert!(!demand.takes(&run(10, 9_000)));
-        assert!(!demand.takes(&run(10, 99_000)), "a time in the future is not old");
-        assert!(!demand.takes(&run(10, -1)), "a run without times does not age");
+        let mut judge = judge(Some(1000), None, 0);
+        assert_eq!(judge.judge(&run(10, 8_999)), Verdict::Goes);
+        assert_eq!(judge.judge(&run(10, 9_000)), Verdict::Stays);
+        assert_eq!(
+            judge.judge(&run(10, 99_000)),
+            Verdict::Stays,
+            "a time in the future is not old"
+        );
+    }
+
+    #[test]
+    fn a_run_without_times_goes_with_the_next_that_has_one() {
+        let mut judge = judge(Some(1000), Some(50), 100);
+        assert_eq!(judge.judge(&run(60, -1)), Verdict::Undecided);
+        assert_eq!(judge.judge(&run(10, -1)), Verdict::Undecided, "size steps over no run");
+        assert_eq!(judge.judge(&run(10, 8_999)), Verdict::Goes);
+        assert_eq!(judge.judge(&run(10, -1)), Verdict::Undecided, "no byte is in excess any more");
+        assert_eq!(judge.judge(&run(10, 9_000)), Verdict::Stays);
     }
 
     #[test]
     fn runs_go_while_what_remains_is_enough() {
-        let mut demand = demand(None, Some(100), 125);
-        assert!(demand.takes(&run(10, 0)));
-        assert!(demand.takes(&run(10, 0)));
-        assert!(!demand.takes(&run(10, 0)), "95 bytes would be fewer than asked for");
+        let mut judge = judge(None, Some(100), 125);
+        assert_eq!(judge.judge(&run(10, 0)), Verdict::Goes);
+        assert_eq!(judge.judge(&run(10, -1)), Verdict::Goes);
+        assert_eq!(
+            judge.judge(&run(10, 0)),
+            Verdict::Stays,
+            "95 bytes would be fewer than asked for"
+        );
     }
 
     #[test]
     fn without_limits_everything_stays() {
-        assert!(!demand(None, None, u64::MAX).takes(&run(10, 0)));
+        assert_eq!(judge(None, None, u64::MAX).judge(&run(10, 0)), Verdict::Stays);
+        assert_eq!(judge(None, None, u64::MAX).judge(&run(10, -1)), Verdict::Stays);
     }
 }

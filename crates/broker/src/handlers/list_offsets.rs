@@ -145,7 +145,7 @@ async fn find(
         EARLIEST | EARLIEST_LOCAL => {
             Ok((offsets.log_start.0, -1, log.epoch_at(offsets.log_start).0))
         }
-        MAX_TIMESTAMP => place(log.offset_of_max_timestamp().await),
+        MAX_TIMESTAMP => place(log.offset_of_max_timestamp(limit).await),
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(NONE),
         _ => place(log.offset_for_timestamp(Timestamp(target), limit).await),
     }

@@ -78,9 +78,20 @@ impl PartitionLog {
         Ok(None)
     }
 
-    /// The record with the greatest timestamp, the first of them if there are several; `None` when
-    /// no record has one.
-    pub async fn offset_of_max_timestamp(&self) -> Result<Option<TimestampedOffset>, ReadError> {
+    /// The record with the greatest timestamp of all below the high watermark, the first of them if there are several;
+    /// `None` when no record has one, and when that one is not below the limit: then, as in Kafka, no other is told in
+    /// its place.
+    pub async fn offset_of_max_timestamp(
+        &self,
+        limit: ReadLimit,
+    ) -> Result<Option<TimestampedOffset>, ReadError> {
+        let latest = self.latest_record().await?;
+        self.make_known(limit).await?;
+        let end = self.offsets().limit(limit);
+        Ok(latest.filter(|it| it.offset < end))
+    }
+
+    async fn latest_record(&self) -> Result<Option<TimestampedOffset>, ReadError> {
         let offsets = self.offsets();
         let (start, limit) = (offsets.log_start, offsets.high_watermark);
         let Some(batch) = self.latest_batch(start, limit).await? else { return Ok(None) };

@@ -38,6 +38,28 @@ async fn old_runs_go_and_so_do_their_objects() {
     world.check(&[partition(0)]).await;
 }
 
+/// A run whose records have no time has no age: it shields nothing behind it, and goes with it.
+#[tokio::test(start_paused = true)]
+async fn runs_without_times_go_with_the_next_that_has_one() {
+    let mut world = World::new(11);
+    world.options.merge.is_enabled = false; // Merged runs have the times of all.
+    let settings = LogSettings { retention_ms: Some(3_600_000), ..LogSettings::default() };
+    world.settings = Arc::new(settings);
+    let life = world.start().await;
+    let log = world.host(&life, partition(0));
+    let now = world.environment.clock.wall().0;
+    for (label, time) in [(1, -1), (2, -1), (3, now), (4, -1)] {
+        acked(&log, batch_of(None, label, 1, 50, time)).await;
+        life.engine.flush_all().await;
+    }
+    world.sleep(Duration::from_secs(1800)).await;
+    assert_eq!(log.offsets().log_start, Offset(0), "the next that has a time is young");
+    world.sleep(Duration::from_secs(2200)).await;
+    assert_eq!(log.offsets().log_start, Offset(3), "behind the last run there is no time yet");
+    assert_eq!(read_all(&world, &log, Offset(3)).await.len(), 1);
+    world.check(&[partition(0)]).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_exceeds_the_size_goes_from_the_start() {
     let mut world = World::new(2);

@@ -160,10 +160,10 @@ async fn records_are_found_by_time_in_runs_and_tail() {
     }
     let latest = stamps.iter().map(|it| it.1).max().unwrap();
     let first = stamps.iter().find(|it| it.1 == latest).unwrap();
-    let found = log.offset_of_max_timestamp().await.unwrap().unwrap();
+    let found = log.offset_of_max_timestamp(HIGH).await.unwrap().unwrap();
     assert_eq!((found.offset.0, found.timestamp.0), *first);
     let empty = world.host(&life, partition(1));
-    assert_eq!(empty.offset_of_max_timestamp().await.unwrap(), None);
+    assert_eq!(empty.offset_of_max_timestamp(HIGH).await.unwrap(), None);
     assert_eq!(empty.offset_for_timestamp(Timestamp(0), HIGH).await.unwrap(), None);
 }
 

@@ -1,6 +1,6 @@
 //! Transactions: what is decided, what was aborted, across everything that moves a batch (A8).
 
-use super::world::{World, acked, batch, partition, produced};
+use super::world::{World, acked, batch, batch_of, partition, produced};
 use crate::log::{
     AppendError, AppendRules, Appended, MarkerRule, PartitionLog, ReadLimit, SequenceRule,
 };
@@ -49,6 +49,40 @@ pub(super) async fn ended(
 fn aborted(producer: i64, first: i64, last: i64) -> AbortedTransaction {
     let (first_offset, last_offset) = (Offset(first), Offset(last));
     AbortedTransaction { producer: ProducerId(producer), first_offset, last_offset }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lookups_by_time_end_at_the_last_stable_offset() {
+    let world = World::new(50);
+    let life = world.start().await;
+    let log = world.host(&life, partition(0));
+    acked(&log, batch_of(None, 1, 2, 50, 1000)).await;
+    // Later than all, undecided.
+    acked(&log, within(7, 0, 0, 3)).await;
+    acked(&log, batch_of(None, 2, 1, 50, 1001)).await;
+    let latest = async |limit| {
+        let found = log.offset_of_max_timestamp(limit).await.expect("it is there");
+        found.map(|it| it.offset)
+    };
+    let at = async |time, limit| {
+        let found = log.offset_for_timestamp(Timestamp(time), limit).await.expect("it is there");
+        found.map(|it| it.offset)
+    };
+    for flushed in [false, true] {
+        if flushed {
+            life.engine.flush_all().await;
+        }
+        assert_eq!(latest(ReadLimit::HighWatermark).await, Some(Offset(2)));
+        assert_eq!(latest(ReadLimit::LastStable).await, None, "no other in its place");
+        assert_eq!(at(1001, ReadLimit::LastStable).await, Some(Offset(1)));
+        assert_eq!(at(1002, ReadLimit::HighWatermark).await, Some(Offset(2)));
+        assert_eq!(at(1002, ReadLimit::LastStable).await, None);
+    }
+    ended(&log, 7, 0, Commit).await;
+    // The marker carries the time at which it was written.
+    let ending = latest(ReadLimit::HighWatermark).await;
+    assert_eq!(latest(ReadLimit::LastStable).await, ending);
+    assert_eq!(at(1002, ReadLimit::LastStable).await, Some(Offset(2)));
 }
 
 #[tokio::test(start_paused = true)]

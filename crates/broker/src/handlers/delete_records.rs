@@ -54,10 +54,14 @@ async fn move_log_start(
     offset: i64,
 ) -> Result<Offset, ErrorCode> {
     let topic = broker.view.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let log = broker.led_log(Partition { topic: topic.id, index })?;
-    if topic.is_internal {
-        return Err(ErrorCode::PolicyViolation);
+    if usize::try_from(index).ok().and_then(|it| topic.partitions.get(it)).is_none() {
+        return Err(ErrorCode::UnknownTopicOrPartition);
     }
+    // Before anybody asks who leads it, as in Kafka.
+    if topic.is_internal {
+        return Err(ErrorCode::InvalidTopicException);
+    }
+    let log = broker.led_log(Partition { topic: topic.id, index })?;
     if !log.settings().cleanup.delete && log.settings().cleanup.compact {
         return Err(ErrorCode::PolicyViolation);
     }

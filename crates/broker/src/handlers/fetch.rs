@@ -5,6 +5,7 @@
 
 mod reads;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +19,10 @@ use protocol::ErrorCode;
 use protocol::messages::RecordChunks;
 use protocol::messages::fetch::response::{
     AbortedTransaction as AbortedRow, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch,
-    PartitionData,
+    NodeEndpoint, PartitionData,
 };
 use protocol::messages::fetch::{Request, Response};
+use protocol::records::TargetCompression;
 use vocabulary::{LeaderEpoch, Offset, Partition, Tick, TopicId};
 
 use crate::broker::Broker;
@@ -32,6 +34,15 @@ use reads::{Reads, STORAGE_WAIT_MAX, bytes_of};
 
 /// The first version that names topics by id (KIP-516).
 const TOPIC_ID_VERSION: i16 = 13;
+
+/// The first version whose clients know zstd (KIP-110).
+const ZSTD_VERSION: i16 = 10;
+
+/// The first version whose clients know KAFKA_STORAGE_ERROR (KIP-112).
+const STORAGE_ERROR_VERSION: i16 = 6;
+
+/// The first version that tells where a leader is reached (KIP-951).
+const ENDPOINTS_VERSION: i16 = 16;
 
 /// The longest a fetch waits, whatever it asks: a vanished client must not hold a task for days.
 const WAIT_MAX: Duration = Duration::from_secs(300);
@@ -80,7 +91,41 @@ pub(crate) async fn handle(
             told || !is_incremental
         });
     }
-    Response { session_id: session, responses: by_topic(answers), ..Default::default() }
+    for (_, data) in &mut answers {
+        data.error_code = code_for(context.version, data.error_code);
+    }
+    let leaders = answers.iter().map(|(_, data)| data.current_leader.leader_id);
+    let node_endpoints = match ENDPOINTS_VERSION <= context.version {
+        true => endpoints(broker, context, leaders.collect()),
+        false => Vec::new(),
+    };
+    Response {
+        session_id: session,
+        responses: by_topic(answers),
+        node_endpoints,
+        ..Default::default()
+    }
+}
+
+/// The code as clients of that version know it: to older ones a storage error means what makes them ask again.
+fn code_for(version: i16, code: i16) -> i16 {
+    let is_unknown = version < STORAGE_ERROR_VERSION && code == ErrorCode::KafkaStorageError.code();
+    if is_unknown { ErrorCode::NotLeaderOrFollower.code() } else { code }
+}
+
+/// Where the leaders are reached that some partition's refusal names.
+fn endpoints(
+    broker: &Broker,
+    context: &RequestContext,
+    leaders: BTreeSet<i32>,
+) -> Vec<NodeEndpoint> {
+    let endpoint = |it: cluster::Broker| NodeEndpoint {
+        node_id: it.id.0,
+        host: it.host,
+        port: i32::from(it.port),
+        rack: it.rack,
+    };
+    broker.endpoints_of(&context.listener, &leaders).map(endpoint).collect()
 }
 
 fn deadline(broker: &Broker, wait_ms: i32) -> Tick {
@@ -154,6 +199,11 @@ fn resolve(
     };
     let log = broker.led_log(Partition { topic: topic.id, index: key.index })?;
     broker.check_leader_epoch(&log, interest.current_leader_epoch)?;
+    // As in Kafka, the topic's config decides, and not what its batches are: no batch is opened for a fetch.
+    let is_zstd = matches!(log.settings().compression, TargetCompression::Zstd { .. });
+    if is_zstd && context.version < ZSTD_VERSION {
+        return Err(ErrorCode::UnsupportedCompressionType);
+    }
     Ok(log)
 }
 
@@ -399,4 +449,18 @@ fn by_topic(answers: Vec<(FetchKey, PartitionData)>) -> Vec<FetchableTopicRespon
         }
     }
     topics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storage_error_is_told_to_those_who_know_it() {
+        let storage = ErrorCode::KafkaStorageError.code();
+        assert_eq!(code_for(5, storage), ErrorCode::NotLeaderOrFollower.code());
+        assert_eq!(code_for(6, storage), storage);
+        let other = ErrorCode::OffsetOutOfRange.code();
+        assert_eq!((code_for(5, other), code_for(5, 0)), (other, 0));
+    }
 }

@@ -6,6 +6,7 @@
 
 mod transactional;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +16,12 @@ use partition_log::{AppendError, AppendRules, Appended, LogSettings, PartitionLo
 use protocol::ErrorCode;
 use protocol::messages::produce::request::{PartitionProduceData, TopicProduceData};
 use protocol::messages::produce::response::{
-    BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceResponse, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
+    TopicProduceResponse,
 };
 use protocol::messages::produce::{Request, Response};
 use protocol::records::{Batch, ProduceRefusal, ProduceRules, validate_produced};
-use vocabulary::{Partition, Tick, Timestamp};
+use vocabulary::{Partition, Tick, Timestamp, TopicId};
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
@@ -30,6 +32,14 @@ const RECORDS_BYTES_MAX: usize = 1 << 30;
 
 /// The first version that names topics by id (KIP-516).
 const TOPIC_ID_VERSION: i16 = 13;
+
+/// The first version that tells who leads a partition, and where (KIP-951).
+const LEADERS_VERSION: i16 = 10;
+
+/// The shortest wait for a batch to be durable, whatever the client allows. Kafka's leader alone makes nobody wait:
+/// timeout.ms is for replicas that lag. Here it would refuse batches that become durable a moment later, and who is
+/// not idempotent would send them twice. Clients give up a request after ten seconds and more beyond their timeout.
+const WAIT_MIN: Duration = Duration::from_secs(5);
 
 /// The answer once everything appended is durable. `None`: acks=0 has no answer. `Err`: acks=0
 /// failed, and closing the connection is the only way to tell.
@@ -78,7 +88,7 @@ pub(crate) async fn start(
     request: Request,
 ) -> Finish {
     let acks = request.acks;
-    let wait = Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let wait = Duration::from_millis(request.timeout_ms.max(0) as u64).max(WAIT_MIN);
     let refusal = refusal_of_request(&request).or_else(|| transactional::denial(context, &request));
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for topic in request.topic_data {
@@ -98,17 +108,27 @@ pub(crate) async fn start(
     }
     let topics = started;
     let broker = Arc::clone(broker);
+    let (version, listener) = (context.version, Arc::clone(&context.listener));
     Box::pin(async move {
         let deadline = broker.environment.clock.now().plus(wait);
         let mut responses = Vec::with_capacity(topics.len());
         let mut first_error = None;
+        let mut leaders = BTreeSet::new();
         for (name, topic_id, partitions) in topics {
             let mut rows = Vec::with_capacity(partitions.len());
             for started in partitions {
-                let row = match acks {
+                let mut row = match acks {
                     0 => finish_unacknowledged(started),
                     _ => finish(&broker, started, deadline).await,
                 };
+                if LEADERS_VERSION <= version && is_moved(row.error_code) {
+                    let id = match TOPIC_ID_VERSION <= version {
+                        true => topic_id,
+                        false => broker.view.topic(&name).map_or(TopicId::ZERO, |it| it.id),
+                    };
+                    tell_leader(&broker, id, &mut row);
+                    leaders.insert(row.current_leader.leader_id);
+                }
                 let code = ErrorCode::from_code(row.error_code);
                 first_error = first_error.or(code.filter(|code| *code != ErrorCode::None));
                 rows.push(row);
@@ -118,7 +138,11 @@ pub(crate) async fn start(
         match (acks, first_error) {
             (0, None) => Ok(None),
             (0, Some(code)) => Err(code),
-            _ => Ok(Some(Response { responses, ..Default::default() })),
+            _ => {
+                let endpoints = broker.endpoints_of(&listener, &leaders);
+                let node_endpoints = endpoints.map(endpoint).collect();
+                Ok(Some(Response { responses, node_endpoints, ..Default::default() }))
+            }
         }
     })
 }
@@ -233,13 +257,7 @@ async fn finish(
     let index = started.index;
     let appended = match started.outcome {
         Ok(appended) => appended,
-        Err(failure) => {
-            let mut row = failed(index, failure);
-            if let Some(log) = &started.log {
-                tell_leader(broker, log, &mut row);
-            }
-            return row;
-        }
+        Err(failure) => return failed(index, failure),
     };
     let Appended { base_offset, log_append_time, durable, .. } = appended;
     let durable = tokio::select! {
@@ -273,11 +291,22 @@ fn failed(index: i32, failure: Failure) -> PartitionProduceResponse {
 }
 
 /// KIP-951: a client with a stale leader learns the current one from the refusal itself.
-fn tell_leader(broker: &Broker, log: &PartitionLog, row: &mut PartitionProduceResponse) {
-    let stale = [ErrorCode::NotLeaderOrFollower.code(), ErrorCode::FencedLeaderEpoch.code()];
-    if stale.contains(&row.error_code) {
-        row.current_leader =
-            LeaderIdAndEpoch { leader_id: broker.id.0, leader_epoch: log.leader_epoch().0 };
+fn tell_leader(broker: &Broker, topic: TopicId, row: &mut PartitionProduceResponse) {
+    let (leader_id, leader_epoch) = broker.leader_of(Partition { topic, index: row.index });
+    row.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch };
+}
+
+fn is_moved(code: i16) -> bool {
+    let stale = [ErrorCode::NotLeaderOrFollower, ErrorCode::FencedLeaderEpoch];
+    stale.map(ErrorCode::code).contains(&code)
+}
+
+fn endpoint(broker: cluster::Broker) -> NodeEndpoint {
+    NodeEndpoint {
+        node_id: broker.id.0,
+        host: broker.host,
+        port: i32::from(broker.port),
+        rack: broker.rack,
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Storage {
     environment: Environment,
     bucket: Arc<StoreBucket>,
     pub(crate) lying: Arc<LyingBucket>,
-    volume: Arc<MemoryVolume>,
+    pub(crate) volume: Arc<MemoryVolume>,
 }
 
 impl Storage {
@@ -98,6 +98,21 @@ impl Served {
         Served { handle, controller, address }
     }
 
+    /// Another broker that the metadata know, and nobody runs.
+    pub(crate) async fn register(&self, id: i32, host: &str, port: u16) {
+        let command = RegisterBroker {
+            id: BrokerId(id),
+            host: host.to_owned(),
+            port,
+            rack: None,
+            wal: WalKind::File,
+            volume: None,
+            gives_up: None,
+            takes_over: Vec::new(),
+        };
+        self.controller.register_broker(command).await.expect("it registers");
+    }
+
     pub(crate) async fn connect(&self) -> Client {
         let stream = TcpStream::connect(self.address).await.expect("it listens");
         Client { stream, correlation_id: 0 }
@@ -124,7 +139,8 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) async fn call<A: Api>(&mut self, version: i16, request: A::Request) -> A::Response {
+    /// A request with its length in front.
+    fn frame<A: Api>(&mut self, version: i16, request: &A::Request) -> Vec<u8> {
         self.correlation_id += 1;
         let header = RequestHeader {
             request_api_key: A::KEY as i16,
@@ -135,9 +151,23 @@ impl Client {
         let mut sink = Encoder::new();
         header.encode(&mut sink, A::KEY.request_header_version(version));
         request.encode(&mut sink, version);
-        let frame = sink.finish().to_bytes();
-        let length = i32::try_from(frame.len()).expect("a small request").to_be_bytes();
-        self.stream.write_all(&length).await.expect("it reads");
+        let body = sink.finish().to_bytes();
+        let length = i32::try_from(body.len()).expect("a small request");
+        [&length.to_be_bytes(), &body[..]].concat()
+    }
+
+    /// Sends requests that have no answers in one write, and closes.
+    pub(crate) async fn send_and_close<A: Api>(mut self, version: i16, requests: Vec<A::Request>) {
+        let mut frames = Vec::new();
+        for request in &requests {
+            frames.extend(self.frame::<A>(version, request));
+        }
+        self.stream.write_all(&frames).await.expect("it reads");
+        self.stream.shutdown().await.expect("it is open");
+    }
+
+    pub(crate) async fn call<A: Api>(&mut self, version: i16, request: A::Request) -> A::Response {
+        let frame = self.frame::<A>(version, &request);
         self.stream.write_all(&frame).await.expect("it reads");
 
         let length = self.stream.read_i32().await.expect("it answers");

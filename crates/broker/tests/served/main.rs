@@ -6,3 +6,4 @@ mod client;
 mod connections;
 mod fetching;
 mod nodes;
+mod records;

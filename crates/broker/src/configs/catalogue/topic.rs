@@ -115,7 +115,7 @@ pub(crate) const TOPIC_CONFIGS: &[TopicDefinition] = &[
             "false",
             "Whether share groups may use this topic as their dead letter queue (KIP-1191).",
         )
-        .no_effect("share groups are not served yet"),
+        .no_effect("records that share groups give up are in no dead letter queue yet"),
         &[],
     ),
     topic(
@@ -370,7 +370,8 @@ pub(crate) const TOPIC_CONFIGS: &[TopicDefinition] = &[
             "retention.ms",
             Kind::Long,
             "604800000",
-            "Time records are kept, in milliseconds; -1 for ever. Applies to cleanup.policy=delete.",
+            "Time records are kept, in milliseconds; -1 for ever. Applies to cleanup.policy=delete. Records without a \
+             timestamp go with the next ones behind them that have one.",
         )
         .rule(Rule::AtLeast(-1)),
         &[

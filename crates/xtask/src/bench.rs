@@ -10,6 +10,7 @@ mod compaction;
 mod driver;
 mod meters;
 mod results;
+mod share;
 mod store;
 mod transactions;
 
@@ -61,6 +62,9 @@ pub(crate) struct Options {
     /// Measure only what transactions cost a producer.
     #[arg(long, conflicts_with = "store")]
     transactions: bool,
+    /// Measure only what one member of a share group reads, beside a plain consumer.
+    #[arg(long, conflicts_with_all = ["store", "transactions", "compaction"])]
+    share: bool,
     /// Measure only, of our broker alone, how a large partition is compacted.
     #[arg(long, conflicts_with_all = ["store", "transactions"])]
     compaction: bool,
@@ -96,6 +100,8 @@ struct Sizes {
     produce: [(u32, u32); 3],
     /// Of 1 KiB, with transactions and without.
     transactional_megabytes: u32,
+    /// Of 1 KiB, read by a plain and by a share consumer.
+    share_megabytes: u32,
     seconds: u32,
     many_partitions: u32,
 }
@@ -105,6 +111,7 @@ const FULL: Sizes = Sizes {
     warm_up_megabytes: 100,
     produce: [(100, 100), (1024, 1000), (16_384, 2000)],
     transactional_megabytes: 1000,
+    share_megabytes: 300,
     seconds: 20,
     many_partitions: MANY_PARTITIONS,
 };
@@ -113,6 +120,7 @@ const QUICK: Sizes = Sizes {
     warm_up_megabytes: 10,
     produce: [(100, 5), (1024, 30), (16_384, 50)],
     transactional_megabytes: 100,
+    share_megabytes: 50,
     seconds: 3,
     many_partitions: 500,
 };
@@ -150,6 +158,8 @@ pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
             let broker = Shared::new(broker);
             if options.transactions {
                 bench.transactions(&broker)?;
+            } else if options.share {
+                bench.share(&broker)?;
             } else {
                 bench.measure(&broker, round == 1)?;
             }

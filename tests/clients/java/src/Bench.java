@@ -22,6 +22,7 @@ import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.KafkaShareConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.TopicPartition;
@@ -76,6 +77,7 @@ public final class Bench {
             case "produce" -> produce();
             case "produce-at" -> produceAt();
             case "consume" -> consume();
+            case "share" -> share();
             case "end-to-end" -> endToEnd();
             case "steady" -> steady();
             case "alter" -> alter();
@@ -299,6 +301,48 @@ public final class Bench {
         }
         return String.format(Locale.ROOT, "{\"bytes\":%d,\"mb_s\":%.2f,\"first_ms\":%.1f}", bytes,
                 bytes / (double) MEGABYTE / seconds(started), first * 1000);
+    }
+
+    /**
+     * Everything from the start by one member of a new share group, which acknowledges as it goes, each fetch with the
+     * next one: {@code records}. The time counts from the first record on, and until all is acknowledged.
+     */
+    private String share() throws Exception {
+        long wanted = Long.parseLong(options.get("records"));
+        String group = "bench-" + java.util.UUID.randomUUID();
+        Properties settings = settings();
+        settings.put("group.id", group);
+        try (Admin admin = Admin.create(settings())) {
+            ConfigEntry earliest = new ConfigEntry("share.auto.offset.reset", "earliest");
+            admin.incrementalAlterConfigs(Map.of(new ConfigResource(ConfigResource.Type.GROUP, group),
+                    List.of(new AlterConfigOp(earliest, AlterConfigOp.OpType.SET)))).all().get();
+        }
+        long begun = System.nanoTime();
+        long started = 0;
+        long count = 0;
+        long bytes = 0;
+        long polls = 0;
+        try (KafkaShareConsumer<byte[], byte[]> consumer =
+                new KafkaShareConsumer<>(settings, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
+            consumer.subscribe(List.of(topic()));
+            while (count < wanted) {
+                var records = consumer.poll(POLL);
+                if (started == 0 && !records.isEmpty()) {
+                    started = System.nanoTime();
+                }
+                polls += records.isEmpty() ? 0 : 1;
+                for (ConsumerRecord<byte[], byte[]> record : records) {
+                    count++;
+                    bytes += record.serializedValueSize();
+                }
+                if (System.nanoTime() - begun > CONSUME_NANOS_MAX) {
+                    throw new IllegalStateException(count + " of " + wanted + " records");
+                }
+            }
+            consumer.commitSync();
+        }
+        return String.format(Locale.ROOT, "{\"bytes\":%d,\"mb_s\":%.2f,\"first_ms\":%.1f,\"polls\":%d}", bytes,
+                bytes / (double) MEGABYTE / seconds(started), (started - begun) / 1e6, polls);
     }
 
     /**

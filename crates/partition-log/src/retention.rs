@@ -101,6 +101,23 @@ impl Judge {
     }
 }
 
+/// The metadata was asked to move the log start. Unless it says that it has, nobody knows, be it for an error, be it
+/// because whoever asked is not there any more: a request ends with its connection.
+struct StartInDoubt<'a> {
+    log: &'a PartitionLog,
+    is_over: bool,
+}
+
+impl Drop for StartInDoubt<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let mut state = self.log.state();
+            state.is_start_in_doubt = true;
+            state.counts_due += 1;
+        }
+    }
+}
+
 impl PartitionLog {
     /// Deletes every record below `offset` (KIP-107); `Offset(-1)` means up to the high watermark.
     /// Returns the log start, which may have been higher before.
@@ -188,10 +205,11 @@ impl PartitionLog {
             state.may_have_leftovers |= state.committed_end <= log_start;
         }
         let runs = &self.shared.runs;
+        let mut doubt = StartInDoubt { log: self, is_over: false };
         let advanced = runs.advance_log_start(self.partition(), log_start, producers).await;
+        doubt.is_over = advanced.is_ok();
         advanced.map_err(|error| {
             tracing::debug!(partition = %self.partition(), %error, "log start not moved");
-            self.state().is_start_in_doubt = true;
             ReadError::Unavailable
         })
     }

@@ -1,10 +1,13 @@
 //! Retention, deletion on request, garbage and orphans.
 
+use super::crashes::Dawdling;
 use super::world::{World, acked, batch, batch_of, partition, read_all};
 use crate::log::{Cleanup, DeleteRecordsError, LogSettings, ReadLimit};
 use crate::read::ReadError;
+use crate::run_index::RunIndex;
 use bucket::{Bucket, Faults, Key, Purpose};
 use bytes::Bytes;
+use environment::SeededEntropy;
 use std::sync::Arc;
 use std::time::Duration;
 use vocabulary::{Offset, SegmentName, Timestamp};
@@ -206,6 +209,39 @@ async fn a_deletion_whose_answer_is_lost_is_found_done() {
     world.sleep(Duration::from_secs(40)).await;
     assert_eq!(logs[2].offsets().log_start, log_start, "retention has looked");
     world.check(&[partition(0), partition(1), partition(2)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_whose_asker_has_gone_is_found_done() {
+    let world = World::new(8);
+    let runs = Dawdling {
+        inner: Arc::clone(&world.runs),
+        clock: Arc::clone(&world.environment.clock),
+        entropy: SeededEntropy::new(8),
+        lost_per_mille: 0,
+    };
+    let life = world.start_with(Arc::new(runs)).await;
+    let log = world.host(&life, partition(0));
+    let now = world.environment.clock.wall().0;
+    for label in 0..4 {
+        acked(&log, batch_of(None, label, 3, 50, now)).await;
+        life.engine.flush_all().await;
+    }
+    let moved = async {
+        while world.runs.log_start(partition(0)).await != Ok(Some(Offset(6))) {
+            world.sleep(Duration::from_micros(10)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = moved => (),
+        answer = log.delete_before(Offset(6)) => panic!("{answer:?} before it was done"),
+    }
+    assert_eq!(log.offsets().log_start, Offset(0), "nobody was there to hear of it");
+    world.sleep(Duration::from_secs(40)).await;
+    assert_eq!(log.offsets().log_start, Offset(6), "retention has looked");
+    let kept = world.runs.runs(partition(0)).iter().map(|it| it.length).sum::<u64>();
+    assert_eq!(log.size_bytes(), kept);
 }
 
 /// Goal: a retry of what was deleted meanwhile gets its first offset (A5), whether the producers went to

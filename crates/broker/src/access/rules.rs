@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use cluster::{Acl, AclChange, AclOperation, AclPattern, AclPermission, AclResource};
 
-use super::shared_map::{Kept, SharedMap};
+use super::shared_map::{Kept, SharedMap, change_entry};
 
 /// The principal of an ACL that is for everybody.
 const EVERYBODY: &str = "User:*";
@@ -182,10 +182,11 @@ impl Grants {
         // What is no address is nobody's, as in Kafka: it compares with addresses alone.
         if let Some(host) = host(acl) {
             let of_host = |by_host: &mut ByHost| {
-                by_host.change(&host, |it| *it, |said| said.change(change));
+                change_entry(by_host, &host, |it| *it, |said| said.change(change));
                 if by_host.is_empty() { Kept::No } else { Kept::Yes }
             };
-            self.by_principal.change(acl.principal.as_str(), |it| it.into(), of_host);
+            let principal = acl.principal.as_str();
+            change_entry(&mut self.by_principal, principal, |it| it.into(), of_host);
         }
         if self.acls == 0 { Kept::No } else { Kept::Yes }
     }
@@ -220,11 +221,11 @@ impl KindRules {
         let name = acl.name.as_str();
         match acl.pattern {
             AclPattern::Literal => {
-                self.literal.change(name, |it| it.into(), |grants| grants.change(change));
+                change_entry(&mut self.literal, name, |it| it.into(), |it| it.change(change));
             }
             AclPattern::Prefixed => {
                 let was_there = self.prefixed.get(name).is_some();
-                self.prefixed.change(name, |it| it.into(), |grants| grants.change(change));
+                change_entry(&mut self.prefixed, name, |it| it.into(), |it| it.change(change));
                 let is_there = self.prefixed.get(name).is_some();
                 if was_there != is_there {
                     self.count_prefix(name.len(), is_there);

@@ -1,4 +1,5 @@
-//! Maps whose copies share what they have in common: a copy costs one counter, and changing an entry copies the way to it.
+//! Maps whose copies share what they have in common: a copy costs one counter, and changing an entry copies the way to
+//! it.
 //!
 //! Owns: what becomes of an entry that is changed. Does not own: the trie (the crate `rpds`).
 
@@ -7,8 +8,8 @@ use std::hash::{BuildHasherDefault, DefaultHasher, Hash};
 
 use rpds::HashTrieMapSync;
 
-/// Without keys of its own for the hash, which would be most of a small map. Whoever may create ACLs gains nothing by names
-/// whose hashes are equal.
+/// Without keys of its own for the hash, which would be most of a small map. Whoever may create ACLs gains nothing by
+/// names whose hashes are equal.
 pub(super) type SharedMap<K, V> = HashTrieMapSync<K, V, BuildHasherDefault<DefaultHasher>>;
 
 /// Whether an entry stays after it was changed.

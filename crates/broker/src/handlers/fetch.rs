@@ -22,7 +22,6 @@ use protocol::messages::fetch::response::{
     NodeEndpoint, PartitionData,
 };
 use protocol::messages::fetch::{Request, Response};
-use protocol::records::TargetCompression;
 use vocabulary::{LeaderEpoch, Offset, Partition, Tick, TopicId};
 
 use crate::broker::Broker;
@@ -34,9 +33,6 @@ use reads::{Reads, STORAGE_WAIT_MAX, bytes_of};
 
 /// The first version that names topics by id (KIP-516).
 const TOPIC_ID_VERSION: i16 = 13;
-
-/// The first version whose clients know zstd (KIP-110).
-const ZSTD_VERSION: i16 = 10;
 
 /// The first version whose clients know KAFKA_STORAGE_ERROR (KIP-112).
 const STORAGE_ERROR_VERSION: i16 = 6;
@@ -199,11 +195,6 @@ fn resolve(
     };
     let log = broker.led_log(Partition { topic: topic.id, index: key.index })?;
     broker.check_leader_epoch(&log, interest.current_leader_epoch)?;
-    // As in Kafka, the topic's config decides, and not what its batches are: no batch is opened for a fetch.
-    let is_zstd = matches!(log.settings().compression, TargetCompression::Zstd { .. });
-    if is_zstd && context.version < ZSTD_VERSION {
-        return Err(ErrorCode::UnsupportedCompressionType);
-    }
     Ok(log)
 }
 

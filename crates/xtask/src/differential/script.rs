@@ -42,6 +42,7 @@ pub(super) fn run(address: SocketAddr, answers: &mut Answers) -> Result<()> {
     groups::administering(&mut asking)?;
     consumer_groups::all(&mut asking)?;
     transactions::all(&mut asking)?;
+    records::deleting_internal(&mut asking)?;
     replicas::all(&mut asking)?;
     admin::deleting(&mut asking)
 }

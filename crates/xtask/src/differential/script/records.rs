@@ -249,6 +249,18 @@ pub(super) fn fetching(asking: &mut Asking<'_>) -> Result<()> {
             fetched(asking, step, version, &at(offset))?;
         }
     }
+    asking.topic("zstd", 1, &[("compression.type", "zstd")])?;
+    let mut hasty = producing_to("zstd", 0, Some(batch(2)));
+    hasty.timeout_ms = 0;
+    // A new partition may have no leader yet.
+    let done =
+        |answer: &produce::Response| answer.responses[0].partition_responses[0].error_code == 0;
+    asking.until::<Produce>(9, &hasty, done)?;
+    asking.ask::<Produce>("in no time", 9, &hasty)?;
+    for version in [4, 9, 10] {
+        let request = fetching_from("zstd", none, 0, 0);
+        fetched(asking, "a zstd topic", version, &request)?;
+    }
     fetched(asking, "unknown topic", 12, &fetching_from("nobody", none, 0, 0))?;
     fetched(asking, "unknown partition", 12, &fetching_from("read", none, 5, 0))?;
     for version in [13, 16, 17] {
@@ -331,8 +343,8 @@ pub(super) fn offsets(asking: &mut Asking<'_>) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn deleting(asking: &mut Asking<'_>) -> Result<()> {
-    let before = |topic: &str, partition: i32, offset: i64| delete_records::Request {
+fn before(topic: &str, partition: i32, offset: i64) -> delete_records::Request {
+    delete_records::Request {
         topics: vec![delete_records::request::DeleteRecordsTopic {
             name: topic.to_owned(),
             partitions: vec![delete_records::request::DeleteRecordsPartition {
@@ -341,7 +353,22 @@ pub(super) fn deleting(asking: &mut Asking<'_>) -> Result<()> {
             }],
         }],
         timeout_ms: 20_000,
-    };
+    }
+}
+
+/// Once there are internal topics.
+pub(super) fn deleting_internal(asking: &mut Asking<'_>) -> Result<()> {
+    for (step, topic, partition) in [
+        ("of offsets", "__consumer_offsets", 0),
+        ("of offsets, unknown partition", "__consumer_offsets", 999),
+        ("of transactions", "__transaction_state", 0),
+    ] {
+        asking.ask::<DeleteRecords>(step, 2, &before(topic, partition, 0))?;
+    }
+    Ok(())
+}
+
+pub(super) fn deleting(asking: &mut Asking<'_>) -> Result<()> {
     for (step, topic, partition, offset) in [
         ("beyond the end", "read", 0, 10),
         ("at -2", "read", 0, -2),

@@ -234,6 +234,26 @@ fn writing_and_reading(asking: &mut Asking<'_>, first: Producer) -> Result<()> {
     let request = producing_to("transacted", 0, Some(plain.build().freeze().1.to_vec()));
     asking.ask::<Produce>("outside of it, amid it", PRODUCE_V1, &request)?;
     reading(asking, "while it is open")?;
+    for (step, timestamp) in [("the latest time", -3), ("at 0", 0)] {
+        let listing = list_offsets::Request {
+            replica_id: -1,
+            isolation_level: 1,
+            topics: vec![list_offsets::request::ListOffsetsTopic {
+                name: "transacted".to_owned(),
+                partitions: vec![list_offsets::request::ListOffsetsPartition {
+                    partition_index: 0,
+                    timestamp,
+                    ..Default::default()
+                }],
+            }],
+            ..Default::default()
+        };
+        asking.ask::<ListOffsets>(
+            &format!("{step}, while it is open, isolation 1"),
+            7,
+            &listing,
+        )?;
+    }
     let described = describe_producers::Request {
         topics: vec![describe_producers::request::TopicRequest {
             name: "transacted".to_owned(),

@@ -163,11 +163,13 @@ impl<R: Incoming> Frames<R> {
                 self.charge(&mut charge, step).await?;
                 free += step;
             }
-            let silence = FRAME_SILENCE_MAX.min(self.limits.idle_max);
-            let mut until = self.clock.now().plus(silence);
-            if let Some((_, whole_by)) = &charge.beyond {
-                until = until.min(*whole_by);
-            }
+            let (clock, idle_max) = (&self.clock, self.limits.idle_max);
+            let whole_by = charge.beyond.as_ref().map(|(_, it)| *it);
+            // Begun when a read has nothing to give: most have.
+            let stalled = async {
+                let until = clock.now().plus(FRAME_SILENCE_MAX.min(idle_max));
+                clock.sleep_until(whole_by.map_or(until, |it| it.min(until))).await;
+            };
             let room = length.min(free) - frame.len();
             let mut room = (&mut frame).limit(room);
             tokio::select! {
@@ -177,7 +179,7 @@ impl<R: Incoming> Frames<R> {
                         return Err(Ended::ByClient);
                     }
                 }
-                () = self.clock.sleep_until(until) => return Err(Ended::Stalled),
+                () = stalled => return Err(Ended::Stalled),
             }
         }
         Ok((frame, charge))

@@ -175,8 +175,7 @@ impl Broker {
     /// Who leads the partition as far as the metadata know, and since which leader epoch; -1 and -1 if there is none.
     pub(crate) fn leader_of(&self, partition: Partition) -> (i32, i32) {
         let topic = self.view.topic_by_id(partition.topic);
-        let index = usize::try_from(partition.index).ok();
-        let info = topic.as_ref().and_then(|it| it.partitions.get(index?));
+        let info = topic.as_ref().and_then(|it| it.partition(partition.index));
         info.map_or((-1, -1), |it| (it.leader.0, it.leader_epoch.0))
     }
 

@@ -72,7 +72,9 @@ impl CommitRows {
         for AskedOffset { partition, offset, leader_epoch, metadata } in asked {
             let code = match found {
                 Err(code) => *code,
-                Ok(topic) if !has_partition(topic, partition) => ErrorCode::UnknownTopicOrPartition,
+                Ok(topic) if topic.partition(partition).is_none() => {
+                    ErrorCode::UnknownTopicOrPartition
+                }
                 Ok(topic) => {
                     let (topic_id, offset) = (topic.id, Offset(offset));
                     let topic = topic.name.clone();
@@ -117,10 +119,6 @@ impl CommitRows {
         }
         topics
     }
-}
-
-fn has_partition(topic: &Topic, index: i32) -> bool {
-    usize::try_from(index).is_ok_and(|it| it < topic.partitions.len())
 }
 
 #[cfg(test)]

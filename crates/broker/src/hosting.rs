@@ -41,9 +41,7 @@ pub(crate) fn host_now(
 ) -> Result<Arc<PartitionLog>, ErrorCode> {
     let topic =
         broker.view.topic_by_id(partition.topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let index = usize::try_from(partition.index).ok();
-    let info = index.and_then(|index| topic.partitions.get(index));
-    let info = info.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let info = topic.partition(partition.index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     if info.leader != broker.id {
         return Err(ErrorCode::NotLeaderOrFollower);
     }

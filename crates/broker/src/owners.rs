@@ -248,8 +248,7 @@ impl<M: Machine> Owners<M> {
         topic: &Topic,
         partition: Partition,
     ) -> Result<mpsc::Sender<ToOwner<M>>, ErrorCode> {
-        let index = usize::try_from(partition.index).ok();
-        let info = index.and_then(|it| topic.partitions.get(it));
+        let info = topic.partition(partition.index);
         if info.is_none_or(|it| it.leader != broker.id) || broker.stop.is_stopped() {
             return Err(ErrorCode::NotCoordinator);
         }

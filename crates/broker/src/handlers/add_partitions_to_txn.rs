@@ -125,9 +125,7 @@ async fn one(
 }
 
 fn exists(broker: &Broker, topic: &str, index: i32) -> bool {
-    let index = usize::try_from(index).ok();
-    let topic = broker.view.topic(topic);
-    topic.zip(index).is_some_and(|(topic, index)| index < topic.partitions.len())
+    broker.view.topic(topic).is_some_and(|it| it.partition(index).is_some())
 }
 
 fn is_internal(broker: &Broker, topic: &str) -> bool {

@@ -34,8 +34,7 @@ pub(crate) async fn handle(
     let results = wanted.map(|(name, wanted)| {
         let topic = broker.view.topic(&name);
         let row = |(index, path): (i32, PathBuf)| {
-            let place = usize::try_from(index).ok();
-            let info = topic.as_ref().zip(place).and_then(|(it, place)| it.partitions.get(place));
+            let info = topic.as_ref().and_then(|it| it.partition(index));
             result(index, moved(&path, &log_dir, info.map(|it| it.leader), broker.id))
         };
         let partitions = wanted.into_iter().map(row).collect();

@@ -54,7 +54,7 @@ async fn move_log_start(
     offset: i64,
 ) -> Result<Offset, ErrorCode> {
     let topic = broker.view.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    if usize::try_from(index).ok().and_then(|it| topic.partitions.get(it)).is_none() {
+    if topic.partition(index).is_none() {
         return Err(ErrorCode::UnknownTopicOrPartition);
     }
     // Before anybody asks who leads it, as in Kafka.

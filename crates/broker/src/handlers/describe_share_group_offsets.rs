@@ -144,7 +144,7 @@ fn partition(
     shares: &BTreeMap<Partition, DescribedShare>,
 ) -> PartitionRow {
     let partition = Partition { topic: topic.id, index };
-    if usize::try_from(index).ok().and_then(|it| topic.partitions.get(it)).is_none() {
+    if topic.partition(index).is_none() {
         return refused(index);
     }
     let Some(share) = shares.get(&partition) else {

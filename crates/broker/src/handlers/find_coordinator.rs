@@ -111,8 +111,7 @@ fn leader(
     let unavailable =
         || Refusal::new(ErrorCode::CoordinatorNotAvailable, "The coordinator is not available.");
     let (topic, partition) = home.map_err(|_| unavailable())?;
-    let index = usize::try_from(partition.index).ok();
-    let leader = index.and_then(|it| topic.partitions.get(it)).map(|it| it.leader);
+    let leader = topic.partition(partition.index).map(|it| it.leader);
     let mut nodes = broker.endpoints(&context.listener).into_iter();
     nodes.find(|it| Some(it.id) == leader).ok_or_else(unavailable)
 }

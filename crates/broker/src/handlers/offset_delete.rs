@@ -68,8 +68,7 @@ pub(crate) async fn handle(
 }
 
 fn exists_here(broker: &Broker, topic: &str, index: i32) -> bool {
-    let topic = broker.view.topic(topic);
-    topic.is_some_and(|it| usize::try_from(index).is_ok_and(|at| at < it.partitions.len()))
+    broker.view.topic(topic).is_some_and(|it| it.partition(index).is_some())
 }
 
 fn refused(code: ErrorCode) -> Response {

@@ -23,6 +23,13 @@ pub struct Topic {
     pub configs: BTreeMap<String, String>,
 }
 
+impl Topic {
+    /// The partition of an index as clients name it. `None`: there is none.
+    pub fn partition(&self, index: i32) -> Option<&PartitionInfo> {
+        self.partitions.get(usize::try_from(index).ok()?)
+    }
+}
+
 /// Who leads a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionInfo {

@@ -25,6 +25,8 @@ mod stores;
 const FORMAT_LIMIT: Duration = Duration::from_secs(120);
 const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
 const UNIT_LIMIT: Duration = Duration::from_secs(20 * 60);
+/// Of what a failed test printed, in the table.
+const SAID_LINES_MAX: usize = 40;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -160,16 +162,15 @@ fn cargo_test(workspace: &Workspace, logs: &Path) -> Row {
         let text = String::from_utf8_lossy(&std::fs::read(&log)?).into_owned();
         count_tests(&text, row);
         if !finished.succeeded() && row.failures.is_empty() {
-            row.failures.push(finished.describe());
-        }
-        if !row.failures.is_empty() {
-            println!("---- end of the test log\n{}", process::tail(&log, 150));
+            let end = process::tail(&log, SAID_LINES_MAX);
+            row.failures.push(format!("{}\n{end}", finished.describe()));
         }
         Ok(())
     })
 }
 
-/// Adds up the lines `test result: ok. 3 passed; 0 failed; 1 ignored; …` and names what failed.
+/// Adds up the lines `test result: ok. 3 passed; 0 failed; 1 ignored; …` and names what failed, with what it said:
+/// who reads of a failure often has nothing but the table.
 fn count_tests(log: &str, row: &mut Row) {
     for line in log.lines() {
         if let Some(result) = line.strip_prefix("test result: ") {
@@ -186,9 +187,18 @@ fn count_tests(log: &str, row: &mut Row) {
         } else if let Some(test) =
             line.strip_prefix("test ").and_then(|it| it.strip_suffix(" ... FAILED"))
         {
-            row.failures.push(test.to_owned());
+            row.failures.push(format!("{test}{}", said(log, test)));
         }
     }
+}
+
+/// The first lines of what a failed test printed, each on a line of its own.
+fn said(log: &str, test: &str) -> String {
+    let head = format!("---- {test} stdout ----");
+    let lines = log.lines().skip_while(|line| *line != head).skip(1);
+    let own = lines.take_while(|line| !line.starts_with("---- ") && *line != "failures:");
+    let told = own.filter(|line| !line.is_empty()).take(SAID_LINES_MAX);
+    told.map(|line| format!("\n           {line}")).collect()
 }
 
 fn build_binary(workspace: &Workspace, profile: &str) -> Row {
@@ -323,14 +333,17 @@ mod tests {
 
     #[test]
     fn results_of_cargo_test_are_added_up() {
-        let log = "running 2 tests\ntest a::b ... ok\ntest a::c ... FAILED\n\
+        let log = "running 2 tests\ntest a::b ... ok\ntest a::c ... FAILED\n\n\
+            failures:\n\n---- a::c stdout ----\n\nthread 'a::c' panicked at a.rs:1:2:\nA1 gone\n\n\n\
+            failures:\n    a::c\n\n\
             test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out\n\
             test result: ok. 40 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out\n";
         let mut row = Row::new("x");
         count_tests(log, &mut row);
+        let failure = "a::c\n           thread 'a::c' panicked at a.rs:1:2:\n           A1 gone";
         assert_eq!(
             (row.passed, row.skipped, row.failures.as_slice()),
-            (41, 2, &["a::c".to_owned()][..])
+            (41, 2, &[failure.to_owned()][..])
         );
     }
 }

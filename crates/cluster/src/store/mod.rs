@@ -2,7 +2,8 @@
 //!
 //! Owns: which keys an event writes, and loading the state from them.
 //! Does not own: the rules (`state`), the order of changes (`controller`), the time SlateDB sees
-//! (`clock`), the checksums of files that SlateDB writes without (`sealed`).
+//! (`clock`, `watermark`), the checksums of files that SlateDB writes without (`sealed`), how long files stay
+//! that it has replaced (`garbage`).
 //!
 //! One commit is one atomic write and one flush. Writing the same events again writes the same keys
 //! with the same values, so a commit of unknown outcome is simply repeated. Opening the database
@@ -17,10 +18,12 @@
 mod clock;
 mod files;
 mod format;
+mod garbage;
 mod inspection;
 mod keys;
 mod reader;
 mod sealed;
+mod watermark;
 
 use std::ops::Range;
 use std::sync::{Arc, RwLock};
@@ -33,13 +36,16 @@ use slatedb::config::{
     ReadOptions, ScanOptions,
 };
 use slatedb::{
-    CloseReason, Db, DbReadOps, ErrorKind, IterationOrder, KeyValue, Settings, WriteBatch,
+    CloseReason, Db, DbReadOps, ErrorKind, GarbageCollectorBuilder, IterationOrder, KeyValue,
+    Settings, WriteBatch,
 };
+use slatedb_common::clock::SystemClock;
 use vocabulary::{Offset, Partition, Timestamp, TopicId};
 
 use self::clock::DatabaseClock;
 pub use self::files::{DamagedFile, MetadataFiles};
 pub use self::format::MetadataValue;
+use self::garbage::Grace;
 pub use self::inspection::{MetadataEntry, MetadataInspection, metadata_prefix};
 pub use self::reader::MetadataReader;
 use self::sealed::BrokenSeal;
@@ -206,7 +212,7 @@ impl Store {
             self.clock.heed(&cause);
             tracing::warn!(%cause, "the metadata database has ended itself; opening it anew");
         }
-        self.clock.raise(watermark(&opened.db));
+        self.clock.raise(watermark::of_manifest(&opened.db.manifest()));
         let Store { object_store, path, options, environment, .. } = self;
         let opening = Opening { object_store, path, options, environment };
         let db = opening.open(&self.clock, Some(opened.writer_epoch)).await?;
@@ -353,8 +359,35 @@ impl Opening<'_> {
         clock: &Arc<DatabaseClock>,
         expected_epoch: Option<u64>,
     ) -> Result<Opened, StoreError> {
+        let entropy = &self.environment.entropy;
+        let time = || Arc::<DatabaseClock>::clone(clock) as Arc<dyn SystemClock>;
+        let stored =
+            watermark::stored(self.object_store, self.path, time(), entropy.next_u64()).await;
+        // Before the database is open, because it compacts at once.
+        clock.raise(stored.map_err(|error| classify(&error))?);
+        let mut builder = Db::builder(self.path, Arc::clone(self.object_store))
+            .with_settings(self.settings())
+            .with_db_cache_disabled()
+            .with_gc_builder(
+                self.collector().with_system_clock(time()).with_seed(entropy.next_u64()),
+            )
+            .with_system_clock(time())
+            .with_seed(entropy.next_u64());
+        if let Some(epoch) = expected_epoch {
+            builder = builder.with_expected_epoch(epoch);
+        }
+        let db = builder.build().await.map_err(|error| {
+            clock.heed(&error);
+            classify(&error)
+        })?;
+        clock.raise(watermark::of_manifest(&db.manifest()));
+        let writer_epoch = db.manifest().writer_epoch();
+        Ok(Opened { db, writer_epoch })
+    }
+
+    fn settings(&self) -> Settings {
         let options = self.options;
-        let settings = Settings {
+        Settings {
             // Every commit flushes by itself: a timer would only wake an idle broker.
             flush_interval: None,
             manifest_poll_interval: options.manifest_poll_interval,
@@ -363,44 +396,27 @@ impl Opening<'_> {
             // A burst of commits makes small files faster than the compactor looks at them.
             l0_max_ssts: SORTED_FILES_MAX,
             l0_max_ssts_per_key: SORTED_FILES_MAX,
-            // Fences of the log stay for ever, whatever the default becomes: a writer that is stalled for
-            // longer than files of the log are kept must still run into its successor's.
-            garbage_collector_options: Some(GarbageCollectorOptions {
-                wal_fence_options: None,
-                ..GarbageCollectorOptions::default()
-            }),
             compactor_options: Some(CompactorOptions {
                 poll_interval: options.manifest_poll_interval,
                 max_concurrent_compactions: 1,
                 ..CompactorOptions::default()
             }),
             ..Settings::default()
-        };
-        let mut builder = Db::builder(self.path, Arc::clone(self.object_store))
-            .with_settings(settings)
-            .with_db_cache_disabled()
-            .with_system_clock(Arc::<DatabaseClock>::clone(clock))
-            .with_seed(self.environment.entropy.next_u64());
-        if let Some(epoch) = expected_epoch {
-            builder = builder.with_expected_epoch(epoch);
         }
-        let db = builder.build().await.map_err(|error| {
-            clock.heed(&error);
-            classify(&error)
-        })?;
-        clock.raise(watermark(&db));
-        let writer_epoch = db.manifest().writer_epoch();
-        Ok(Opened { db, writer_epoch })
     }
-}
 
-/// The latest time that the database's manifest names: of a row, or of a sorted file.
-fn watermark(db: &Db) -> Timestamp {
-    let manifest = db.manifest();
-    let files = manifest.all_sst_views().map(|view| view.sst.id.value().timestamp_ms());
-    let compacted = manifest.last_compacted_l0_sst_id().map(|id| id.timestamp_ms());
-    let latest = files.chain(compacted).max().unwrap_or(0);
-    Timestamp(i64::try_from(latest).unwrap_or(i64::MAX).max(manifest.last_l0_clock_tick()))
+    fn collector(&self) -> GarbageCollectorBuilder<&str> {
+        // Fences of the log stay for ever, whatever the default becomes: a writer that is stalled for
+        // longer than files of the log are kept must still run into its successor's.
+        let options = GarbageCollectorOptions {
+            wal_fence_options: None,
+            ..GarbageCollectorOptions::default()
+        };
+        let grace = Grace::new(Arc::clone(&self.environment.clock));
+        GarbageCollectorBuilder::new(self.path, Arc::clone(self.object_store))
+            .with_options(options)
+            .with_gc_filter(Arc::new(grace))
+    }
 }
 
 fn classify(error: &slatedb::Error) -> StoreError {

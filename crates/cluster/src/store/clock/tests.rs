@@ -2,10 +2,14 @@
 //! refuses a time is understood.
 
 use super::*;
-use environment::SimulatedClock;
+use crate::store::sealed::sealed;
+use crate::store::{Store, StoreOptions};
+use environment::{Environment, SimulatedClock};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use slatedb::Db;
+use slatedb::admin::Admin;
+use slatedb::compactor::{CompactionSpec, SourceId};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 const START: i64 = 1_767_225_600_000;
@@ -137,4 +141,28 @@ async fn a_refusal_is_understood() {
     let third = open(&time).await.expect("opened");
     third.put(b"a", b"3").await.expect("written");
     assert_eq!(third.get(b"a").await.expect("read").as_deref(), Some(b"3".as_slice()));
+}
+
+/// Its last sign of life has to get old before somebody else does the work.
+#[tokio::test(start_paused = true)]
+async fn it_goes_on_from_a_compaction_that_is_ahead_of_everything_else() {
+    let bucket: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let clock = Stepped::new();
+    let environment =
+        Environment { clock: Arc::<Stepped>::clone(&clock), ..Environment::simulated(1) };
+    let options = StoreOptions::default();
+    let open = || Store::open(Arc::clone(&bucket), "meta", &options, &environment);
+    let (first, _) = open().await.expect("opened");
+    first.close().await.expect("closed");
+
+    clock.step(YEAR_MS);
+    let admin = Admin::builder("meta", sealed(Arc::clone(&bucket)))
+        .with_system_clock(Arc::new(database(&clock)));
+    let spec = CompactionSpec::new(vec![SourceId::SortedRun(0)], 0);
+    admin.build().submit_compaction(spec).await.expect("submitted");
+    let ahead = clock.wall();
+
+    clock.step(-YEAR_MS);
+    let (second, _) = open().await.expect("opened");
+    assert!(ahead <= second.time(), "{} is before {ahead}", second.time());
 }

@@ -1,6 +1,7 @@
 //! What becomes of ACLs, and which of them filters pick.
 
 use super::*;
+use proptest::prelude::*;
 
 fn acl(name: &str, operation: AclOperation) -> Acl {
     Acl {

@@ -101,7 +101,7 @@ fn what_clients_were_told_holds() {
                         Err(panic) => {
                             let said = panic.downcast_ref::<String>().map(String::as_str);
                             let said = said.or(panic.downcast_ref::<&str>().copied());
-                            outcome.1.push(format!("seed {seed}: {}", said.unwrap_or("?")));
+                            outcome.1.push(format!("SIM_SEED={seed}: {}", said.unwrap_or("?")));
                         }
                     }
                 }
@@ -110,7 +110,7 @@ fn what_clients_were_told_holds() {
     });
     let (tally, failed) = outcome.into_inner().expect("nobody panics with the outcome");
     println!("{tally:?}");
-    assert!(failed.is_empty(), "run one alone with SIM_SEED=n: {failed:#?}");
+    assert!(failed.is_empty(), "run one of them alone: {failed:#?}");
     if is_whole_range {
         covers(&tally);
     }

@@ -37,6 +37,8 @@ enum Test {
     Engine,
     /// Rules of the metadata, over a model.
     Metadata,
+    /// The database that the metadata is kept in.
+    Database,
 }
 
 impl Test {
@@ -48,6 +50,7 @@ impl Test {
             Test::Objects => "objects",
             Test::Engine => "engine",
             Test::Metadata => "metadata",
+            Test::Database => "database",
         }
     }
 
@@ -59,6 +62,7 @@ impl Test {
             Test::Objects => &["-p", "partition-log", "--lib", "wal::tests::objects"],
             Test::Engine => &["-p", "partition-log", "--lib", "engine::tests"],
             Test::Metadata => &["-p", "cluster", "--lib", "state::tests"],
+            Test::Database => &["-p", "cluster", "--lib", "store::"],
         }
     }
 }
@@ -136,8 +140,8 @@ mod tests {
 
     #[test]
     fn a_log_tells_the_first_seed_and_what_was_said() {
-        let log = "seed 7 failed: run it alone with SIM_SEED=7\nthread 'x' panicked at a.rs:1:2:\n\
-                   A1: gone | lost\nnote: more\nseed 3 failed: run it alone with SIM_SEED=3\n";
+        let log = "thread 'x' panicked at a.rs:1:2:\nA1: gone | lost\nnote: more\n\
+                   run one of them alone: [\n\"SIM_SEED=7: A1: gone | lost\",\n\"SIM_SEED=3: A2\",\n]\n";
         assert_eq!(first_seed(log), Some(3));
         assert_eq!(told(log), "A1: gone / lost");
         assert_eq!((first_seed("ok"), &*told("ok")), (None, "a test fails"));

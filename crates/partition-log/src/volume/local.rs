@@ -17,6 +17,7 @@ use super::{Chunks, FileInfo, Volume, VolumeError, VolumeFile};
 use async_trait::async_trait;
 use bucket::direct::{DirectWrites, Durable};
 use bytes::Bytes;
+use rustix::buffer::spare_capacity;
 use rustix::fs::{
     CWD, FallocateFlags, FlockOperation, RenameFlags, fallocate, fdatasync, flock, fsync,
 };
@@ -24,7 +25,6 @@ use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -423,16 +423,16 @@ fn read(file: &File, position: u64, length: usize) -> io::Result<Bytes> {
     // Memory is bounded by what the file has, whatever was asked for.
     let present = file.metadata()?.len().saturating_sub(position);
     let length = usize::try_from(present).unwrap_or(usize::MAX).min(length);
-    let mut bytes = vec![0; length];
-    let mut filled = 0;
-    while filled < length {
-        match file.read_at(&mut bytes[filled..], position + filled as u64) {
+    // Reserved and not zeroed: all of it is written over.
+    let mut bytes = Vec::with_capacity(length);
+    while bytes.len() < length {
+        let at = position + bytes.len() as u64;
+        match rustix::io::pread(file, spare_capacity(&mut bytes), at) {
             Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
-            Err(error) => return Err(error),
+            Ok(_) | Err(Errno::INTR) => (),
+            Err(error) => return Err(error.into()),
         }
     }
-    bytes.truncate(filled);
+    bytes.truncate(length); // More may have been reserved than was asked for.
     Ok(Bytes::from(bytes))
 }

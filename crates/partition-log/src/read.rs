@@ -180,19 +180,32 @@ impl PartitionLog {
     }
 
     async fn read_tail(&self, stretch: Stretch) -> Result<Step, ReadError> {
-        let mut chunks = Vec::with_capacity(stretch.pieces.len());
-        let pieces = futures::stream::iter(stretch.pieces).map(|piece| self.read_piece(piece));
+        let (end, is_transactional) = (Some(stretch.end), stretch.is_transactional);
+        // Nearly always: who follows the end of a log needs no future for each batch.
+        let chunks = match in_memory(stretch.pieces) {
+            Ok(chunks) => chunks,
+            Err(pieces) => match self.read_pieces(pieces).await? {
+                Some(chunks) => chunks,
+                None => return Ok(Step::look_again()),
+            },
+        };
+        self.shared.metrics.tail_reads.inc();
+        Ok(Step { chunks, end, is_transactional })
+    }
+
+    /// `None` if the WAL has something of it no more.
+    async fn read_pieces(&self, pieces: Vec<Piece>) -> Result<Option<Vec<Bytes>>, ReadError> {
+        let mut chunks = Vec::with_capacity(pieces.len());
+        let pieces = futures::stream::iter(pieces).map(|piece| self.read_piece(piece));
         let mut pieces = std::pin::pin!(pieces.buffered(WAL_READS_AT_ONCE));
         while let Some(read) = pieces.next().await {
             match read? {
                 Some(bytes) => chunks.push(bytes),
                 // Flushed and trimmed since we looked: it is in a committed run now.
-                None => return Ok(Step::look_again()),
+                None => return Ok(None),
             }
         }
-        self.shared.metrics.tail_reads.inc();
-        let (end, is_transactional) = (Some(stretch.end), stretch.is_transactional);
-        Ok(Step { chunks, end, is_transactional })
+        Ok(Some(chunks))
     }
 
     /// `None` if the WAL has it no more.
@@ -251,6 +264,18 @@ impl PartitionLog {
         }
         Ok(Step { chunks, end: Some(end), is_transactional })
     }
+}
+
+/// The bytes of pieces all of which are in memory; of others, the pieces.
+fn in_memory(pieces: Vec<Piece>) -> Result<Vec<Bytes>, Vec<Piece>> {
+    if pieces.iter().any(|it| matches!(it, Piece::Wal(_))) {
+        return Err(pieces);
+    }
+    let bytes = |piece| match piece {
+        Piece::Memory(bytes) => Some(bytes),
+        Piece::Wal(_) => None,
+    };
+    Ok(pieces.into_iter().filter_map(bytes).collect())
 }
 
 /// What one step of a read got; without an end, the bytes have moved.

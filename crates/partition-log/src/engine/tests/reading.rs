@@ -45,6 +45,28 @@ async fn every_offset_reads_the_batch_that_contains_it_wherever_it_lies() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_read_goes_from_the_wal_into_memory() {
+    let mut world = World::new(15);
+    world.options.tail_cache_bytes.0 = 8 * 1024;
+    let life = world.start().await;
+    let log = world.host(&life, partition(0));
+    let mut batches = Vec::new();
+    for label in 0..40 {
+        let batch = batch(label, 1, 400);
+        batches.push(expected(&batch));
+        acked(&log, batch).await; // A group, and so a piece, of its own.
+    }
+    let from_wal = || life.engine.metrics().wal_read_bytes.get();
+    let last = log.read(Offset(35), 1 << 20, true, HIGH).await.unwrap();
+    assert_eq!((last.chunks.len(), from_wal()), (5, 0), "all in memory");
+    let all = log.read(Offset(0), 1 << 20, true, HIGH).await.unwrap();
+    assert!(0 < from_wal() && from_wal() < all.bytes as u64, "some from either");
+    let read: Vec<_> = all.chunks.iter().map(|it| it.slice(16..)).collect();
+    assert!(read == batches, "in order, and each once");
+    assert_eq!(all.end, Offset(40));
+}
+
+#[tokio::test(start_paused = true)]
 async fn limits_are_kept_but_for_the_first_batch() {
     let world = World::new(2);
     let life = world.start().await;

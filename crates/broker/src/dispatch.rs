@@ -3,6 +3,7 @@
 //! The table [`routes`] is the one list of what is built; what is not in it is not advertised.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -66,7 +67,7 @@ pub(crate) async fn handle(
         Ok(arrived) => arrived,
         Err(outcome) => return outcome,
     };
-    broker.metrics.count_request(arrived.key.name());
+    broker.metrics.count_request(arrived.key);
     // Boxed: the futures of the handlers differ widely in size, and connections are many.
     match arrived.key {
         ApiKey::Produce => Box::pin(produce(broker, arrived, gone)).await,
@@ -127,11 +128,11 @@ fn unsupported_api_versions(frame: &[u8]) -> Outcome {
     let Some(correlation_id) = frame.get(4..8).and_then(|it| it.try_into().ok()) else {
         return Outcome::Close("a frame shorter than a request header".into());
     };
-    let mut sink = Encoder::new();
+    let mut sink = Encoder::sized();
     let header = ResponseHeader { correlation_id: i32::from_be_bytes(correlation_id) };
     header.encode(&mut sink, 0);
     handlers::api_versions::unsupported_version().encode(&mut sink, 0);
-    Outcome::Reply(Gathered::frame(sink.finish().chunks))
+    Outcome::Reply(Gathered::from(sink.finish()))
 }
 
 async fn produce(
@@ -146,7 +147,8 @@ async fn produce(
     };
     let acknowledges = request.acks != 0;
     let version = context.version;
-    let starting = handlers::produce::start(broker, &context, request);
+    // In one place for both ways out: it is large, and would be moved.
+    let mut starting = pin!(handlers::produce::start(broker, &context, request));
     if !acknowledges {
         // Refusals are known by then: without acknowledgement nothing is waited for.
         return match starting.await.await {
@@ -156,7 +158,7 @@ async fn produce(
     }
     let finish = tokio::select! {
         biased;
-        finish = starting => finish,
+        finish = &mut starting => finish,
         () = gone => return Outcome::Abandoned,
     };
     Outcome::Pending(Box::pin(async move {
@@ -172,11 +174,11 @@ fn malformed(key: ApiKey, context: &RequestContext, error: &str) -> Outcome {
 
 /// The answer's frame: header, then body.
 fn encode(key: ApiKey, version: i16, correlation_id: i32, response: &impl Message) -> Gathered {
-    let mut sink = Encoder::new();
+    let mut sink = Encoder::sized();
     let header = ResponseHeader { correlation_id };
     header.encode(&mut sink, key.response_header_version(version));
     response.encode(&mut sink, version);
-    Gathered::frame(sink.finish().chunks)
+    Gathered::from(sink.finish())
 }
 
 /// Every API but Produce: decode, handle, encode, one line each.

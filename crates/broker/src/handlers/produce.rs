@@ -91,9 +91,9 @@ pub(crate) async fn start(
     let wait = Duration::from_millis(request.timeout_ms.max(0) as u64).max(WAIT_MIN);
     let refusal = refusal_of_request(&request).or_else(|| transactional::denial(context, &request));
     let mut topics = Vec::with_capacity(request.topic_data.len());
-    for topic in request.topic_data {
-        let (name, id) = (topic.name.clone(), topic.topic_id);
-        topics.push((name, id, prepare_topic(broker, context, topic, refusal)));
+    for mut topic in request.topic_data {
+        let prepared = prepare_topic(broker, context, &mut topic, refusal);
+        topics.push((topic.name, topic.topic_id, prepared));
     }
     let mut prepared: Vec<&mut Prepared> = topics.iter_mut().flat_map(|(.., it)| it).collect();
     let id = request.transactional_id.as_deref();
@@ -155,10 +155,11 @@ fn refusal_of_request(request: &Request) -> Option<ErrorCode> {
     None
 }
 
+/// Takes the topic's batches out of it.
 fn prepare_topic(
     broker: &Arc<Broker>,
     context: &RequestContext,
-    topic: TopicProduceData,
+    topic: &mut TopicProduceData,
     refusal: Option<ErrorCode>,
 ) -> Vec<Prepared> {
     let found = if TOPIC_ID_VERSION <= context.version {
@@ -177,7 +178,7 @@ fn prepare_topic(
     let denied = refusal.is_none() && is_named && !context.allows_topic(AclOperation::Write, name);
     let refusal = refusal.or(denied.then_some(ErrorCode::TopicAuthorizationFailed));
     let mut partitions = Vec::with_capacity(topic.partition_data.len());
-    for data in topic.partition_data {
+    for data in std::mem::take(&mut topic.partition_data) {
         let index = data.index;
         let log = match (&refusal, &found) {
             (Some(code), _) => Err(*code),
@@ -190,8 +191,7 @@ fn prepare_topic(
             Ok(log) => validate(broker, context, log, data),
             Err(code) => Err(Failure::from(*code)),
         };
-        let topic = found.as_ref().map_or_else(String::new, |it| it.name.clone());
-        let rules = AppendRules::default();
+        let (topic, rules) = (found.clone(), AppendRules::default());
         partitions.push(Prepared { index, topic, log: log.ok(), batch, rules });
     }
     partitions

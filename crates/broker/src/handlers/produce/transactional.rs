@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cluster::AclOperation;
+use cluster::{AclOperation, Topic};
 use coordinator::transactions::{TransactionPartitions, TransactionVersion};
 use partition_log::{AppendRules, PartitionLog, SequenceRule};
 use protocol::ErrorCode;
@@ -28,7 +28,8 @@ const ABORTABLE_VERSION: i16 = 11;
 /// A partition's batch that was validated, and what the log is to be told about it.
 pub(super) struct Prepared {
     pub(super) index: i32,
-    pub(super) topic: String,
+    /// `None` if nobody has it.
+    pub(super) topic: Option<Arc<Topic>>,
     pub(super) log: Option<Arc<PartitionLog>>,
     pub(super) batch: Result<Batch, Failure>,
     pub(super) rules: AppendRules,
@@ -77,17 +78,19 @@ pub(super) async fn admit(
         let Some(id) = id else { continue };
         let mut partitions = TransactionPartitions::new();
         for place in &places {
-            let Prepared { topic, index, .. } = &*prepared[*place];
-            partitions.entry(topic.clone()).or_default().insert(*index);
+            let Prepared { topic: Some(topic), index, .. } = &*prepared[*place] else { continue };
+            partitions.entry(topic.name.clone()).or_default().insert(*index);
         }
         let writer = Writer { id, producer, epoch };
         let admitted = admission::admit(broker, writer, manners, partitions).await;
         for place in places {
             let it = &mut *prepared[place];
+            let is_among = |rest: &TransactionPartitions| {
+                let rest = it.topic.as_ref().and_then(|topic| rest.get(&topic.name));
+                rest.is_some_and(|rest| rest.contains(&it.index))
+            };
             let code = match &admitted {
-                Ok(rest) if rest.get(&it.topic).is_some_and(|rest| rest.contains(&it.index)) => {
-                    admission::outside(manners)
-                }
+                Ok(rest) if is_among(rest) => admission::outside(manners),
                 Ok(_) => continue,
                 Err(code) => admission::code_of_refusal(*code, manners),
             };

@@ -1,16 +1,19 @@
 //! One client connection: frames in, answers out, in request order.
 //!
 //! Two tasks share it. The reader takes one frame at a time, runs its handler and puts the answer,
-//! or the promise of one, into a bounded queue; the writer sends answers in that order. A Produce
+//! or the promise of one, into a bounded queue; the writer sends answers in that order, those that are
+//! ready together in one write. A Produce
 //! occupies the reader only until its batches have their offsets, so many can await durability at
 //! once; every other request runs to its end first, as in Kafka, so that effects keep their order.
 //!
-//! Bounds: [`REQUESTS_IN_FLIGHT_MAX`] answers a connection, `socket.request.max.bytes` a frame,
-//! the broker's `request_memory` over all connections; past them the socket is simply not read.
+//! Bounds: [`REQUESTS_IN_FLIGHT_MAX`] answers a connection and what one write takes of them,
+//! `socket.request.max.bytes` a frame, the broker's `request_memory` over all connections; past them the
+//! socket is simply not read.
 //!
 //! What has been received is run, as in Kafka, also when its client has closed meanwhile: who sends with acks=0 and
 //! closes has no other promise. What only answers a vanished client ends with it.
 
+mod answers;
 mod frames;
 
 use std::io;
@@ -19,7 +22,6 @@ use std::sync::Arc;
 
 use bytes::Buf;
 use environment::TaskKind;
-use futures::future::BoxFuture;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -27,9 +29,9 @@ use tokio::sync::mpsc;
 
 use crate::access::Principal;
 use crate::broker::Broker;
+use crate::connection::answers::{Answer, Answers};
 use crate::connection::frames::{FRAME_SILENCE_MAX, FrameLimits, Frames, Incoming};
 use crate::dispatch::{self, Client, Outcome};
-use crate::gather::Gathered;
 use crate::listener::BoundListener;
 use crate::shares::sessions::ConnectionId;
 
@@ -37,13 +39,6 @@ pub(crate) use crate::connection::frames::RequestMemory;
 
 /// Requests of one connection that may await their answer. Larger: more produce pipelining.
 const REQUESTS_IN_FLIGHT_MAX: usize = 64;
-
-/// An answer in the queue.
-enum Answer {
-    Ready(Gathered),
-    /// Resolves to `None` if the connection has to close instead.
-    Pending(BoxFuture<'static, Option<Gathered>>),
-}
 
 /// Why a connection ended. The reader logs it, once.
 #[derive(Debug, thiserror::Error)]
@@ -158,17 +153,14 @@ impl Reader {
     }
 }
 
-async fn write(broker: Arc<Broker>, mut half: OwnedWriteHalf, mut queue: mpsc::Receiver<Answer>) {
-    while let Some(answer) = queue.recv().await {
-        let mut gathered = match answer {
-            Answer::Ready(gathered) => gathered,
-            Answer::Pending(finish) => match finish.await {
-                Some(gathered) => gathered,
-                None => return,
-            },
-        };
+async fn write(broker: Arc<Broker>, mut half: OwnedWriteHalf, queue: mpsc::Receiver<Answer>) {
+    let mut answers = Answers::new(queue);
+    while let Some(mut gathered) = answers.next().await {
         broker.metrics.bytes_sent.inc_by(gathered.remaining() as u64);
-        let stalled = broker.environment.clock.sleep(broker.config.connections_idle_max);
+        // Begun when the line takes nothing more: most answers it takes at once.
+        let stalled = async {
+            broker.environment.clock.sleep(broker.config.connections_idle_max).await;
+        };
         tokio::select! {
             biased;
             // A client that stopped reading fails here; the reader notices by itself.

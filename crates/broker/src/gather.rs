@@ -1,4 +1,4 @@
-//! A response frame as a list of slices, written with vectored I/O and never joined.
+//! Response frames as a list of slices, written with vectored I/O and never joined.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes};
 use protocol::Frame;
 
-/// What is still to be written of one frame.
+/// What is still to be written of one frame, or of several that follow each other.
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
     chunks: VecDeque<Bytes>,
@@ -16,6 +16,14 @@ pub(crate) struct Gathered {
 impl From<Frame> for Gathered {
     fn from(frame: Frame) -> Gathered {
         Gathered { chunks: frame.chunks.into(), remaining: frame.length }
+    }
+}
+
+impl Gathered {
+    /// `next` follows.
+    pub(crate) fn append(&mut self, mut next: Gathered) {
+        self.remaining += next.remaining;
+        self.chunks.append(&mut next.chunks);
     }
 }
 
@@ -65,7 +73,9 @@ mod tests {
     #[test]
     fn a_frame_reads_back_whole_whatever_the_steps() {
         for step in 1..=8 {
-            let mut frame = gathered(&["abc", "defg"]);
+            let mut frame = gathered(&["abc"]);
+            frame.append(gathered(&[]));
+            frame.append(gathered(&["d", "efg"]));
             let mut seen = Vec::new();
             while frame.has_remaining() {
                 let take = step.min(frame.remaining());

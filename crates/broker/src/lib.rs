@@ -21,6 +21,7 @@
 //! every storage error to a code that clients retry on.
 
 mod access;
+mod alarm;
 mod auto_create;
 mod broker;
 mod commit_rows;

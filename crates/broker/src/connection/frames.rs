@@ -17,12 +17,14 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
 use environment::{Clock, StopToken};
+use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use vocabulary::Tick;
 
 use super::Ended;
+use crate::alarm::Alarm;
 
 /// What one read takes from the socket while frames are small.
 const READ_BUFFER_BYTES: usize = 8 * 1024;
@@ -99,7 +101,11 @@ pub(super) struct Frames<R> {
     limits: FrameLimits,
     memory: Arc<RequestMemory>,
     clock: Arc<dyn Clock>,
-    stop: StopToken,
+    /// Of every silence: between frames and amid one.
+    alarm: Alarm,
+    /// When the broker stops. A token of its own, waited for once: the broker's is one for all connections, and so are
+    /// its locks.
+    stopped: BoxFuture<'static, ()>,
 }
 
 impl<R: Incoming> Frames<R> {
@@ -116,7 +122,8 @@ impl<R: Incoming> Frames<R> {
             limits,
             memory: Arc::clone(memory),
             clock: Arc::clone(clock),
-            stop: stop.clone(),
+            alarm: Alarm::new(clock),
+            stopped: Box::pin(stop.child().stopped_owned()),
         }
     }
 
@@ -124,7 +131,6 @@ impl<R: Incoming> Frames<R> {
     /// before the end of the connection is noticed.
     pub(super) async fn next(&mut self) -> Result<(BytesMut, Charge), Ended> {
         while self.buffer.len() < 4 {
-            let idle = self.clock.sleep(self.limits.idle_max);
             self.buffer.reserve(READ_BUFFER_BYTES);
             tokio::select! {
                 biased;
@@ -132,8 +138,8 @@ impl<R: Incoming> Frames<R> {
                     0 => return Err(Ended::ByClient),
                     _ => continue,
                 },
-                () = self.stop.stopped() => return Err(Ended::Stopping),
-                () = idle => return Err(Ended::Idle),
+                () = &mut self.stopped => return Err(Ended::Stopping),
+                () = self.alarm.after(self.limits.idle_max) => return Err(Ended::Idle),
             }
         }
         let length = self.buffer.get_i32();
@@ -163,12 +169,13 @@ impl<R: Incoming> Frames<R> {
                 self.charge(&mut charge, step).await?;
                 free += step;
             }
-            let (clock, idle_max) = (&self.clock, self.limits.idle_max);
+            let (clock, alarm) = (&self.clock, &mut self.alarm);
+            let silence_max = FRAME_SILENCE_MAX.min(self.limits.idle_max);
             let whole_by = charge.beyond.as_ref().map(|(_, it)| *it);
             // Begun when a read has nothing to give: most have.
             let stalled = async {
-                let until = clock.now().plus(FRAME_SILENCE_MAX.min(idle_max));
-                clock.sleep_until(whole_by.map_or(until, |it| it.min(until))).await;
+                let until = clock.now().plus(silence_max);
+                alarm.at(whole_by.map_or(until, |it| it.min(until))).await;
             };
             let room = length.min(free) - frame.len();
             let mut room = (&mut frame).limit(room);
@@ -207,7 +214,7 @@ impl<R: Incoming> Frames<R> {
                 charge.beyond = Some((beyond, self.clock.now().plus(BEYOND_MAX)));
             }
             () = self.half.gone() => return Err(Ended::ByClient),
-            () = self.stop.stopped() => return Err(Ended::Stopping),
+            () = &mut self.stopped => return Err(Ended::Stopping),
         }
         Ok(())
     }

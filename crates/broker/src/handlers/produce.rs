@@ -23,6 +23,7 @@ use protocol::messages::produce::{Request, Response};
 use protocol::records::{Batch, ProduceRefusal, ProduceRules, validate_produced};
 use vocabulary::{Partition, Tick, Timestamp, TopicId};
 
+use crate::alarm::Alarm;
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::handlers::produce::transactional::Prepared;
@@ -111,6 +112,7 @@ pub(crate) async fn start(
     let (version, listener) = (context.version, Arc::clone(&context.listener));
     Box::pin(async move {
         let deadline = broker.environment.clock.now().plus(wait);
+        let mut alarm = Alarm::new(&broker.environment.clock); // One for all partitions.
         let mut responses = Vec::with_capacity(topics.len());
         let mut first_error = None;
         let mut leaders = BTreeSet::new();
@@ -119,7 +121,7 @@ pub(crate) async fn start(
             for started in partitions {
                 let mut row = match acks {
                     0 => finish_unacknowledged(started),
-                    _ => finish(&broker, started, deadline).await,
+                    _ => finish(started, &mut alarm, deadline).await,
                 };
                 if LEADERS_VERSION <= version && is_moved(row.error_code) {
                     let id = match TOPIC_ID_VERSION <= version {
@@ -249,11 +251,7 @@ fn finish_unacknowledged(started: Started) -> PartitionProduceResponse {
     }
 }
 
-async fn finish(
-    broker: &Arc<Broker>,
-    started: Started,
-    deadline: Tick,
-) -> PartitionProduceResponse {
+async fn finish(started: Started, alarm: &mut Alarm, deadline: Tick) -> PartitionProduceResponse {
     let index = started.index;
     let appended = match started.outcome {
         Ok(appended) => appended,
@@ -263,7 +261,7 @@ async fn finish(
     let durable = tokio::select! {
         biased;
         durable = durable => durable.map_err(|error| append_error_code(&error)),
-        () = broker.environment.clock.sleep_until(deadline) => Err(ErrorCode::RequestTimedOut),
+        () = alarm.at(deadline) => Err(ErrorCode::RequestTimedOut),
     };
     match durable {
         Ok(()) => PartitionProduceResponse {

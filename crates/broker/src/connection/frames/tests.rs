@@ -8,6 +8,9 @@ use super::*;
 /// Longer than any frame here takes; only bounds a failure.
 const LIMIT: Duration = Duration::from_secs(24 * 3600);
 
+/// Of the lines in this file.
+const IDLE_MAX: Duration = Duration::from_secs(600);
+
 impl Incoming for DuplexStream {
     async fn gone(&mut self) {
         std::future::pending().await
@@ -28,7 +31,7 @@ impl World {
     /// A client's end, and the broker's.
     fn connect(&self) -> (DuplexStream, Frames<DuplexStream>) {
         let (client, half) = tokio::io::duplex(64 * 1024);
-        let limits = FrameLimits { bytes_max: 1 << 20, idle_max: Duration::from_secs(600) };
+        let limits = FrameLimits { bytes_max: 1 << 20, idle_max: IDLE_MAX };
         let Environment { clock, tasks, .. } = &self.environment;
         (client, Frames::new(half, limits, &self.memory, clock, &tasks.token()))
     }
@@ -63,6 +66,77 @@ async fn silence_amid_a_frame_ends_it() {
     let read = within(frames.next()).await;
     assert!(matches!(read, Err(Ended::Stalled)), "{read:?}");
     assert_eq!(begun.plus(FRAME_SILENCE_MAX), world.environment.clock.now());
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_silence_is_measured_from_its_own_begin() {
+    let world = World::with_memory(1 << 20);
+    let (mut client, mut frames) = world.connect();
+    let clock = &world.environment.clock;
+    let sending = async {
+        // Longer than either silence in all, and at last half of a frame.
+        for byte in 0..20 {
+            clock.sleep(IDLE_MAX - Duration::from_secs(1)).await;
+            client.write_all(&[0, 0, 0, 2]).await.expect("it reads");
+            clock.sleep(FRAME_SILENCE_MAX - Duration::from_secs(1)).await;
+            client.write_all(&[byte, byte]).await.expect("it reads");
+        }
+        clock.sleep(Duration::from_secs(100)).await;
+        client.write_all(&[0, 0, 0, 2, 7]).await.expect("it reads");
+        clock.now()
+    };
+    let reading = async {
+        for byte in 0..20 {
+            assert_eq!(frames.next().await.expect("a whole frame").0, [byte, byte][..]);
+        }
+        (frames.next().await, clock.now())
+    };
+    let (begun, (read, ended)) = within(async { tokio::join!(sending, reading) }).await;
+    assert!(matches!(read, Err(Ended::Stalled)), "{read:?}");
+    assert_eq!(ended, begun.plus(FRAME_SILENCE_MAX));
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_between_frames_ends_a_connection_later_than_amid_one() {
+    let world = World::with_memory(1 << 20);
+    let (mut client, mut frames) = world.connect();
+    let clock = &world.environment.clock;
+    let sending = async {
+        client.write_all(&[0, 0, 0, 2, 7]).await.expect("it reads");
+        clock.sleep(FRAME_SILENCE_MAX / 2).await;
+        client.write_all(&[7, 0, 0]).await.expect("it reads");
+        clock.now()
+    };
+    let reading = async {
+        frames.next().await.expect("a whole frame");
+        (frames.next().await, clock.now())
+    };
+    let (begun, (read, ended)) = within(async { tokio::join!(sending, reading) }).await;
+    assert!(matches!(read, Err(Ended::Idle)), "{read:?}");
+    assert_eq!(ended, begun.plus(IDLE_MAX));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_the_wait_for_a_frame_and_for_memory() {
+    let world = World::with_memory(1 << 20);
+    let _all = Arc::clone(&world.memory.bytes).acquire_many_owned(1 << 20).await;
+    let (mut between, mut frames_between) = world.connect();
+    let (mut amid, mut frames_amid) = world.connect();
+    between.write_all(&[0, 0, 0, 1, 7]).await.expect("it takes them");
+    assert_eq!(frames_between.next().await.expect("a whole frame").0, [7][..]);
+    amid.write_i32(1 << 19).await.expect("it takes them");
+    amid.write_all(&[7; FREE_BYTES_MAX]).await.expect("it takes them");
+    let (mut next, mut filled) = (Box::pin(frames_between.next()), Box::pin(frames_amid.next()));
+    assert!(futures::poll!(next.as_mut()).is_pending());
+    assert!(futures::poll!(filled.as_mut()).is_pending());
+    world.environment.tasks.token().stop();
+    let (next, filled) = within(async { tokio::join!(next, filled) }).await;
+    assert!(matches!(next, Err(Ended::Stopping)), "{next:?}");
+    assert!(matches!(filled, Err(Ended::Stopping)), "{filled:?}");
+    // What has been received is given out before.
+    between.write_all(&[0, 0, 0, 1, 8]).await.expect("it takes them");
+    assert_eq!(frames_between.next().await.expect("a whole frame").0, [8][..]);
+    assert!(matches!(frames_between.next().await, Err(Ended::Stopping)));
 }
 
 #[tokio::test(start_paused = true)]

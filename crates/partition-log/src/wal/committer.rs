@@ -3,8 +3,8 @@
 //! Owns: the intake, reservations, building segments, calling listeners, draining.
 //! Does not own: what goes into which group (`queue`), where segments go (the backend).
 //!
-//! The hot path of an append is one short lock and, when the task may be asleep, one wake-up; the
-//! bytes are touched once, for the run's checksum. A listener runs on the committer's task: it must
+//! The hot path of an append is one short lock and, when the task may be asleep and has something to
+//! do, one wake-up; the bytes are touched once, for the run's checksum. A listener runs on the committer's task: it must
 //! not block, and it must not call [`Wal::submit`].
 
 use super::metrics::WalMetrics;
@@ -20,6 +20,7 @@ use prometheus_client::registry::Registry;
 use protocol::records::BatchHeader;
 use std::collections::VecDeque;
 use std::fmt;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -138,6 +139,8 @@ struct Shared {
 #[derive(Default)]
 struct Intake {
     appends: Vec<Append>,
+    /// Nothing of it can be started before a write ends, and the task looks in here then: it sleeps on.
+    waits_for_write: bool,
     /// The task is gone: nobody will take anything from here.
     abandoned: bool,
 }
@@ -225,7 +228,7 @@ impl Wal {
             drop(intake);
             return;
         }
-        let wake = intake.appends.is_empty();
+        let wake = intake.appends.is_empty() && !intake.waits_for_write;
         intake.appends.push(append);
         drop(intake);
         if wake {
@@ -357,23 +360,30 @@ impl Committer {
         let room_bytes = shared.room_bytes as u32; // It was clamped.
         let mut give_up_at: Option<Tick> = None;
         let mut drained = None;
+        // Entered once: its locks are those of everything that stops with this process.
+        let mut stopped = pin!(shared.stop.stopped());
         loop {
             self.take_arrivals();
             self.start_writes();
+            let waits_for_write = self.queue.waits_for_write();
+            if waits_for_write {
+                // What came since they were taken waits, too, and has left a wake-up that does no harm.
+                shared.intake().waits_for_write = true;
+            }
             let wake_at = self.queue.wake_at().into_iter().chain(give_up_at).min();
             tokio::select! {
                 biased; // Completions first: they release room and acknowledgements.
                 Some((sequence, outcome)) = self.writes.next() => {
                     self.on_written(sequence, outcome);
                 }
-                () = shared.stop.stopped(), if give_up_at.is_none() => {
+                () = &mut stopped, if give_up_at.is_none() => {
                     give_up_at = Some(self.clock.now().plus(self.options.drain_max));
                     self.queue.drain();
                     // Queued behind those who wait for room, each of whom is refused when it gets some.
                     let room = Arc::clone(&shared.room);
                     drained = Some(Box::pin(room.acquire_many_owned(room_bytes)));
                 }
-                () = shared.arrived.notified() => (),
+                () = shared.arrived.notified(), if !waits_for_write => (),
                 () = async { if let Some(room) = drained.as_mut() { let _ = room.await; } },
                     if drained.is_some() => break, // All room is back: nobody waits for anything.
                 () = sleep_until(&*self.clock, wake_at), if wake_at.is_some() => (),
@@ -386,7 +396,11 @@ impl Committer {
     }
 
     fn take_arrivals(&mut self) {
-        std::mem::swap(&mut self.end.0.intake().appends, &mut self.arrivals);
+        {
+            let mut intake = self.end.0.intake();
+            std::mem::swap(&mut intake.appends, &mut self.arrivals);
+            intake.waits_for_write = false;
+        }
         let now = self.clock.now();
         for append in self.arrivals.drain(..) {
             let bytes = append.bytes.len() as u64;

@@ -247,6 +247,12 @@ impl<T> CommitQueue<T> {
         budget.max(Some(quiet.min(echo.released_at.plus(self.share(ECHO_MAX_PER_CENT)))))
     }
 
+    /// Whether nothing can start before a write has ended, whatever is pushed and whenever. Without a linger alone:
+    /// a linger goes by when things came.
+    pub(super) fn waits_for_write(&self) -> bool {
+        self.limits.linger.is_zero() && self.limits.in_flight_max <= self.in_flight.len()
+    }
+
     /// Records the end of one write; says what is released by it.
     pub(super) fn finish(
         &mut self,

@@ -34,6 +34,24 @@ fn arrivals_gather_while_a_write_is_in_flight() {
 }
 
 #[test]
+fn only_a_full_queue_without_a_linger_waits_for_writes_alone() {
+    for (linger_ms, waits) in [(0, true), (20, false)] {
+        let mut queue = CommitQueue::new(limits(1, 2, linger_ms), 0);
+        for sequence in 0..2 {
+            assert!(!queue.waits_for_write());
+            queue.push(sequence, 1, ms(0));
+            assert!(queue.start(ms(0)).is_some());
+        }
+        assert_eq!(queue.waits_for_write(), waits);
+        queue.push(2, 1, ms(0));
+        assert_eq!(finish(&mut queue, 1, Written::Durable), []);
+        assert_eq!(queue.waits_for_write(), waits, "the first is still being written");
+        finish(&mut queue, 0, Written::Durable);
+        assert!(!queue.waits_for_write());
+    }
+}
+
+#[test]
 fn an_item_larger_than_a_group_goes_alone() {
     let mut queue = CommitQueue::new(limits(100, 4, 0), 0);
     for (item, bytes) in [(1, 500), (2, 60), (3, 500)] {

@@ -229,3 +229,93 @@ async fn a_log_opened_in_a_closed_group_is_stopped() {
     wal.shutdown().await;
     assert!(matches!(wal.reserve(1).await, Err(WalError::Stopping)));
 }
+
+/// Tells its append's producer.
+#[derive(Default)]
+struct Told(tokio::sync::Notify);
+
+impl CommitListener for Told {
+    fn durable(&self, _: Offset, _: WalPlace) {
+        self.0.notify_one();
+    }
+
+    fn lost(&self, base: Offset) {
+        panic!("lost from {base} on");
+    }
+}
+
+/// Every write takes a few turns of the other tasks.
+#[derive(Debug)]
+struct Prompt {
+    in_flight_max: usize,
+}
+
+#[async_trait]
+impl WalBackend for Prompt {
+    async fn recover(&self) -> Result<Vec<RecoveredSegment>, WalError> {
+        Ok(Vec::new())
+    }
+
+    async fn write(&self, sequence: u64, _: EncodedSegment) -> Result<(), WalError> {
+        for _ in 0..sequence % 4 {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    async fn read(&self, sequence: u64, _: Range<u64>) -> Result<Bytes, WalError> {
+        Err(WalError::NoSuchBytes { sequence })
+    }
+
+    async fn trim(&self, _: u64) -> Result<(), WalError> {
+        Ok(())
+    }
+
+    fn in_flight_max(&self) -> usize {
+        self.in_flight_max
+    }
+
+    fn health(&self) -> WalHealth {
+        WalHealth::Healthy
+    }
+}
+
+/// Appends come at every moment of a commit, on other threads. One that nobody takes waits for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn no_append_is_left_behind_whenever_it_comes() {
+    const PRODUCERS: i32 = 4;
+    const APPENDS: i64 = 1500;
+    for in_flight_max in [1, 2] {
+        let environment = Environment::system();
+        let backend = Arc::new(Prompt { in_flight_max });
+        let (wal, _) = Wal::open(backend, options(), &environment).await.expect("opens");
+        let produce = |index: i32| {
+            let wal = wal.clone();
+            async move {
+                let told = Arc::new(Told::default());
+                for base in 0..APPENDS {
+                    let (header, bytes) = batch(Offset(base), 1, 10, 1);
+                    let reservation = wal.reserve(bytes.len()).await.expect("the log is open");
+                    wal.submit(Append {
+                        partition: partition(index),
+                        leader_epoch: LeaderEpoch(0),
+                        header,
+                        marker: None,
+                        bytes,
+                        listener: Arc::clone(&told) as _,
+                        reservation,
+                    });
+                    told.0.notified().await;
+                }
+            }
+        };
+        let kind = environment::TaskKind::Background;
+        let spawn = |index| environment.tasks.spawn(kind, "producer", produce(index));
+        let producers = futures::future::join_all((0..PRODUCERS).map(spawn));
+        const LIMIT: Duration = Duration::from_secs(120); // Only bounds a failure.
+        let ended = tokio::time::timeout(LIMIT, producers).await.expect("no append waits for ever");
+        assert!(ended.iter().all(Result::is_ok));
+        assert_eq!(wal.metrics().batches.get(), PRODUCERS as u64 * APPENDS as u64);
+        wal.shutdown().await;
+    }
+}

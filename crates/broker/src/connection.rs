@@ -2,9 +2,9 @@
 //!
 //! Two tasks share it. The reader takes one frame at a time, runs its handler and puts the answer,
 //! or the promise of one, into a bounded queue; the writer sends answers in that order, those that are
-//! ready together in one write. A Produce
-//! occupies the reader only until its batches have their offsets, so many can await durability at
-//! once; every other request runs to its end first, as in Kafka, so that effects keep their order.
+//! ready together in one write. A Produce occupies the reader only until its batches have their
+//! offsets, so many can await durability at once; every other request runs to its end first, as in
+//! Kafka, so that effects keep their order.
 //!
 //! Bounds: [`REQUESTS_IN_FLIGHT_MAX`] answers a connection and what one write takes of them,
 //! `socket.request.max.bytes` a frame, the broker's `request_memory` over all connections; past them the

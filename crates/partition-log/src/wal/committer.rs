@@ -4,8 +4,8 @@
 //! Does not own: what goes into which group (`queue`), where segments go (the backend).
 //!
 //! The hot path of an append is one short lock and, when the task may be asleep and has something to
-//! do, one wake-up; the bytes are touched once, for the run's checksum. A listener runs on the committer's task: it must
-//! not block, and it must not call [`Wal::submit`].
+//! do, one wake-up; the bytes are touched once, for the run's checksum. A listener runs on the
+//! committer's task: it must not block, and it must not call [`Wal::submit`].
 
 use super::metrics::WalMetrics;
 use super::queue::{CommitQueue, QueueLimits, Released, Written};

@@ -87,6 +87,7 @@
 
 mod assembly;
 mod builder;
+mod checksum;
 mod cursor;
 mod entry;
 mod frame;
@@ -96,8 +97,8 @@ mod part;
 
 pub(crate) use assembly::Assembly;
 pub use builder::{EncodedSegment, SegmentBuilder, Slot};
+pub(crate) use checksum::RunCrc;
 pub use entry::{BatchEntry, BlockEntry, MarkerEntry, RunEntry, SegmentIndex};
-pub(crate) use frame::RunCrc;
 pub use frame::{
     FOOTER_LEN, HEADER_LEN, SEGMENT_LENGTH_MIN, SegmentError, SegmentHeader, SegmentPart,
 };

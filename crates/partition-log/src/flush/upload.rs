@@ -124,7 +124,7 @@ impl Draft {
             let entries = &gathered.part.entries;
             for ((epoch, header, bytes), entry) in gathered.batches.iter().zip(entries) {
                 let marker = entry.batch.marker;
-                builder.push_marked(partition, *epoch, header, marker, bytes.clone());
+                builder.push_checked(partition, *epoch, header, marker, bytes.clone());
             }
             if !gathered.producers.is_empty() {
                 builder.attach_producers(partition, gathered.producers.clone());

@@ -8,8 +8,8 @@
 //! their first batches came.
 
 use super::entry::{BatchEntry, BlockEntry, MarkerEntry, RunEntry, SegmentIndex};
-use super::frame::{FOOTER_LEN, Footer, HEADER_LEN, RunCrc, SegmentHeader};
-use super::{BLOCK_BYTES, index};
+use super::frame::{FOOTER_LEN, Footer, HEADER_LEN, SegmentHeader};
+use super::{BLOCK_BYTES, RunCrc, index};
 use bytes::Bytes;
 use crc_fast::crc32_iscsi;
 use protocol::records::BatchHeader;
@@ -109,6 +109,32 @@ impl SegmentBuilder {
         marker: Option<MarkerEntry>,
         bytes: Bytes,
     ) -> Slot {
+        let run = (partition, leader_epoch);
+        self.put(run, header, marker, bytes, |crc, bytes| crc.update(bytes))
+    }
+
+    /// As [`SegmentBuilder::push_marked`], of a batch whose checksum is known to hold: a large one's bytes are
+    /// not looked at again.
+    pub(crate) fn push_checked(
+        &mut self,
+        partition: Partition,
+        leader_epoch: LeaderEpoch,
+        header: &BatchHeader,
+        marker: Option<MarkerEntry>,
+        bytes: Bytes,
+    ) -> Slot {
+        let run = (partition, leader_epoch);
+        self.put(run, header, marker, bytes, |crc, bytes| crc.update_checked(header, bytes))
+    }
+
+    fn put(
+        &mut self,
+        (partition, leader_epoch): (Partition, LeaderEpoch),
+        header: &BatchHeader,
+        marker: Option<MarkerEntry>,
+        bytes: Bytes,
+        add_to: impl FnOnce(&mut RunCrc, &[u8]),
+    ) -> Slot {
         assert_eq!(header.byte_length(), bytes.len(), "{partition}: header and batch differ");
         assert!(0 <= header.base_offset.0 && 0 <= header.last_offset_delta, "{partition}: offsets");
         let length = u32::try_from(bytes.len()).expect("a batch's length is a 31-bit field");
@@ -117,6 +143,7 @@ impl SegmentBuilder {
         let batch = BatchEntry::of(header, marker, run.entry.length, length);
         assert_eq!(run.entry.end, batch.base_offset, "{partition}: a run is contiguous (A3)");
         let slot = Slot { run: index, batch: run.entry.batches.len() as u32 };
+        add_to(&mut run.crc, &bytes);
         run.add(batch, bytes);
         self.payload_bytes += u64::from(length);
         self.chunk_count += 1;
@@ -190,7 +217,6 @@ impl OpenRun {
     }
 
     fn add(&mut self, batch: BatchEntry, bytes: Bytes) {
-        self.crc.update(&bytes);
         self.chunks.push(bytes);
         let run = &mut self.entry;
         run.end = batch.end_offset();

@@ -5,8 +5,8 @@
 //! Both are checked whole before any field of them is believed, and a length is believed only after
 //! it fits in what is there.
 
-use super::{FORMAT_VERSION, FORMAT_VERSION_MIN, RunEntry};
-use crc_fast::{CrcAlgorithm, Digest, crc32_iscsi};
+use super::{FORMAT_VERSION, FORMAT_VERSION_MIN, RunCrc, RunEntry};
+use crc_fast::crc32_iscsi;
 use std::fmt;
 use vocabulary::{BrokerEpoch, BrokerId, SegmentId, SegmentName};
 
@@ -230,24 +230,6 @@ fn check_lengths(part: SegmentPart, length: u64, index_length: u64) -> Result<()
     let fits = (INDEX_LEN_MIN as u64 <= index_length)
         && index_length.checked_add(frame).is_some_and(|least| least <= length);
     if fits { Ok(()) } else { Err(malformed(part, "the lengths contradict each other")) }
-}
-
-/// CRC-32C over pieces, without bringing them together.
-#[derive(Debug)]
-pub(crate) struct RunCrc(Digest);
-
-impl RunCrc {
-    pub(crate) fn new() -> RunCrc {
-        RunCrc(Digest::new(CrcAlgorithm::Crc32Iscsi))
-    }
-
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    pub(crate) fn finish(&self) -> u32 {
-        self.0.finalize() as u32 // A 32-bit CRC in the low half of a wider register.
-    }
 }
 
 pub(crate) fn check_run<'a>(

@@ -325,6 +325,33 @@ fn payload_is_never_copied() {
     assert_eq!(builder.finish().chunks[1].as_ptr(), bytes.as_ptr());
 }
 
+/// The batch with a checksum that holds.
+fn signed(mut header: BatchHeader) -> (BatchHeader, Bytes) {
+    header.crc = crc32_iscsi(&batch(&header)[BatchHeader::CHECKED_FROM..]);
+    (header, batch(&header))
+}
+
+proptest! {
+    #[test]
+    fn checksums_that_hold_make_the_same_segment(samples in samples()) {
+        let mut builders = [SegmentBuilder::new(wal_name()), SegmentBuilder::new(wal_name())];
+        let mut ends = std::collections::BTreeMap::new();
+        for sample in &samples {
+            let run = (partition(sample), LeaderEpoch(sample.epoch));
+            let end = ends.entry(run).or_insert(Offset(1000));
+            let (header, bytes) = signed(header(sample, *end));
+            let marker = marker(&header);
+            let [plain, checked] = &mut builders;
+            let slot = plain.push_marked(run.0, run.1, &header, marker, bytes.clone());
+            prop_assert_eq!(checked.push_checked(run.0, run.1, &header, marker, bytes), slot);
+            *end = header.end_offset();
+        }
+        let [plain, checked] = builders.map(SegmentBuilder::finish);
+        prop_assert_eq!(&checked.chunks, &plain.chunks);
+        prop_assert_eq!(checked.index, plain.index);
+    }
+}
+
 #[test]
 #[should_panic(expected = "contiguous")]
 fn a_gap_in_a_run_is_a_bug_of_the_caller() {

@@ -4,8 +4,8 @@
 //! Does not own: what goes into which group (`queue`), where segments go (the backend).
 //!
 //! The hot path of an append is one short lock and, when the task may be asleep and has something to
-//! do, one wake-up; the bytes are touched once, for the run's checksum. A listener runs on the
-//! committer's task: it must not block, and it must not call [`Wal::submit`].
+//! do, one wake-up; the bytes of large batches are not touched. A listener runs on the committer's task:
+//! it must not block, and it must not call [`Wal::submit`].
 
 use super::metrics::WalMetrics;
 use super::queue::{CommitQueue, QueueLimits, Released, Written};
@@ -89,7 +89,7 @@ pub trait CommitListener: Send + Sync {
 pub struct Append {
     pub partition: Partition,
     pub leader_epoch: LeaderEpoch,
-    /// Of `bytes`, with the offsets already stamped.
+    /// Of `bytes`, with the offsets already stamped. Its checksum holds.
     pub header: BatchHeader,
     /// Set for a batch that ends a transaction.
     pub marker: Option<MarkerEntry>,
@@ -422,7 +422,7 @@ impl Committer {
             for append in appends {
                 let Append { partition, leader_epoch, header, marker, .. } = append;
                 let Append { bytes, listener, reservation, .. } = append;
-                slots.push(builder.push_marked(partition, leader_epoch, &header, marker, bytes));
+                slots.push(builder.push_checked(partition, leader_epoch, &header, marker, bytes));
                 pending.push(Pending {
                     listener,
                     base_offset: header.base_offset,

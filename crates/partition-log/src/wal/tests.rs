@@ -14,6 +14,7 @@ use super::*;
 use crate::segment::RunEntry;
 use crate::volume::MemoryVolume;
 use bytes::Bytes;
+use crc_fast::crc32_iscsi;
 use environment::Environment;
 use protocol::records::{Attributes, BATCH_HEADER_LEN, BatchHeader};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -74,7 +75,7 @@ fn partition(index: i32) -> Partition {
 
 /// A batch of `records` records whose payload depends on `mark`.
 fn batch(base: Offset, records: i32, payload: usize, mark: u64) -> (BatchHeader, Bytes) {
-    let header = BatchHeader {
+    let mut header = BatchHeader {
         base_offset: base,
         length: (BATCH_HEADER_LEN - 12 + payload) as i32,
         leader_epoch: 0,
@@ -92,6 +93,8 @@ fn batch(base: Offset, records: i32, payload: usize, mark: u64) -> (BatchHeader,
     let mut bytes = header.encode().to_vec();
     bytes.extend((mark | 1).to_le_bytes().repeat(payload / 8 + 1));
     bytes.truncate(BATCH_HEADER_LEN + payload);
+    header.crc = crc32_iscsi(&bytes[BatchHeader::CHECKED_FROM..]);
+    bytes[..BATCH_HEADER_LEN].copy_from_slice(&header.encode());
     (header, Bytes::from(bytes))
 }
 

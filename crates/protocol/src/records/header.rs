@@ -246,6 +246,9 @@ impl BatchHeader {
         bytes
     }
 
+    /// `crc` is that of a batch's bytes from here on. Those before change when it gets its place in a log.
+    pub const CHECKED_FROM: usize = ATTRIBUTES_AT;
+
     /// Bytes of the whole batch, header included.
     pub fn byte_length(&self) -> usize {
         LENGTH_OVERHEAD + usize::try_from(self.length).unwrap_or(0)

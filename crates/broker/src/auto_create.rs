@@ -13,7 +13,12 @@ use crate::groups::OFFSETS_TOPIC;
 use crate::owners::Machine;
 use crate::shares::SHARE_STATE_TOPIC;
 use crate::topic_admin;
+use crate::topic_creation::NotCreated;
 use crate::transactions::TRANSACTIONS_TOPIC;
+
+/// Automatic creations under way at once, over all requests: as many as the controller takes in one turn. More wait,
+/// and are asked for again.
+pub(crate) const CREATIONS_AT_ONCE: usize = 256;
 
 /// Why there is no topic now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,11 +27,12 @@ pub(crate) enum AutoCreateRefusal {
     NotAllowed,
     /// Not a legal topic name.
     InvalidName,
-    /// The metadata cannot be written now; the client asks again.
+    /// The metadata cannot be written now, or not in time; the client asks again.
     Unavailable,
 }
 
-/// The topic of that name, created with the broker's defaults if need be.
+/// The topic of that name, created with the broker's defaults if need be, within
+/// [`CREATION_WAIT_MAX`](crate::topic_creation::CREATION_WAIT_MAX).
 pub(crate) async fn create(
     broker: &Arc<Broker>,
     name: &str,
@@ -52,22 +58,18 @@ pub(crate) async fn create(
         return topic.map_err(|_| AutoCreateRefusal::Unavailable);
     }
     let partitions = broker.config.num_partitions;
-    let created = broker.controller.create_topic(name, partitions, BTreeMap::new()).await;
-    match created {
-        // A topic made by somebody else at the same moment is as good as ours.
-        Ok(Ok(_) | Err(CreateTopicError::Exists)) => {
-            broker.view.topic(name).ok_or(AutoCreateRefusal::Unavailable)
+    let created = broker.creations.create(broker, name, partitions, BTreeMap::new()).await;
+    created.map_err(|reason| match reason {
+        NotCreated::Refused(CreateTopicError::Collides { .. } | CreateTopicError::Name(_)) => {
+            AutoCreateRefusal::InvalidName
         }
-        Ok(Err(CreateTopicError::Collides { .. } | CreateTopicError::Name(_))) => {
-            Err(AutoCreateRefusal::InvalidName)
+        NotCreated::NotYet => {
+            tracing::debug!(topic = name, %reason, "automatic topic creation");
+            AutoCreateRefusal::Unavailable
         }
-        Ok(Err(refusal)) => {
-            tracing::warn!(topic = name, %refusal, "automatic topic creation refused");
-            Err(AutoCreateRefusal::Unavailable)
+        NotCreated::Refused(_) | NotCreated::Failed(_) => {
+            tracing::warn!(topic = name, %reason, "no automatic topic creation");
+            AutoCreateRefusal::Unavailable
         }
-        Err(error) => {
-            tracing::warn!(topic = name, %error, "automatic topic creation failed");
-            Err(AutoCreateRefusal::Unavailable)
-        }
-    }
+    })
 }

@@ -17,6 +17,7 @@ use protocol::ErrorCode;
 use vocabulary::{BrokerId, LeaderEpoch, Partition};
 
 use crate::access::{Access, Authorizer};
+use crate::auto_create::CREATIONS_AT_ONCE;
 use crate::configs::BrokerConfig;
 use crate::connection::RequestMemory;
 use crate::connection_limits::ConnectionLimits;
@@ -27,6 +28,7 @@ use crate::listener::{self, BoundListener, ListenError};
 use crate::metrics::BrokerMetrics;
 use crate::producer_ids::ProducerIds;
 use crate::shares::ShareHost;
+use crate::topic_creation::Creations;
 use crate::transactions::TransactionHost;
 
 /// How long stopping waits for requests in flight.
@@ -55,6 +57,8 @@ pub struct Broker {
     pub(crate) shares: ShareHost,
     pub(crate) environment: Environment,
     pub(crate) producer_ids: ProducerIds,
+    /// Of topics that clients need (auto.create.topics.enable).
+    pub(crate) creations: Creations,
     pub(crate) metrics: BrokerMetrics,
     /// `None`: everybody may do everything (authorizer.class.name).
     authorizer: Option<Arc<Authorizer>>,
@@ -107,6 +111,7 @@ impl Broker {
             transactions,
             shares,
             producer_ids: ProducerIds::default(),
+            creations: Creations::new(CREATIONS_AT_ONCE),
             authorizer,
             connections: ConnectionLimits::new(limits, metrics.connections.clone()),
             metrics,

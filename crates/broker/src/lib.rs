@@ -9,6 +9,7 @@
 //! | `fetch_sessions` | KIP-227, pure |
 //! | `hosting` | which partitions are open here, following the metadata |
 //! | `run_index` | the log's port to the metadata |
+//! | `auto_create`, `topic_creation` | topics that are created because somebody needs them |
 //! | `peer` | asking another broker who it is |
 //! | `owners`, `journal` | the tasks that own coordinators; their way into the log and back |
 //! | `groups`, `transactions`, `shares` | the shells around the pure coordinators |
@@ -47,6 +48,7 @@ mod refusal;
 mod run_index;
 mod shares;
 mod topic_admin;
+mod topic_creation;
 mod transactions;
 
 pub use broker::{Broker, BrokerHandle, BrokerParts, StartError};

@@ -18,7 +18,7 @@ mod owner;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use cluster::{CreateTopicError, Topic, TopicChange};
+use cluster::{Topic, TopicChange};
 use coordinator::shard_of;
 use environment::TaskKind;
 use protocol::ErrorCode;
@@ -30,6 +30,7 @@ use crate::broker::Broker;
 pub(crate) use crate::owners::machine::Counted;
 pub(crate) use crate::owners::machine::{Machine, Metrics};
 use crate::owners::owner::Owner;
+use crate::topic_creation::{Creations, NotCreated};
 
 /// Requests waiting for one owner. Past it the connections that ask wait, and are not read.
 const QUEUE_REQUESTS_MAX: usize = 1024;
@@ -50,6 +51,8 @@ pub(crate) struct Owners<M: Machine> {
     topic: &'static str,
     partitions: u32,
     configs: BTreeMap<String, String>,
+    /// Of the topic; requests that need it meanwhile wait for the same one.
+    creation: Creations,
     /// A leaf lock, held for map operations and never across an await.
     queues: Mutex<HashMap<Partition, mpsc::Sender<ToOwner<M>>>>,
 }
@@ -64,6 +67,7 @@ impl<M: Machine> Owners<M> {
         Owners {
             topic,
             partitions: u32::try_from(partitions).unwrap_or(1),
+            creation: Creations::new(1),
             configs: configs.map(|(name, value)| (name.to_owned(), value)).into(),
             queues: Mutex::default(),
         }
@@ -119,7 +123,8 @@ impl<M: Machine> Owners<M> {
     /// Where the coordinator of `key` lives, whoever leads it. Creates the topic on first need.
     ///
     /// # Errors
-    /// `CoordinatorNotAvailable` while the topic cannot be created.
+    /// `CoordinatorNotAvailable` while the topic cannot be created, or not in
+    /// [`CREATION_WAIT_MAX`](crate::topic_creation::CREATION_WAIT_MAX).
     pub(crate) async fn home(
         &self,
         broker: &Broker,
@@ -147,20 +152,19 @@ impl<M: Machine> Owners<M> {
 
     async fn create_topic(&self, broker: &Broker) -> Result<Arc<Topic>, ErrorCode> {
         let (topic, count, configs) = (self.topic, self.partitions, self.configs.clone());
-        match broker.controller.create_topic(topic, count, configs).await {
-            Ok(Ok(topic)) => Ok(topic),
-            Ok(Err(CreateTopicError::Exists)) => {
-                self.topic(broker).ok_or(ErrorCode::CoordinatorNotAvailable)
+        let created = self.creation.create(broker, topic, count, configs).await;
+        created.map_err(|reason| {
+            match reason {
+                NotCreated::Refused(_) => {
+                    tracing::error!(topic, %reason, "internal topic not created");
+                }
+                NotCreated::Failed(_) => {
+                    tracing::warn!(topic, %reason, "internal topic not created");
+                }
+                NotCreated::NotYet => tracing::debug!(topic, %reason, "internal topic not there"),
             }
-            Ok(Err(refusal)) => {
-                tracing::error!(topic, %refusal, "internal topic not created");
-                Err(ErrorCode::CoordinatorNotAvailable)
-            }
-            Err(error) => {
-                tracing::warn!(topic, %error, "internal topic not created");
-                Err(ErrorCode::CoordinatorNotAvailable)
-            }
-        }
+            ErrorCode::CoordinatorNotAvailable
+        })
     }
 
     /// Asks the coordinator of `key`; `pick` takes the kind of reply that answers the command.

@@ -245,10 +245,25 @@ async fn wait_for_bytes(
     }
 }
 
+/// Refused as a whole, before anything of the log is looked at. Kafka sets these aside: they end no wait of others.
+fn is_set_aside(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::UnknownTopicId
+            | ErrorCode::UnknownTopicOrPartition
+            | ErrorCode::TopicAuthorizationFailed
+    )
+}
+
 fn is_enough(targets: &[Target], bytes_min: usize, limit: ReadLimit) -> bool {
-    let mut bytes = 0;
+    let (mut bytes, mut waits_for_nothing) = (0, true);
     for target in targets {
-        let Ok(log) = &target.state else { return true };
+        let log = match &target.state {
+            Ok(log) => log,
+            Err(code) if is_set_aside(*code) => continue,
+            Err(_) => return true,
+        };
+        waits_for_nothing = false;
         let offsets = log.offsets();
         let from = Offset(target.interest.from);
         if from < offsets.log_start || offsets.end < from {
@@ -259,7 +274,7 @@ fn is_enough(targets: &[Target], bytes_min: usize, limit: ReadLimit) -> bool {
             return true;
         }
     }
-    bytes_min == 0 || targets.is_empty()
+    bytes_min == 0 || waits_for_nothing
 }
 
 async fn read_all(

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use cluster::{AclOperation, Topic};
+use futures::future::join_all;
 use protocol::ErrorCode;
 use protocol::messages::find_coordinator::response::Coordinator;
 use protocol::messages::find_coordinator::{Request, Response};
@@ -40,11 +41,9 @@ pub(crate) async fn handle(
             ..Default::default()
         };
     }
-    let mut coordinators = Vec::with_capacity(request.coordinator_keys.len());
-    for key in request.coordinator_keys {
-        coordinators.push(find(broker, context, kind, key).await);
-    }
-    Response { coordinators, ..Default::default() }
+    // Together: each may wait for the coordinators' topic.
+    let found = request.coordinator_keys.into_iter().map(|key| find(broker, context, kind, key));
+    Response { coordinators: join_all(found).await, ..Default::default() }
 }
 
 async fn find(

@@ -1,8 +1,12 @@
 //! Metadata (key 3): brokers, topics, leaders. Creates topics on demand where both sides allow it.
+//!
+//! A topic has one row, however often it is named: the rows of its partitions are many times as large as its name.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cluster::{AclOperation, Topic};
+use futures::StreamExt;
 use protocol::ErrorCode;
 use protocol::messages::metadata::request::MetadataRequestTopic;
 use protocol::messages::metadata::response::{
@@ -11,10 +15,11 @@ use protocol::messages::metadata::response::{
 use protocol::messages::metadata::{Request, Response};
 use vocabulary::TopicId;
 
-use crate::auto_create::{self, AutoCreateRefusal};
+use crate::auto_create::{self, AutoCreateRefusal, CREATIONS_AT_ONCE};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::operations;
+use crate::topic_creation::CREATION_WAIT_MAX;
 
 /// The first version with authorized operations (KIP-430).
 const OPERATIONS_VERSION: i16 = 8;
@@ -32,11 +37,7 @@ pub(crate) async fn handle(
         Some(topics) if topics.is_empty() && context.version == 0 => rows.all(),
         Some(topics) => {
             let may_create = request.allow_auto_topic_creation || context.version < 4;
-            let mut answers = Vec::with_capacity(topics.len());
-            for topic in topics {
-                answers.push(rows.one(topic, may_create).await);
-            }
-            answers
+            rows.named(topics, may_create).await
         }
     };
     let cluster_operations = request.include_cluster_authorized_operations
@@ -78,29 +79,82 @@ impl Rows<'_> {
         seen.map(|topic| self.row(topic)).collect()
     }
 
-    async fn one(&self, asked: MetadataRequestTopic, may_create: bool) -> MetadataResponseTopic {
-        let Some(name) = asked.name.filter(|_| asked.topic_id == TopicId::ZERO) else {
-            return self.by_id(asked.topic_id);
-        };
-        // Whether there is such a topic is not said.
-        if !self.context.allows_topic(AclOperation::Describe, &name) {
-            return unknown(Some(name), TopicId::ZERO, ErrorCode::TopicAuthorizationFailed);
+    /// Those asked for, in order, each once. What is not there and may be created is waited for together, and not for
+    /// longer than [`CREATION_WAIT_MAX`].
+    async fn named(
+        &self,
+        asked: Vec<MetadataRequestTopic>,
+        may_create: bool,
+    ) -> Vec<MetadataResponseTopic> {
+        let (mut names, mut ids) = (BTreeSet::new(), BTreeSet::new());
+        let mut rows = Vec::new();
+        let mut absent = Vec::new();
+        for MetadataRequestTopic { topic_id, name } in asked {
+            let Some(name) = name.filter(|_| topic_id == TopicId::ZERO) else {
+                if ids.insert(topic_id) {
+                    rows.push(self.by_id(topic_id));
+                }
+                continue;
+            };
+            if !names.insert(name.clone()) {
+                continue;
+            }
+            let known = self.by_name(&name, may_create);
+            if known.is_none() {
+                absent.push((rows.len(), name.clone()));
+            }
+            // What is still absent when time is up is on its way.
+            let on_its_way = || self.absent(name, ErrorCode::LeaderNotAvailable);
+            rows.push(known.unwrap_or_else(on_its_way));
         }
-        if let Some(topic) = self.broker.view.topic(&name) {
-            return self.row(&topic);
+        let creations = absent
+            .into_iter()
+            .map(|(place, name)| async move { (place, self.created(name, may_create).await) });
+        let mut creations = futures::stream::iter(creations).buffer_unordered(CREATIONS_AT_ONCE);
+        let timeout = self.broker.environment.clock.sleep(CREATION_WAIT_MAX);
+        tokio::pin!(timeout);
+        loop {
+            tokio::select! {
+                biased;
+                created = creations.next() => match created {
+                    Some((place, row)) => rows[place] = row,
+                    None => break,
+                },
+                () = &mut timeout => break,
+            }
+        }
+        drop(creations);
+        rows
+    }
+
+    /// `None`: there is no such topic now, and nothing against creating it.
+    fn by_name(&self, name: &str, may_create: bool) -> Option<MetadataResponseTopic> {
+        let denied =
+            || unknown(Some(name.to_owned()), TopicId::ZERO, ErrorCode::TopicAuthorizationFailed);
+        // Whether there is such a topic is not said.
+        if !self.context.allows_topic(AclOperation::Describe, name) {
+            return Some(denied());
+        }
+        if let Some(topic) = self.broker.view.topic(name) {
+            return Some(self.row(&topic));
         }
         let creates = may_create && self.broker.config.auto_create_topics;
-        if creates && !self.may_create(&name) {
-            return unknown(Some(name), TopicId::ZERO, ErrorCode::TopicAuthorizationFailed);
-        }
+        (creates && !self.may_create(name)).then(denied)
+    }
+
+    async fn created(&self, name: String, may_create: bool) -> MetadataResponseTopic {
         let code = match auto_create::create(self.broker, &name, may_create).await {
             Ok(topic) => return self.row(&topic),
             Err(AutoCreateRefusal::NotAllowed) => ErrorCode::UnknownTopicOrPartition,
             Err(AutoCreateRefusal::InvalidName) => ErrorCode::InvalidTopicException,
             Err(AutoCreateRefusal::Unavailable) => ErrorCode::LeaderNotAvailable,
         };
+        self.absent(name, code)
+    }
+
+    /// What may be done with a topic is told also where there is none yet.
+    fn absent(&self, name: String, code: ErrorCode) -> MetadataResponseTopic {
         let operations = || operations::of_topic(self.context, &name);
-        // What may be done with a topic is told also where there is none yet.
         let topic_authorized_operations = operations::shown(self.with_operations, operations);
         let row = unknown(Some(name), TopicId::ZERO, code);
         MetadataResponseTopic { topic_authorized_operations, ..row }

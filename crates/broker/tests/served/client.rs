@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use broker::{Broker, BrokerConfig, BrokerHandle, BrokerParts, ClusterRunIndex, Properties};
-use bucket::{Faults, LyingBucket, StoreBucket};
+use bucket::{Faults, LyingBucket, LyingStore, StoreBucket};
 use bytes::BytesMut;
 use cluster::{Controller, RegisterBroker, WalKind};
 use environment::Environment;
@@ -22,22 +22,33 @@ use vocabulary::BrokerId;
 pub(crate) const BROKER_ID: i32 = 5;
 pub(crate) const CLUSTER_ID: &str = "served";
 
-/// What outlives a broker: a disk, and a bucket that lies to the records' log, but not to the metadata.
+/// What outlives a broker: a disk, and a bucket that lies to the records' log and to the metadata as it is told.
 #[derive(Clone)]
 pub(crate) struct Storage {
     environment: Environment,
-    bucket: Arc<StoreBucket>,
     pub(crate) lying: Arc<LyingBucket>,
+    /// The way of the metadata to the bucket.
+    pub(crate) metadata: Arc<LyingStore>,
     pub(crate) volume: Arc<MemoryVolume>,
 }
 
 impl Storage {
     pub(crate) fn new() -> Storage {
         let environment = Environment::system();
-        let bucket = Arc::new(StoreBucket::memory(&environment));
+        let bucket = StoreBucket::memory(&environment);
         let lying = LyingBucket::over(bucket.object_store(), 1, Faults::NONE, &environment);
+        let metadata = LyingStore::new(bucket.object_store(), 2, Faults::NONE, &environment);
         let volume = Arc::new(MemoryVolume::new(&environment));
-        Storage { environment, bucket, lying: Arc::new(lying), volume }
+        Storage { environment, lying: Arc::new(lying), metadata: Arc::new(metadata), volume }
+    }
+
+    /// From now on no request of the metadata gets through, until it heals.
+    pub(crate) fn cut_metadata_off(&self) {
+        self.metadata.set_faults(Faults { failed_per_mille: 1000, ..Faults::NONE });
+    }
+
+    pub(crate) fn heal_metadata(&self) {
+        self.metadata.set_faults(Faults::NONE);
     }
 }
 
@@ -54,7 +65,7 @@ impl Served {
     }
 
     pub(crate) async fn start_on(storage: &Storage, settings: &[(&str, &str)]) -> Served {
-        let Storage { environment, bucket, lying, volume } = storage.clone();
+        let Storage { environment, lying, metadata, volume } = storage.clone();
         let environment = environment.child("served");
         let id = BROKER_ID.to_string();
         let own = [("listeners", "PLAINTEXT://127.0.0.1:0"), ("node.id", id.as_str())];
@@ -66,9 +77,8 @@ impl Served {
         assert_eq!(id, BrokerId(BROKER_ID));
 
         let options = cluster::StoreOptions::default();
-        let store = bucket.object_store();
         let name = CLUSTER_ID.to_owned();
-        let controller = Controller::open(store, "meta", name, &options, &environment).await;
+        let controller = Controller::open(metadata, "meta", name, &options, &environment).await;
         let controller = controller.expect("an empty bucket opens");
         let command = RegisterBroker {
             id,
@@ -116,6 +126,11 @@ impl Served {
     pub(crate) async fn connect(&self) -> Client {
         let stream = TcpStream::connect(self.address).await.expect("it listens");
         Client { stream, correlation_id: 0 }
+    }
+
+    /// Durable writes of the metadata.
+    pub(crate) fn metadata_writes(&self) -> u64 {
+        self.controller.log_position().expect("it is not fenced").end
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -111,3 +111,50 @@ async fn a_stuck_bucket_holds_up_only_what_lies_in_it() {
     storage.lying.set_faults(Faults::NONE);
     served.stop().await;
 }
+
+/// The topics' first partitions, from the start; waits for a byte.
+fn polling(topics: &[&str]) -> fetch::Request {
+    let partition = fetch::request::FetchPartition {
+        partition_max_bytes: 1 << 20,
+        current_leader_epoch: -1,
+        last_fetched_epoch: -1,
+        ..Default::default()
+    };
+    let topic = |name: &&str| fetch::request::FetchTopic {
+        topic: (*name).to_owned(),
+        partitions: vec![partition.clone()],
+        ..Default::default()
+    };
+    fetch::Request {
+        max_wait_ms: i32::try_from(CLIENT_PATIENCE.as_millis()).expect("a number"),
+        min_bytes: 1,
+        max_bytes: 1 << 20,
+        session_epoch: -1,
+        topics: topics.iter().map(topic).collect(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn a_topic_that_is_not_there_ends_no_wait_for_others() {
+    let served = Served::start(&[]).await;
+    let mut client = served.connect().await;
+    create(&mut client, "idle", 1).await;
+    let mut producer = served.connect().await;
+    let polled = client.call::<Fetch>(12, polling(&["absent", "idle"]));
+    let (polled, ()) = tokio::join!(polled, produce_to_each(&mut producer, "idle", 1));
+    let rows: Vec<_> = polled.responses.iter().flat_map(|it| &it.partitions).collect();
+    let bytes = |row: &fetch::response::PartitionData| {
+        row.records.as_ref().map_or(0, |records| records.byte_length())
+    };
+    assert_eq!(rows[0].error_code, ErrorCode::UnknownTopicOrPartition.code());
+    assert_eq!(rows[1].error_code, ErrorCode::None.code());
+    assert!(0 < bytes(rows[1]), "it waited for records");
+
+    // Where nothing else is left, there is nothing to wait for.
+    let polled = client.call::<Fetch>(12, polling(&["absent"]));
+    let polled = tokio::time::timeout(CLIENT_PATIENCE / 2, polled).await.expect("at once");
+    let row = &polled.responses[0].partitions[0];
+    assert_eq!(row.error_code, ErrorCode::UnknownTopicOrPartition.code());
+    served.stop().await;
+}

@@ -7,3 +7,4 @@ mod connections;
 mod fetching;
 mod nodes;
 mod records;
+mod topics;

@@ -147,18 +147,19 @@ impl Controller {
         let view = View::new(cluster_id, state.clone());
         let (queue, jobs) = mpsc::channel(QUEUE_COMMANDS_MAX);
         let vitals = Arc::new(Vitals::new(Arc::clone(&environment.clock)));
+        let dropping = Arc::new(Notify::new());
         let worker = Worker {
             working: state,
             store: Arc::clone(&store),
             view: view.clone(),
             environment: environment.clone(),
+            dropping: Arc::clone(&dropping),
             vitals: Arc::clone(&vitals),
             log_commits: 0,
             shortening: None,
         };
         let stop = environment.tasks.token();
         environment.tasks.spawn(TaskKind::Critical, "controller", worker.run(jobs, stop.clone()));
-        let dropping = Arc::default();
         let controller = Controller { queue, store, view, environment, dropping, vitals };
         let dropper = controller.clone();
         controller.environment.tasks.spawn(
@@ -242,9 +243,7 @@ impl Controller {
 
     /// Gone for clients when it returns; its runs and objects go in the background.
     pub async fn delete_topic(&self, id: TopicId) -> Result<Result<(), UnknownTopic>, SubmitError> {
-        let deleted = self.submit(move |state| either(decide::delete_topic(state, id))).await;
-        self.dropping.notify_one();
-        deleted
+        self.submit(move |state| either(decide::delete_topic(state, id))).await
     }
 
     pub async fn create_partitions(
@@ -451,6 +450,8 @@ struct Worker {
     store: Arc<Store>,
     view: View,
     environment: Environment,
+    /// Told of deleted topics here, and not by who asked for it: they may have stopped waiting (A7).
+    dropping: Arc<Notify>,
     vitals: Arc<Vitals>,
     /// Commits since the log was shortened last.
     log_commits: u32,
@@ -508,6 +509,9 @@ impl Worker {
             () = given_up => return Err(SubmitError::Stopping),
         }
         self.view.publish(&events);
+        if events.iter().any(|it| matches!(it, Event::TopicDeleted { .. })) {
+            self.dropping.notify_one();
+        }
         self.shorten_log();
         Ok(())
     }

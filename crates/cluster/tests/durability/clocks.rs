@@ -1,7 +1,7 @@
 //! Goal: whatever the machine's wall clock does, the metadata is opened, changed and right (A9); and
 //! what keeps it from being changed is shown.
 
-use crate::stores::{Habit, Odd};
+use crate::stores::Odd;
 use crate::{create, register};
 use cluster::{CommitRuns, Controller, ControllerHealth, Run, StoreOptions, SubmitError};
 use environment::{Clock, Entropy, Environment, SeededEntropy};
@@ -12,9 +12,8 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
-use tokio::sync::Notify;
 use vocabulary::{
     BrokerEpoch, BrokerId, LeaderEpoch, Offset, Partition, SegmentName, Tick, Timestamp,
 };
@@ -311,23 +310,14 @@ async fn a_write_under_way_while_its_log_is_collected_never_counts() {
         let mut machine = Machine::new(6);
         // Objects carry the machine's time, which has to be long ago by ours.
         machine.step(20 * YEAR_MS);
-        let odd = Arc::new(Odd {
-            store: Arc::clone(&machine.bucket),
-            habit: Habit::Holds {
-                armed: AtomicBool::new(false),
-                stores_first,
-                held: Notify::new(),
-                let_go: Notify::new(),
-            },
-        });
-        let Habit::Holds { armed, let_go, .. } = &odd.habit else { unreachable!("made so") };
+        let odd = Odd::holding(Arc::clone(&machine.bucket), stores_first);
         let below: Arc<dyn ObjectStore> = Arc::<Odd>::clone(&odd);
         let name = "cluster".to_owned();
         let opened = Controller::open(below, "meta", name, &machine.options, &machine.environment);
         let stalled = opened.await.expect("opened");
         machine.register(&stalled).await;
         machine.create(&stalled, 3).await;
-        armed.store(true, Ordering::SeqCst);
+        odd.hold();
         let name = format!("t{}", machine.created);
         let successor = async {
             odd.frozen().await;
@@ -345,7 +335,7 @@ async fn a_write_under_way_while_its_log_is_collected_never_counts() {
             }
             let left = log_files(&machine.bucket).await;
             assert!(first < left.iter().min().copied(), "nothing was collected of {left:?}");
-            let_go.notify_one();
+            odd.let_go();
             successor
         };
         let (told, successor) = futures::join!(create(&stalled, &name), successor);

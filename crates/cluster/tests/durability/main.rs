@@ -4,7 +4,9 @@ mod clocks;
 mod kills;
 mod stores;
 
-use cluster::{Controller, OpenError, RegisterBroker, StoreOptions, SubmitError, WalKind};
+use cluster::{
+    CommitRuns, Controller, OpenError, RegisterBroker, Run, StoreOptions, SubmitError, WalKind,
+};
 use environment::Environment;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -13,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use stores::{Habit, Odd};
-use vocabulary::{BrokerId, Offset, Partition};
+use vocabulary::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, Partition, SegmentName, Timestamp};
 
 async fn open(
     store: Arc<dyn ObjectStore>,
@@ -40,6 +42,32 @@ async fn create(controller: &Controller, name: &str) -> Result<(), SubmitError> 
     let created = controller.create_topic(name, 1, BTreeMap::new()).await?;
     created.expect("a new name");
     Ok(())
+}
+
+fn run_of(partition: Partition, segment: SegmentName, base: i64, end: i64) -> Run {
+    Run {
+        partition,
+        leader_epoch: LeaderEpoch(0),
+        base: Offset(base),
+        end: Offset(end),
+        max_timestamp: Timestamp(1),
+        segment,
+        position: 0,
+        length: 10,
+        crc: 0,
+    }
+}
+
+/// What the broker of [`register`] commits in its first epoch.
+fn commit_of(segment: SegmentName, runs: Vec<Run>) -> CommitRuns {
+    CommitRuns {
+        broker: BrokerId(1),
+        broker_epoch: BrokerEpoch(1),
+        segment,
+        segment_bytes: 100,
+        created: Timestamp(1),
+        runs,
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,26 +183,9 @@ async fn a_caller_that_went_away_does_not_drop_runs_twice() {
     register(&controller).await.expect("answered");
     let topic = controller.create_topic("t", 2, BTreeMap::new()).await;
     let topic = topic.expect("answered").expect("created");
-    let segment = vocabulary::SegmentName::data(1);
-    let run = |index, base, end| cluster::Run {
-        partition: Partition { topic: topic.id, index },
-        leader_epoch: vocabulary::LeaderEpoch(0),
-        base: Offset(base),
-        end: Offset(end),
-        max_timestamp: vocabulary::Timestamp(1),
-        segment,
-        position: 0,
-        length: 10,
-        crc: 0,
-    };
-    let command = cluster::CommitRuns {
-        broker: BrokerId(1),
-        broker_epoch: vocabulary::BrokerEpoch(1),
-        segment,
-        segment_bytes: 100,
-        created: vocabulary::Timestamp(1),
-        runs: vec![run(0, 0, 5), run(1, 0, 5), run(1, 5, 8)],
-    };
+    let segment = SegmentName::data(1);
+    let run = |index, base, end| run_of(Partition { topic: topic.id, index }, segment, base, end);
+    let command = commit_of(segment, vec![run(0, 0, 5), run(1, 0, 5), run(1, 5, 8)]);
     assert_eq!(controller.commit_runs(command).await.expect("answered").expect("fits"), []);
     let partition = Partition { topic: topic.id, index: 0 };
     let snapshot = bytes::Bytes::from_static(b"as of 5");
@@ -197,4 +208,34 @@ async fn a_caller_that_went_away_does_not_drop_runs_twice() {
     let stored = controller.view().segment(segment).expect("known");
     assert_eq!((stored.live_runs, stored.garbage_since), (2, None));
     assert_eq!(controller.kept_producers(partition).await, Ok(Some(kept)), "A5");
+}
+
+/// Whoever asked for a deletion may be gone when it becomes durable. The runs are dropped all the same (A7).
+#[tokio::test(start_paused = true)]
+async fn a_topic_whose_deleter_went_away_leaves_nothing_behind() {
+    let environment = Environment::simulated(1);
+    let odd = Odd::holding(Arc::new(InMemory::new()), false);
+    let below: Arc<dyn ObjectStore> = Arc::<Odd>::clone(&odd);
+    let controller = open(below, &environment).await.expect("opened");
+    register(&controller).await.expect("answered");
+    let topic = controller.create_topic("t", 1, BTreeMap::new()).await;
+    let topic = topic.expect("answered").expect("created");
+    let segment = SegmentName::data(1);
+    let partition = Partition { topic: topic.id, index: 0 };
+    let command = commit_of(segment, vec![run_of(partition, segment, 0, 5)]);
+    assert_eq!(controller.commit_runs(command).await.expect("answered").expect("fits"), []);
+
+    odd.hold();
+    tokio::select! {
+        biased;
+        deleted = controller.delete_topic(topic.id) => panic!("{deleted:?}"),
+        () = odd.frozen() => (),
+    }
+    odd.let_go();
+    let garbage = || controller.view().segment(segment).is_some_and(|it| it.live_runs == 0);
+    for _ in 0..60 {
+        environment.clock.sleep(Duration::from_secs(1)).await;
+    }
+    assert!(controller.view().topic("t").is_none(), "deleted");
+    assert!(garbage(), "its runs are dropped");
 }

@@ -47,6 +47,26 @@ impl Odd {
         Arc::new(Odd { store, habit: Habit::Freezes { left, does_last, frozen: Notify::new() } })
     }
 
+    /// Holds the next file of the log once [`Odd::hold`] has said so.
+    pub(crate) fn holding(store: Arc<dyn ObjectStore>, stores_first: bool) -> Arc<Odd> {
+        let (armed, held, let_go) = (AtomicBool::new(false), Notify::new(), Notify::new());
+        Arc::new(Odd { store, habit: Habit::Holds { armed, stores_first, held, let_go } })
+    }
+
+    /// From now on, of a store that holds.
+    pub(crate) fn hold(&self) {
+        if let Habit::Holds { armed, .. } = &self.habit {
+            armed.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// What is held goes on.
+    pub(crate) fn let_go(&self) {
+        if let Habit::Holds { let_go, .. } = &self.habit {
+            let_go.notify_one();
+        }
+    }
+
     /// Returns when the store has stopped answering, or holds a write.
     pub(crate) async fn frozen(&self) {
         match &self.habit {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cluster::{Controller, View};
@@ -66,6 +66,9 @@ pub struct Broker {
     pub(crate) stop: StopToken,
     /// Request frames over all connections (queued.max.request.bytes).
     pub(crate) request_memory: Arc<RequestMemory>,
+    /// Held while settings are read and given to logs, so that no log gets older ones after newer ones; never across an
+    /// await. Below it are only the locks of configs, of the metadata's readers and of logs, which lead nowhere.
+    settings_order: Mutex<()>,
     /// A leaf lock, held for map operations only and never across an await: sessions are touched
     /// twice in a fetch, and an owner task would cost a hand-over each time.
     fetch_sessions: Mutex<FetchSessions>,
@@ -119,6 +122,7 @@ impl Broker {
             request_memory: Arc::new(RequestMemory::new(
                 config.request_memory_bytes.max(config.request_bytes_max),
             )),
+            settings_order: Mutex::default(),
             fetch_sessions: Mutex::new(FetchSessions::new(config.fetch_session_slots)),
             environment,
             config,
@@ -199,6 +203,11 @@ impl Broker {
             std::cmp::Ordering::Equal => Ok(()),
             std::cmp::Ordering::Greater => Err(ErrorCode::UnknownLeaderEpoch),
         }
+    }
+
+    pub(crate) fn settings_order(&self) -> MutexGuard<'_, ()> {
+        // It guards an order, not a value that could be left half-way.
+        self.settings_order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn fetch_sessions(&self) -> MutexGuard<'_, FetchSessions> {

@@ -1,19 +1,19 @@
-//! Changing the configs of a resource: finds it, checks the change, stores it, puts it into effect.
+//! Changing the configs of a resource: finds it, checks the change, stores it.
 //!
 //! Owns: which resource a request speaks of, one change at a time. Does not own: what a change makes
-//! of the settings (`configs::alter`), the wire (`handlers`).
+//! of the settings (`configs::alter`), putting it into effect (`hosting`), the wire (`handlers`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cluster::{AclOperation, AclResource};
 use protocol::ErrorCode;
-use vocabulary::Partition;
 
 use crate::access::CLUSTER_NAME;
 use crate::broker::Broker;
 use crate::configs::{self, Alteration, BrokerScope, Properties};
 use crate::context::RequestContext;
+use crate::hosting;
 use crate::refusal::{self, Refusal};
 
 /// Kafka's `ConfigResource.Type`, by the wire's numbers.
@@ -214,27 +214,12 @@ async fn alter_brokers(
     let differences = differences(&current, altered);
     if !validate_only && !differences.is_empty() {
         broker.controller.alter_broker_configs(scope, differences).await?;
-        follow_broker_configs(broker);
+    }
+    if !validate_only {
+        // Whoever follows the metadata does so too, but not before this is answered.
+        hosting::follow_broker_configs(broker);
     }
     Ok(())
-}
-
-/// Takes the dynamic broker configs from the metadata and gives every open log its settings anew:
-/// most topics follow the broker's defaults.
-fn follow_broker_configs(broker: &Broker) {
-    let cluster = broker.view.broker_configs(None);
-    let own = broker.view.broker_configs(Some(broker.id));
-    broker.config.set_dynamic(cluster, own);
-    broker.engine.set_compaction(configs::compaction_options(&broker.config));
-    for topic in broker.view.topics() {
-        let settings = Arc::new(configs::log_settings(&topic.configs, &broker.config));
-        for index in 0..topic.partitions.len() {
-            let partition = Partition { topic: topic.id, index: index as i32 };
-            if let Some(log) = broker.engine.partition(partition) {
-                log.set_settings(Arc::clone(&settings));
-            }
-        }
-    }
 }
 
 /// What to set and, as `None`, what to remove to get from one to the other.

@@ -1,6 +1,8 @@
-//! Which partitions are served here: follows the metadata and opens, changes and removes logs.
+//! Which partitions are served here, and by which configs: follows the metadata and opens, changes and removes
+//! logs.
 //!
-//! Both ways in are idempotent: [`host_now`] on a request's way, and the change feed behind it.
+//! Both ways in are idempotent: [`host_now`] and [`follow_broker_configs`] on a request's way, and the feeds of changes
+//! behind them. A change that is durable takes effect, also if whoever asked for it has stopped waiting.
 
 use std::sync::Arc;
 
@@ -11,11 +13,12 @@ use protocol::ErrorCode;
 use vocabulary::{Partition, TopicId};
 
 use crate::broker::Broker;
-use crate::configs::log_settings;
+use crate::configs::{compaction_options, log_settings};
 
 /// Opens every partition led here, then follows the metadata until the broker stops.
 pub(crate) fn start(broker: &Arc<Broker>) {
     let mut changes = broker.view.changes();
+    let mut configs = broker.view.broker_config_changes();
     for topic in broker.view.topics() {
         host_topic(broker, &topic);
     }
@@ -24,12 +27,17 @@ pub(crate) fn start(broker: &Arc<Broker>) {
     let this = Arc::clone(broker);
     broker.environment.tasks.spawn(TaskKind::Critical, "hosting", async move {
         loop {
-            let change = tokio::select! {
+            tokio::select! {
                 () = this.stop.stopped() => return,
-                change = changes.next() => change,
-            };
-            let Some(change) = change else { return };
-            follow(&this, change);
+                change = changes.next() => match change {
+                    Some(change) => follow(&this, change),
+                    None => return,
+                },
+                changed = configs.next() => match changed {
+                    Some(()) => follow_broker_configs(&this),
+                    None => return,
+                },
+            }
         }
     });
 }
@@ -47,7 +55,6 @@ pub(crate) fn host_now(
     }
     // Gone between two looks: deleted.
     let progress = broker.view.progress(partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let settings = Arc::new(log_settings(&topic.configs, &broker.config));
     let start = PartitionStart {
         partition,
         leader_epoch: info.leader_epoch,
@@ -56,7 +63,10 @@ pub(crate) fn host_now(
         committed_bytes: progress.committed_bytes,
         epochs: progress.epochs,
     };
-    let log = broker.engine.host(start, settings);
+    let log = {
+        let _in_order = broker.settings_order();
+        broker.engine.host(start, Arc::new(log_settings(&topic.configs, &broker.config)))
+    };
     // Deleted between the look and the opening: the change feed has passed, so nobody else would close it.
     if broker.view.topic_by_id(partition.topic).is_none() {
         broker.engine.remove(partition);
@@ -88,8 +98,26 @@ fn follow(broker: &Broker, change: TopicChange) {
     }
 }
 
+/// Takes the dynamic broker configs from the metadata, and gives every open log its settings anew: most topics follow
+/// the broker's defaults. All of it is in effect when it returns.
+pub(crate) fn follow_broker_configs(broker: &Broker) {
+    let _in_order = broker.settings_order();
+    let cluster = broker.view.broker_configs(None);
+    let own = broker.view.broker_configs(Some(broker.id));
+    broker.config.set_dynamic(cluster, own);
+    broker.engine.set_compaction(compaction_options(&broker.config));
+    for topic in broker.view.topics() {
+        give_settings(broker, &topic);
+    }
+}
+
 /// Config changes reach open logs; nothing is reopened.
 fn apply_settings(broker: &Broker, topic: &Topic) {
+    let _in_order = broker.settings_order();
+    give_settings(broker, topic);
+}
+
+fn give_settings(broker: &Broker, topic: &Topic) {
     let settings = Arc::new(log_settings(&topic.configs, &broker.config));
     for index in 0..topic.partitions.len() {
         let partition = Partition { topic: topic.id, index: index as i32 };

@@ -7,7 +7,7 @@
 //! | `handlers` | one file per API key |
 //! | `access` | who may do what: ACLs as rules, and which API asks for what |
 //! | `fetch_sessions` | KIP-227, pure |
-//! | `hosting` | which partitions are open here, following the metadata |
+//! | `hosting` | which partitions are open here and by which configs, following the metadata |
 //! | `run_index` | the log's port to the metadata |
 //! | `auto_create`, `topic_creation` | topics that are created because somebody needs them |
 //! | `peer` | asking another broker who it is |

@@ -32,4 +32,4 @@ pub use store::{
     DamagedFile, LogPosition, MetadataEntry, MetadataFiles, MetadataInspection, MetadataReader,
     MetadataValue, StoreError, StoreOptions, metadata_prefix,
 };
-pub use view::{AclChange, AclsSince, Changes, TopicChange, View};
+pub use view::{AclChange, AclsSince, BrokerConfigChanges, Changes, TopicChange, View};

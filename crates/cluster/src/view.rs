@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use vocabulary::{BrokerId, Partition, SegmentName, TopicId};
 
 use crate::state::{Acl, AclFilter, Broker, Event, Progress, Segment, State, Topic, WalLog, apply};
@@ -48,6 +48,8 @@ struct Shared {
     /// Grows with every change of ACLs, under the lock; read without it.
     acl_generation: AtomicU64,
     changes: broadcast::Sender<TopicChange>,
+    /// Told when dynamic broker configs change. Nobody needs more than the latest.
+    broker_configs: watch::Sender<()>,
 }
 
 /// What the lock is for.
@@ -74,12 +76,27 @@ impl Changes {
     }
 }
 
+/// A follower of the dynamic broker configs.
+#[derive(Debug)]
+pub struct BrokerConfigChanges {
+    receiver: watch::Receiver<()>,
+}
+
+impl BrokerConfigChanges {
+    /// Returns when they have changed since it was asked last, however often. `None` once the controller is gone.
+    pub async fn next(&mut self) -> Option<()> {
+        self.receiver.changed().await.ok()
+    }
+}
+
 impl View {
     pub(crate) fn new(cluster_id: String, state: State) -> View {
         let (changes, _) = broadcast::channel(CHANGES_MAX);
         let readable = RwLock::new(Readable { state, acl_history: AclHistory::default() });
         let acl_generation = AtomicU64::new(0);
-        View { shared: Arc::new(Shared { cluster_id, readable, acl_generation, changes }) }
+        let (broker_configs, _) = watch::channel(());
+        let shared = Shared { cluster_id, readable, acl_generation, changes, broker_configs };
+        View { shared: Arc::new(shared) }
     }
 
     pub fn cluster_id(&self) -> &str {
@@ -174,6 +191,11 @@ impl View {
         Changes { receiver: self.shared.changes.subscribe() }
     }
 
+    /// Follows the changes of dynamic broker configs from now on.
+    pub fn broker_config_changes(&self) -> BrokerConfigChanges {
+        BrokerConfigChanges { receiver: self.shared.broker_configs.subscribe() }
+    }
+
     /// A deleted topic whose runs are not all dropped yet.
     pub(crate) fn dropping(&self) -> Option<TopicId> {
         self.read().state.dropping.first_key_value().map(|(id, _)| *id)
@@ -204,6 +226,9 @@ impl View {
                     (_, None) => continue, // Deleted by a later event of the same batch.
                 });
             }
+        }
+        if events.iter().any(|it| matches!(it, Event::BrokerConfigsChanged { .. })) {
+            self.shared.broker_configs.send_replace(());
         }
         for change in changes {
             // Nobody following is fine.

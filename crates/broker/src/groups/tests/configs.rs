@@ -6,6 +6,7 @@ use protocol::messages::{
 
 use super::*;
 
+const BROKER: i8 = 4;
 const GROUP: i8 = 32;
 const BEATS: &str = "consumer.heartbeat.interval.ms";
 
@@ -114,5 +115,49 @@ async fn configs_of_a_group_are_kept_shown_and_followed() {
     assert_eq!(life.alter("g", BEATS, delete, None).await, 0);
     assert_eq!(life.configured().await, ["later"]);
     assert_eq!(life.beat("m", 1).await, 5_000);
+    life.stop().await;
+}
+
+/// Whoever sets a config may have gone when it becomes durable. It takes effect all the same, and who asks for the same
+/// again is not told that it was done while it is not.
+#[tokio::test(start_paused = true)]
+async fn a_broker_config_takes_effect_though_its_client_went_away() {
+    use incremental_alter_configs::request::{AlterConfigsResource, AlterableConfig};
+    let machine = Machine::new();
+    let life = machine.start().await;
+    let topic = life.create("t").await;
+    let retention = || {
+        let log = life.broker.led_log(Partition { topic: topic.id, index: 0 }).expect("led here");
+        log.settings().retention_ms
+    };
+    let before = retention();
+    let request = incremental_alter_configs::Request {
+        resources: vec![AlterConfigsResource {
+            resource_type: BROKER,
+            resource_name: String::new(),
+            configs: vec![AlterableConfig {
+                name: "log.retention.ms".to_owned(),
+                config_operation: 0,
+                value: Some("77777".to_owned()),
+            }],
+        }],
+        ..Default::default()
+    };
+    let context = context(1);
+    tokio::select! {
+        biased;
+        handled = handlers::incremental_alter_configs::handle(&life.broker, &context, request) => {
+            panic!("it waits for the bucket: {handled:?}")
+        }
+        () = std::future::ready(()) => (),
+    }
+    assert_eq!(retention(), before, "not durable yet");
+    for _ in 0..10 {
+        life.broker.environment.clock.sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(life.controller.view().broker_configs(None)["log.retention.ms"], "77777");
+    assert_ne!(retention(), before);
+    let layers = life.broker.config.layers();
+    assert_eq!(layers.cluster.get("log.retention.ms").map(String::as_str), Some("77777"));
     life.stop().await;
 }

@@ -8,14 +8,19 @@
 //! behind the range until every producer that wrote transactional batches in it has its marker; up to
 //! the last stable offset each of them has one. It reads the indexes of runs, never a payload.
 //!
+//! What was read may be older than the indexes: key compaction can have taken the records of an aborted
+//! transaction since, and at last its marker. A marker says where its transaction started, so it is not
+//! taken for that of an earlier one; if the right one is gone, nothing of the read may be served. The next
+//! read sees what is there now.
+//!
 //! Key compaction asks the same of producers that it met: how the transaction ended that a run's end cuts.
 
 use super::spans::Class;
 use super::{Fetched, LOOKS_MAX, ReadError};
 use crate::log::{LogOffsets, PartitionLog};
-use crate::segment::BatchEntry;
-use protocol::records::batches;
-use std::collections::{HashMap, HashSet};
+use crate::segment::{BatchEntry, MarkerEntry};
+use protocol::records::{BatchHeader, batches};
+use std::collections::{HashMap, HashSet, VecDeque};
 use vocabulary::{Offset, ProducerId};
 
 /// A transaction that its producer aborted, in one partition.
@@ -43,13 +48,27 @@ struct Search {
     /// Who wrote to the range and was not decided yet.
     undecided: HashSet<i64>,
     found: Vec<AbortedTransaction>,
-    /// Where those wrote last of whom batches were read: the index may have lost them to compaction since.
-    read: HashMap<i64, Offset>,
+    /// By producer, the transactions that batches were read of and that no marker has decided yet: the index
+    /// may have lost the batches to compaction since. No more than batches that were read.
+    read: HashMap<i64, VecDeque<ReadOf>>,
+    /// The index may have lost the marker, too.
+    is_gone: bool,
     /// How those were decided who had written.
     endings: HashMap<i64, Ending>,
     class: Class,
     /// The next offset to look at.
     next: Offset,
+}
+
+/// What was read of a transaction.
+#[derive(Debug, Clone, Copy)]
+struct ReadOf {
+    /// Where its first batch starts
+    first: Offset,
+    /// and its last one.
+    last: Offset,
+    /// Its marker was read as well.
+    is_ended: bool,
 }
 
 enum Next {
@@ -67,6 +86,7 @@ impl Search {
             undecided: HashSet::new(),
             found: Vec::new(),
             read: HashMap::new(),
+            is_gone: false,
             endings: HashMap::new(),
             class: Class::Tail,
             next: from,
@@ -74,7 +94,35 @@ impl Search {
     }
 
     fn is_done(&self) -> bool {
-        self.to <= self.next && self.undecided.is_empty()
+        self.is_gone || self.to <= self.next && self.undecided.is_empty()
+    }
+
+    /// Takes note of a batch that was read, in offset order.
+    fn was_read(&mut self, header: &BatchHeader) {
+        // Nobody decides about what has no producer; the last stable offset does not wait for it.
+        if !header.attributes.is_transactional() || header.producer_id < 0 {
+            return;
+        }
+        if header.attributes.is_control() {
+            let open = self.read.get_mut(&header.producer_id).and_then(|it| it.back_mut());
+            return open.into_iter().for_each(|it| it.is_ended = true);
+        }
+        self.undecided.insert(header.producer_id);
+        let (first, last) = (header.base_offset, header.base_offset);
+        let transactions = self.read.entry(header.producer_id).or_default();
+        match transactions.back_mut().filter(|it| !it.is_ended) {
+            Some(open) => open.last = last,
+            None => transactions.push_back(ReadOf { first, last, is_ended: false }),
+        }
+    }
+
+    /// Takes in the marker at `at` for what was read of its producer. Whether nothing of that is left behind it.
+    fn decide(&mut self, producer: i64, at: Offset, marker: MarkerEntry) -> bool {
+        let Some(transactions) = self.read.get_mut(&producer) else { return true };
+        while let Some(it) = transactions.pop_front_if(|it| it.last < at) {
+            self.is_gone |= marker.first_offset.is_none_or(|first| it.first < first);
+        }
+        transactions.is_empty()
     }
 
     /// Takes in batches in offset order until they end or nothing is left to find.
@@ -89,9 +137,8 @@ impl Search {
             self.next = batch.end_offset();
             match batch.marker {
                 Some(marker) => {
-                    let last = self.read.get(&batch.producer_id);
-                    let is_behind = last.is_none_or(|it| *it < batch.base_offset);
-                    if is_behind && self.undecided.remove(&batch.producer_id) {
+                    let is_last = self.decide(batch.producer_id, batch.base_offset, marker);
+                    if is_last && self.undecided.remove(&batch.producer_id) {
                         let (offset, is_abort) = (batch.base_offset, marker.is_abort());
                         self.endings.insert(batch.producer_id, Ending { offset, is_abort });
                     }
@@ -103,13 +150,18 @@ impl Search {
                         self.found.push(found);
                     }
                 }
-                None if batch.attributes.is_transactional() && batch.base_offset < self.to => {
+                None if is_decidable(batch) && batch.base_offset < self.to => {
                     self.undecided.insert(batch.producer_id);
                 }
                 None => (),
             }
         }
     }
+}
+
+/// Whether a marker decides about the records of this batch.
+fn is_decidable(batch: &BatchEntry) -> bool {
+    batch.attributes.is_transactional() && 0 <= batch.producer_id
 }
 
 impl PartitionLog {
@@ -120,7 +172,8 @@ impl PartitionLog {
     /// # Errors
     ///
     /// [`ReadError::OffsetOutOfRange`] if records were deleted meanwhile: how their transactions ended
-    /// cannot be told, so nothing that was read of them may be served. Otherwise as of a read.
+    /// cannot be told, so nothing that was read of them may be served. [`ReadError::Unavailable`] if
+    /// compaction has taken a marker that decides about what was read: read again. Otherwise as of a read.
     pub async fn aborted_among(
         &self,
         from: Offset,
@@ -133,13 +186,18 @@ impl PartitionLog {
         }
         let mut search = Search::new(from, fetched.end);
         for (header, _) in fetched.chunks.iter().cloned().flat_map(batches).flatten() {
-            if header.attributes.is_transactional() && !header.attributes.is_control() {
-                search.read.insert(header.producer_id, header.base_offset);
-            }
+            search.was_read(&header);
         }
-        search.undecided.extend(search.read.keys());
         if from < fetched.end {
             self.search(&mut search).await?;
+        }
+        // Of what was read, everything below the last stable offset was decided.
+        if search.is_gone || search.read.values().any(|it| !it.is_empty()) {
+            let partition = self.partition();
+            tracing::debug!(%partition, %from, "read from runs of before two compactions");
+            self.shared.reader.forget(partition);
+            self.shared.metrics.read_failures.inc();
+            return Err(ReadError::Unavailable);
         }
         Ok(search.found)
     }

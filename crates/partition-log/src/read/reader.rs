@@ -266,6 +266,11 @@ impl Reader {
     /// Makes a compacted run be read from now on, where readers would go on with what it was made of.
     pub(crate) fn learn_compacted(&self, partition: Partition, index: SegmentIndex) {
         self.learn(index.name, index);
+        self.forget(partition);
+    }
+
+    /// Asks the metadata anew where the runs of a partition lie.
+    pub(super) fn forget(&self, partition: Partition) {
         self.windows.forget(partition);
     }
 

@@ -5,7 +5,7 @@ use super::compacting::{Value, consume, keyed, settings, world};
 use super::transactions::{ended, mark};
 use super::world::{Life, World, acked, partition};
 use crate::log::{LogSettings, MarkerRule, PartitionLog, ReadLimit};
-use crate::read::AbortedTransaction;
+use crate::read::{AbortedTransaction, ReadError};
 use bytes::Bytes;
 use protocol::records::{
     Batch, BatchBuilder, Compression, EndTxnMarker, TransactionResult, batches, records,
@@ -226,6 +226,72 @@ async fn what_was_read_of_the_aborted_is_told_although_it_is_gone_since() {
         let told = it.log.aborted_among(Offset(0), served).await;
         assert_eq!(told, Ok(vec![aborted(7, 1, 3)]), "served up to {}", served.end);
     }
+}
+
+/// Goal: what was read of an aborted transaction is refused once its marker is gone, too (A8), whether its producer
+/// has another marker behind it or none, and the next read is served.
+#[tokio::test(start_paused = true)]
+async fn what_was_read_of_the_aborted_is_refused_once_its_marker_is_gone() {
+    let settings = LogSettings { delete_retention_ms: 0, ..settings() };
+    for has_another in [true, false] {
+        let it = Partition::new(7, settings.clone()).await;
+        it.put_within(7, 0, 1, 1).await;
+        ended(&it.log, 7, 0, Abort).await;
+        if has_another {
+            it.put_within(7, 1, 2, 2).await;
+            ended(&it.log, 7, 0, Commit).await;
+        }
+        it.flush().await;
+        let read = async |bytes_max| {
+            let read = it.log.read(Offset(0), bytes_max, true, ReadLimit::LastStable).await;
+            read.expect("it is readable")
+        };
+        let (first, all) = (read(1).await, read(1 << 20).await);
+        assert_eq!((first.end, all.end), (Offset(1), it.log.offsets().end));
+        for _ in 0..3 {
+            it.pass().await;
+            it.world.sleep(Duration::from_secs(60)).await;
+        }
+        let left = if has_another { vec![3] } else { vec![] };
+        assert_eq!(markers(&it.log).await, left);
+        for served in [&first, &all] {
+            let told = it.log.aborted_among(Offset(0), served).await;
+            assert_eq!(told, Err(ReadError::Unavailable), "served up to {}", served.end);
+        }
+        let now = read(1 << 20).await;
+        assert_eq!(it.log.aborted_among(Offset(0), &now).await, Ok(vec![]));
+        let seen = committed(&it.world, &it.log, Offset(0)).await;
+        assert!(seen.iter().all(|it| it.0 != 0), "it was aborted: {seen:?}");
+    }
+}
+
+/// Goal: of two transactions of one producer that were read, the one whose marker is gone is missed although the
+/// other one's is there, and each is taken for what it was while both are.
+#[tokio::test(start_paused = true)]
+async fn every_transaction_that_was_read_has_its_own_marker() {
+    let settings = LogSettings { delete_retention_ms: 0, ..settings() };
+    let it = Partition::new(8, settings).await;
+    it.put_within(7, 0, 1, 1).await;
+    ended(&it.log, 7, 0, Abort).await;
+    it.put_within(7, 1, 2, 2).await;
+    it.put_within(7, 2, 3, 3).await;
+    ended(&it.log, 7, 0, Abort).await;
+    it.put_within(7, 3, 4, 4).await;
+    ended(&it.log, 7, 0, Commit).await;
+    it.flush().await;
+    let read = it.log.read(Offset(0), 1 << 20, true, ReadLimit::LastStable).await;
+    let read = read.expect("it is readable");
+    let both = Ok(vec![aborted(7, 0, 1), aborted(7, 2, 4)]);
+    assert_eq!(it.log.aborted_among(Offset(0), &read).await, both);
+    it.pass().await;
+    assert_eq!(it.log.aborted_among(Offset(0), &read).await, both, "the markers are there");
+    it.world.sleep(Duration::from_secs(120)).await;
+    it.pass().await;
+    it.world.sleep(Duration::from_secs(120)).await;
+    it.pass().await;
+    assert_eq!(markers(&it.log).await, [6], "its record is there");
+    let told = it.log.aborted_among(Offset(0), &read).await;
+    assert_eq!(told, Err(ReadError::Unavailable));
 }
 
 #[tokio::test(start_paused = true)]

@@ -43,7 +43,7 @@
 //! [`MergeOptions::target_bytes`]: crate::MergeOptions
 
 use crate::engine::Shared;
-use crate::log::{PartitionLog, Seal};
+use crate::log::{LogOffsets, PartitionLog, Seal};
 use crate::merge::{MergeError, is_paused};
 use crate::run_index::{RunDescription, RunIndexError};
 use plan::{Survey, Wishes};
@@ -60,11 +60,15 @@ mod mapping;
 mod plan;
 mod rewrite;
 
-/// Between looks at a partition of which nothing new was committed: its records have aged.
+/// Between looks at a partition of which nothing new was committed: its records have aged. What a pass could
+/// not do for trouble or haste of others is tried again after this, too.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// What could not be cleaned is tried again after this.
+/// What cannot be cleaned as it is, is tried again after this.
 const UNCLEANABLE: Duration = Duration::from_secs(600);
+
+/// Runs may change so often under the hands of a pass before it gives up for now.
+const CHANGES_MAX: usize = 4;
 
 /// Run descriptions asked for at once.
 const PAGE_RUNS: usize = 256;
@@ -151,6 +155,26 @@ enum CompactionError {
     Overtaken { from: Offset },
 }
 
+impl CompactionError {
+    /// Nothing is wrong with the partition: it is tried again soon.
+    fn is_passing(&self) -> bool {
+        match self {
+            CompactionError::Overtaken { .. } => true,
+            CompactionError::TooManyKeys { .. } | CompactionError::Undecided { .. } => false,
+            CompactionError::Rewriting(error) => match error {
+                MergeError::Bucket(_) | MergeError::RunIndex(_) | MergeError::TooOld => true,
+                // What is asked for again and gone again, that is not for haste of others.
+                MergeError::Gone(_) | MergeError::Corrupt { .. } => false,
+            },
+        }
+    }
+
+    /// An object was replaced and deleted since its run was told.
+    fn is_gone(&self) -> bool {
+        matches!(self, CompactionError::Rewriting(MergeError::Gone(_)))
+    }
+}
+
 impl From<RunIndexError> for CompactionError {
     fn from(error: RunIndexError) -> CompactionError {
         CompactionError::Rewriting(MergeError::RunIndex(error))
@@ -230,13 +254,16 @@ async fn round(shared: &Arc<Shared>, watch: &mut Watch) -> Result<(), RunIndexEr
             }
             Err(error) => {
                 shared.metrics.compaction_failures.inc();
-                let is_trouble = matches!(
-                    &error,
-                    CompactionError::Rewriting(MergeError::Bucket(_) | MergeError::RunIndex(_))
-                );
-                tracing::warn!(%partition, %error, "keys not compacted, it is tried again later");
-                let pause = if is_trouble { LOOK_AGAIN } else { UNCLEANABLE };
-                watch.hold(&log, &survey, pause, shared, true);
+                match error.is_passing() {
+                    true => {
+                        tracing::info!(%partition, %error, "keys not compacted, it is tried again");
+                        watch.hold(&log, &survey, LOOK_AGAIN, shared, false);
+                    }
+                    false => {
+                        tracing::warn!(%partition, %error, "keys not compacted, a later try may do");
+                        watch.hold(&log, &survey, UNCLEANABLE, shared, true);
+                    }
+                }
             }
         }
     }
@@ -255,14 +282,14 @@ impl Watch {
         is_uncleanable: bool,
     ) {
         let again_at = shared.environment.clock.now().plus(pause);
-        let seen = Seen::now(log, survey, again_at);
+        let seen = Seen::of(log, &log.offsets(), survey, again_at);
         self.seen.insert(log.partition(), Seen { is_uncleanable, is_held: true, ..seen });
     }
 }
 
 impl Seen {
-    fn now(log: &PartitionLog, survey: &Survey, again_at: Tick) -> Seen {
-        let offsets = log.offsets();
+    /// `offsets` are those that the survey went by: what is committed since calls for another look.
+    fn of(log: &PartitionLog, offsets: &LogOffsets, survey: &Survey, again_at: Tick) -> Seen {
         Seen {
             stable: offsets.last_stable,
             committed_end: offsets.committed_end,
@@ -301,7 +328,8 @@ async fn look(
     // What the flush does not know to be committed yet, it must find as it wrote it.
     let stable = offsets.last_stable.min(offsets.committed_end);
     let survey = Survey::of(&runs, stable, &wishes, wall);
-    watch.seen.insert(log.partition(), Seen::now(log, &survey, now.plus(LOOK_AGAIN)));
+    let seen = Seen::of(log, &offsets, &survey, now.plus(LOOK_AGAIN));
+    watch.seen.insert(log.partition(), seen);
     Ok(Some(survey).filter(|it| it.is_due(&wishes)))
 }
 

@@ -6,9 +6,10 @@ use super::clean::RECORDS_BYTES_MAX;
 use super::fates::{Fate, Fates};
 use super::keys::{Full, KeyMap};
 use super::rewrite::{damaged, each_batch, entry};
-use super::{CompactionError, PAGE_RUNS};
+use super::{CHANGES_MAX, CompactionError, PAGE_RUNS};
 use crate::engine::Shared;
 use crate::log::PartitionLog;
+use crate::run_index::RunDescription;
 use crate::segment::BatchEntry;
 use protocol::records::OpenedBatch;
 use std::sync::Arc;
@@ -38,16 +39,25 @@ pub(super) async fn map_keys(
     let keys = KeyMap::new(records, options.dedupe_bytes.0, options.load_factor, prefixes);
     let mut mapped = Mapped { keys, end: from };
     let mut fates = Fates::default();
-    while mapped.end < to {
+    let mut changes = 0;
+    'pages: while mapped.end < to {
         let page = shared.runs.runs_from(log.partition(), mapped.end, PAGE_RUNS).await?;
         let before = mapped.end;
         for run in page.iter().take_while(|it| it.base < to) {
-            let entry = entry(shared, run).await?;
+            let entry = match entry(shared, run).await {
+                Ok(entry) => entry,
+                Err(error) if error.is_gone() && changes < CHANGES_MAX => {
+                    // Merged since this page was read, and collected: it is read anew.
+                    changes += 1;
+                    continue 'pages;
+                }
+                Err(error) => return Err(error),
+            };
             let wanted = |it: &BatchEntry| from <= it.base_offset && it.base_offset < to;
             let Some(fates) = fates.of(log, &entry, to).await? else { return Ok(mapped) };
             let mut fates = fates.into_iter();
             let mut full_at = None;
-            each_batch(shared, run, &entry, |batch, bytes| {
+            let read = each_batch(shared, run, &entry, |batch, bytes| {
                 let fate = fates.next().expect("there is one for each batch");
                 if !wanted(batch) || full_at.is_some() || fate != Fate::Counts {
                     return Ok(());
@@ -64,7 +74,8 @@ pub(super) async fn map_keys(
                 }
                 Ok(())
             })
-            .await?;
+            .await;
+            read.map_err(|error| of_half_a_run(run, error))?;
             if let Some(at) = full_at {
                 mapped.end = at;
                 return match from < at {
@@ -73,10 +84,19 @@ pub(super) async fn map_keys(
                 };
             }
             mapped.end = run.end.min(to);
+            changes = 0;
         }
         if mapped.end == before {
             break; // Deleted meanwhile.
         }
     }
     Ok(mapped)
+}
+
+/// What went while it was read: some of its keys are known, and its checksum is not, so another pass starts afresh.
+fn of_half_a_run(run: &RunDescription, error: CompactionError) -> CompactionError {
+    match error.is_gone() {
+        true => CompactionError::Overtaken { from: run.base },
+        false => error,
+    }
 }

@@ -12,7 +12,7 @@
 use super::clean::{Cleaned, Counts, Rules};
 use super::fates::{Fate, Fates};
 use super::mapping::Mapped;
-use super::{CompactionError, PAGE_RUNS};
+use super::{CHANGES_MAX, CompactionError, PAGE_RUNS};
 use crate::engine::Shared;
 use crate::flush::insist_until;
 use crate::log::{PartitionLog, Seal};
@@ -41,9 +41,6 @@ const PIECE_BYTES: usize = 1024 * 1024;
 /// After so much looked at without a wait, others get their turn.
 const YIELD_BYTES: u64 = 256 * 1024;
 
-/// Runs may change so often under the hands of a pass before it gives up for now.
-const CHANGES_MAX: usize = 4;
-
 /// Cleans everything below the end of what was mapped, from the log start on.
 pub(super) async fn rewrite(
     shared: &Arc<Shared>,
@@ -54,33 +51,49 @@ pub(super) async fn rewrite(
     let mut changes = 0;
     let mut fates = Fates::default();
     while next < mapped.end && log.seal() < Seal::Fenced {
-        let Some(group) = group(shared, log, next, mapped.end).await? else { break };
         // What comes instead of a group that has changed is looked at from the same point.
         let mut told = fates.clone();
-        let mut of_group = Vec::new();
-        for entry in &group.entries {
-            let of_run = told.of(log, entry, mapped.end).await?;
-            of_group.push(of_run.ok_or(CompactionError::Undecided { from: entry.base })?);
-        }
-        match clean(shared, log, mapped, &group, of_group).await? {
-            Outcome::Done => {
-                fates = told;
-                next = group.end();
-                changes = 0;
-            }
-            // Merged or deleted since: what is there now is looked at.
-            Outcome::Changed => {
-                changes += 1;
-                next = next.max(log.offsets().log_start);
+        let error = match step(shared, log, mapped, next, &mut told).await {
+            Ok(None) => break,
+            Ok(Some((end, Outcome::Done))) => {
+                (fates, next, changes) = (told, end, 0);
+                continue;
             }
             // C2: nothing behind it may count as clean before it is.
-            Outcome::NotNow => return Err(CompactionError::Overtaken { from: next }),
-        }
+            Ok(Some((_, Outcome::NotNow))) => {
+                return Err(CompactionError::Overtaken { from: next });
+            }
+            // Merged or deleted since: what is there now is looked at.
+            Ok(Some((_, Outcome::Changed))) => CompactionError::Overtaken { from: next },
+            // Merged since, and collected.
+            Err(error) if error.is_gone() => error,
+            Err(error) => return Err(error),
+        };
+        changes += 1;
+        next = next.max(log.offsets().log_start);
         if changes == CHANGES_MAX {
-            return Err(CompactionError::Overtaken { from: next });
+            return Err(error);
         }
     }
     Ok(())
+}
+
+/// The runs from `next` on that become one, and where they end. `None` behind the mapped part.
+async fn step(
+    shared: &Arc<Shared>,
+    log: &PartitionLog,
+    mapped: &Mapped,
+    next: Offset,
+    fates: &mut Fates,
+) -> Result<Option<(Offset, Outcome)>, CompactionError> {
+    let Some(group) = group(shared, log, next, mapped.end).await? else { return Ok(None) };
+    let mut of_group = Vec::new();
+    for entry in &group.entries {
+        let of_run = fates.of(log, entry, mapped.end).await?;
+        of_group.push(of_run.ok_or(CompactionError::Undecided { from: entry.base })?);
+    }
+    let outcome = clean(shared, log, mapped, &group, of_group).await?;
+    Ok(Some((group.end(), outcome)))
 }
 
 /// Neighbours that become one run. Never empty.

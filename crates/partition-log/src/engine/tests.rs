@@ -3,11 +3,13 @@
 mod budgets;
 mod compacting;
 mod compacting_model;
+mod compacting_races;
 mod compacting_transactions;
 mod crashes;
 mod deletion;
 mod fencing;
 mod flushing;
+mod meddling;
 mod memory;
 mod merging;
 mod mortal;

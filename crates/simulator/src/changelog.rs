@@ -28,11 +28,12 @@ const DELETE_RETENTION_MS: &str = "delete.retention.ms";
 /// Few, so that each comes again soon.
 const KEYS: u64 = 12;
 
-/// Fetches of one reading. What grows faster than it is read is not compared.
+/// Fetches of one reading that brought something. What grows faster than it is read is not compared.
 const FETCHES_MAX: usize = 3000;
 
-/// A partition of which something superfluous is left after so many rounds will never be clean.
-const ROUNDS_MAX: usize = 60;
+/// A partition of which something superfluous is left after so long will never be clean: compaction leaves
+/// none alone for more than ten minutes.
+const SETTLED_MAX: Duration = Duration::from_secs(1800);
 
 /// `None`: a tombstone.
 pub(crate) type Pair = (u8, Option<Bytes>);
@@ -133,7 +134,8 @@ async fn read(
         found: Vec::new(),
         markers: Vec::new(),
     };
-    for _ in 0..FETCHES_MAX {
+    let (mut fetches, mut failures) = (0, 0);
+    while fetches < FETCHES_MAX {
         if end_of(log, limit) <= reading.next {
             reading.is_complete = true;
             break;
@@ -149,12 +151,14 @@ async fn read(
         };
         let (fetched, aborted) = match read.await {
             Ok(read) => read,
-            Err(ReadError::Unavailable) => {
+            Err(ReadError::Unavailable) if failures < TRIES_MAX => {
+                failures += 1;
                 environment.clock.sleep(RETRY).await;
                 continue;
             }
             Err(error) => return Err(error),
         };
+        (fetches, failures) = (fetches + 1, 0);
         let end = end_of(log, limit);
         assert!(fetched.end <= end, "A2, A8: served to {}, readable is {end}", fetched.end);
         let mut history = history.borrow_mut();
@@ -422,7 +426,8 @@ impl Clients<'_> {
         let kept = Duration::from_millis(kept_ms.flatten().unwrap_or_default() as u64);
         let round = kept.max(options.collection_grace) + 4 * options.compaction.backoff;
         let mut left = None;
-        for _ in 0..ROUNDS_MAX {
+        let until = self.node.environment.clock.now().plus(SETTLED_MAX);
+        while self.node.environment.clock.now() < until {
             while self.send(partition, 0, 1, &chance).await == Turn::Again {
                 self.sleep(WAIT).await;
             }

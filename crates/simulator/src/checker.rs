@@ -19,6 +19,9 @@ pub(crate) const RETRY: Duration = Duration::from_millis(100);
 /// Tries after which trouble is no excuse any more.
 pub(crate) const TRIES_MAX: u32 = 2000;
 
+/// Between two looks at what nobody needs.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
 const RUNS_MAX: usize = 1_000_000;
 
 /// The metadata right after it was opened, before anything else works on it.
@@ -179,20 +182,40 @@ pub(crate) async fn read(
     Ok(read)
 }
 
-/// A7: what the metadata does not need is not there any more, unless that is as new as `grace`.
-pub(crate) fn no_leftovers(node: &Node, shelf: &Shelf, grace: Duration) {
+/// A7: what the metadata does not need is not there any more, unless that is as new as `grace`. What is found may be
+/// on its way to being needed, or have been refused that a moment ago: for `patience` it is looked at again.
+pub(crate) async fn no_leftovers(node: &Node, shelf: &Shelf, grace: Duration, patience: Duration) {
+    let clock = &node.environment.clock;
+    let until = clock.now().plus(patience);
+    let mut found = leftovers(node, shelf, grace);
+    while !found.is_empty() && clock.now() < until {
+        clock.sleep(LOOK_AGAIN).await;
+        let still = leftovers(node, shelf, grace);
+        found.retain(|it, _| still.contains_key(it));
+    }
+    assert!(found.is_empty(), "A7: {found:?}");
+}
+
+/// By object, why it is not needed.
+fn leftovers(node: &Node, shelf: &Shelf, grace: Duration) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
     let view = node.controller.view();
     let now = node.controller.time();
     let is_new = |since: Timestamp| now.0 - since.0 <= grace.as_millis() as i64;
     for (id, segment) in view.garbage(usize::MAX) {
         let since = segment.garbage_since.expect("garbage has no live runs");
-        assert!(is_new(since), "A7: garbage is not collected: {id} {segment:?}");
+        if !is_new(since) {
+            let why = format!("garbage is not collected: {segment:?}");
+            found.insert(segment_key(id).to_string(), why);
+        }
     }
     for path in shelf.objects("data") {
         let name = path.rsplit('/').next().expect("a path has parts");
         let id = u128::from_str_radix(name, 16).expect("a data object is named by its segment");
         let known = view.segment(SegmentName::data(id));
-        let is_needed = known.is_some_and(|it| it.garbage_since.is_none_or(is_new));
-        assert!(is_needed, "A7: nothing refers to {path}");
+        if !known.is_some_and(|it| it.garbage_since.is_none_or(is_new)) {
+            found.entry(path).or_insert_with(|| "nothing refers to it".to_owned());
+        }
     }
+    found
 }

@@ -250,8 +250,9 @@ async fn wait(world: &World, node: &Node, history: &RefCell<History>) {
     let log = &world.swarm.log;
     let graces = log.orphan_grace + log.collection_grace;
     let looks = log.orphan_interval + log.collection_interval + log.retention_check_interval;
-    node.environment.clock.sleep(2 * (graces + 2 * looks)).await;
+    let patience = 2 * (graces + 2 * looks);
+    node.environment.clock.sleep(patience).await;
     let young = log.collection_grace + 4 * log.collection_interval;
-    checker::no_leftovers(node, &world.shelf, young);
+    checker::no_leftovers(node, &world.shelf, young, patience).await;
     checker::logs(node, history).await;
 }

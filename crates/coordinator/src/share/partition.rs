@@ -147,15 +147,27 @@ impl SharePartition {
             lost: Vec::new(),
         };
         let member: Arc<str> = acquire.member.as_str().into();
-        let mut next = acquire.from.0.max(self.image.start.0);
-        // Beyond it more offsets would be on their way than may be.
-        let limit = self.end().max(self.image.start.0 + bounds.locks_max - 1);
+        let mut start = self.image.start.0;
+        let mut next = acquire.from.0.max(start);
+        // With nothing on its way the start follows what is passed: a hole may be longer than may be locked.
+        let mut follows = next == start && self.end() < start;
+        let mut limit = self.end();
         for batch in &acquire.batches {
             let LogBatch { first: Offset(first), last: Offset(last), is_withheld } = *batch;
-            let last = last.min(limit);
             if taking.left <= 0 || last < next {
                 continue;
             }
+            if follows {
+                next = next.max(first);
+                if is_withheld {
+                    next = last + 1;
+                }
+                start = next;
+                follows = is_withheld;
+            }
+            // Beyond it more offsets would be on their way than may be.
+            limit = self.end().max(start + bounds.locks_max - 1);
+            let last = last.min(limit);
             // Between batches there is nothing: compacted away.
             if next < first {
                 let end = first.min(last + 1);
@@ -170,7 +182,7 @@ impl SharePartition {
             next = last + 1;
         }
         assert!(self.end() <= limit, "H3: no more on their way than may be");
-        let start = self.start_after(self.image.start.0, &taking.lost);
+        let start = self.start_after(start, &taking.lost);
         let start = (start != self.image.start.0).then_some(Offset(start));
         (taking.spans, Change { spans: taking.lost, start })
     }
@@ -230,7 +242,14 @@ impl SharePartition {
         }
     }
 
-    /// All of it or nothing.
+    /// Whether something up to that offset, from the start on, is known to have been acquired.
+    fn has_gone_out(&self, offset: i64) -> bool {
+        let offset = offset.max(self.image.start.0);
+        let firsts = self.locks.start().into_iter().chain(self.image.spans.start());
+        firsts.min().is_some_and(|it| it <= offset)
+    }
+
+    /// All of it or nothing. What lies below the start is passed over, unless nothing else is told.
     ///
     /// # Errors
     /// INVALID_REQUEST for batches that make no sense, INVALID_RECORD_STATE where the member does not have
@@ -251,14 +270,18 @@ impl SharePartition {
                 return Err(ErrorCode::InvalidRequest);
             }
             if self.end() < *last && self.image.start.0 <= *last {
-                return Err(ErrorCode::InvalidRequest);
-            }
-            // All of it is done with, and whoever did it was not this member: it would have had a lock until then.
-            if *last < self.image.start.0 {
-                return Err(ErrorCode::InvalidRecordState);
+                // Where nothing is on its way up to it, the locks may have gone with a load or a new start.
+                return Err(match self.has_gone_out(*first) {
+                    true => ErrorCode::InvalidRequest,
+                    false => ErrorCode::InvalidRecordState,
+                });
             }
             before = Some(*last);
             runs_of(*first, *last, kinds, &mut runs)?;
+        }
+        // All of it is done with, and whoever did it was not this member: it would have had a lock until then.
+        if before.is_some_and(|it| it < self.image.start.0) {
+            return Err(ErrorCode::InvalidRecordState);
         }
         let mut held = Vec::new();
         for (first, last, kind) in runs {

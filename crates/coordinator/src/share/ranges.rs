@@ -83,6 +83,11 @@ impl<V: Clone + PartialEq> Ranges<V> {
         self.map.iter().map(|(first, (last, value))| (*first, *last, value))
     }
 
+    /// The first offset that has a value.
+    pub(super) fn start(&self) -> Option<i64> {
+        self.map.first_key_value().map(|(first, _)| *first)
+    }
+
     /// The last offset that has a value.
     pub(super) fn end(&self) -> Option<i64> {
         self.map.last_key_value().map(|(_, (last, _))| *last)

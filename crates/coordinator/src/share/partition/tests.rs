@@ -85,9 +85,61 @@ fn two_members_share_a_partition_and_the_start_follows_what_is_done() {
     acknowledge(&mut share, 1, "a", &[told(0, 4, &[AcknowledgeKind::Accept])]).unwrap();
     assert_eq!((share.image.start, share.image.spans().count()), (Offset(6), 0));
     // Nothing lies at 6 and 7; at 12 there is a marker.
-    assert_eq!(take(&mut share, 1, &acquire("a", 6, 100, true)), [(8, 11, 1), (13, 17, 1)]);
+    assert_eq!(take(&mut share, 1, &acquire("a", 6, 100, true)), [(8, 11, 1), (13, 19, 1)]);
     assert_eq!(share.image.start, Offset(8));
-    assert_eq!(share.next_fetch(BOUNDS), NextFetch::Fresh(Offset(18)), "two were lost, two follow");
+    assert_eq!(
+        share.next_fetch(BOUNDS),
+        NextFetch::Full,
+        "counted from the first that has a record"
+    );
+}
+
+// A hole of compaction, or aborted records, may be longer than may be locked. While nothing is on its way they cost
+// nothing: what lies behind them is acquired at once.
+#[test]
+fn a_hole_longer_than_may_be_locked_is_passed_at_once() {
+    let beyond =
+        |batches: &[LogBatch]| Acquire { batches: batches.to_vec(), ..acquire("a", 0, 5, true) };
+    let mut share = share();
+    let hole = [batch(1_000_000, 1_000_009, false)];
+    assert_eq!(take(&mut share, 0, &beyond(&hole)), [(1_000_000, 1_000_004, 1)]);
+    assert_eq!((share.image.start, share.image.spans().count()), (Offset(1_000_000), 0));
+
+    let mut share = self::share();
+    let withheld =
+        [batch(0, 50, true), batch(60, 99, true), batch(150, 150, false), batch(155, 170, false)];
+    assert_eq!(take(&mut share, 0, &beyond(&withheld)), [(150, 150, 1), (155, 158, 1)]);
+    assert_eq!(share.image.start, Offset(150));
+
+    // Nothing but what nobody gets: that is done with all the same.
+    let mut share = self::share();
+    assert_eq!(take(&mut share, 0, &beyond(&withheld[..2])), []);
+    assert_eq!(
+        (share.image.start, share.next_fetch(BOUNDS)),
+        (Offset(100), NextFetch::Fresh(Offset(100)))
+    );
+
+    // What is on its way keeps what follows near, and lets it go when it is done with.
+    let mut share = self::share();
+    let log = [batch(0, 0, false), batch(100, 110, false)];
+    assert_eq!(take(&mut share, 0, &beyond(&log)), [(0, 0, 1)]);
+    assert_eq!(share.next_fetch(BOUNDS), NextFetch::Full);
+    acknowledge(&mut share, 0, "a", &[told(0, 0, &[AcknowledgeKind::Accept])]).unwrap();
+    assert_eq!(share.next_fetch(BOUNDS), NextFetch::Fresh(Offset(12)));
+    let rest = Acquire { from: Offset(12), ..beyond(&log[1..]) };
+    assert_eq!(take(&mut share, 0, &rest), [(100, 104, 1)]);
+}
+
+// Who looked before the start went back does not take the start along with it.
+#[test]
+fn only_what_was_read_from_the_start_on_is_passed() {
+    let mut share = share();
+    let late = Acquire { batches: vec![batch(30, 31, false)], ..acquire("a", 4, 5, true) };
+    assert_eq!(take(&mut share, 0, &late), []);
+    assert_eq!(
+        (share.image.start, share.next_fetch(BOUNDS)),
+        (Offset(0), NextFetch::Returned(Offset(0)))
+    );
 }
 
 #[test]
@@ -154,6 +206,45 @@ fn batches_that_make_no_sense_are_refused_as_a_whole() {
     acknowledge(&mut share, 0, "a", &[told(0, 4, &[Accept])]).unwrap();
     let again = acknowledge(&mut share, 0, "a", &[told(0, 4, &[Accept])]);
     assert_eq!(again, Err(ErrorCode::InvalidRecordState), "nobody has it any more");
+}
+
+// As in Kafka: what is told of records below the start does not make what is told of others void.
+#[test]
+fn what_lies_below_the_start_is_passed_over_unless_nothing_else_is_told() {
+    let mut share = share();
+    take(&mut share, 0, &acquire("a", 0, 6, false));
+    let change = share.follow_log_start(Offset(5));
+    settle(&mut share, &change);
+    use AcknowledgeKind::Accept;
+    let below = Err(ErrorCode::InvalidRecordState);
+    assert_eq!(
+        acknowledge(&mut share, 0, "a", &[told(0, 1, &[Accept]), told(2, 4, &[Accept])]),
+        below
+    );
+    acknowledge(&mut share, 0, "a", &[told(0, 4, &[Accept]), told(5, 5, &[Accept])]).unwrap();
+    assert_eq!(share.image.start, Offset(6));
+}
+
+// As in Kafka: a request is invalid only where something is known to have gone out, and not that far.
+#[test]
+fn locks_that_a_load_or_a_new_start_took_are_no_invalid_request() {
+    let mut share = share();
+    take(&mut share, 0, &acquire("a", 0, 6, false));
+    use AcknowledgeKind::{Accept, Release};
+    acknowledge(&mut share, 0, "a", &[told(0, 1, &[Release])]).unwrap();
+    // What a load leaves: the deliveries of two records.
+    let mut loaded = SharePartition::new(share.image.clone(), BOUNDS, Offset(0));
+    let late = |share: &mut SharePartition| acknowledge(share, 0, "a", &[told(2, 4, &[Accept])]);
+    assert_eq!(late(&mut loaded), Err(ErrorCode::InvalidRequest));
+    let mut moved = SharePartition::new(ShareImage::new(Offset(1), 0, 0), BOUNDS, Offset(0));
+    assert_eq!(late(&mut moved), Err(ErrorCode::InvalidRecordState));
+    // Something has gone out, but behind it.
+    let behind = Acquire { batches: vec![batch(5, 5, false)], ..acquire("b", 5, 1, true) };
+    take(&mut moved, 0, &behind);
+    assert_eq!(
+        acknowledge(&mut moved, 0, "a", &[told(2, 6, &[Accept])]),
+        Err(ErrorCode::InvalidRecordState)
+    );
 }
 
 #[test]
@@ -310,6 +401,12 @@ proptest! {
                     let (NextFetch::Returned(from) | NextFetch::Fresh(from)) = next else { continue };
                     let asked = acquire(MEMBERS[member], from.0, records_max, is_exact);
                     let spans = take(&mut share, now, &asked);
+                    let is_data = |it: i64| LOG.iter().any(|b| !b.is_withheld && b.first.0 <= it && it <= b.last.0);
+                    // With nothing on its way, what has no record is passed before anything is counted.
+                    while model.end == model.start && model.start < 40 && !is_data(model.start as i64) {
+                        model.ones[model.start] = One::Done;
+                        model.advance();
+                    }
                     // What has no record is done with as soon as it is passed, others are locked as told.
                     let limit = (model.start as i64 + BOUNDS.locks_max - 1).max(model.end as i64 - 1);
                     let mut got = 0;
@@ -326,7 +423,6 @@ proptest! {
                     prop_assert!(!is_exact || got <= records_max);
                     let last_attempt = |it: &(i64, i64, i16)| it.2 == BOUNDS.delivery_count_limit;
                     prop_assert!(got <= 1 || !spans.iter().any(last_attempt), "it goes alone");
-                    let is_data = |it: i64| LOG.iter().any(|b| !b.is_withheld && b.first.0 <= it && it <= b.last.0);
                     for (first, last, it) in share.image.spans.iter() {
                         for offset in first..=last {
                             if it.state.is_done() && !is_data(offset) {
@@ -354,7 +450,11 @@ proptest! {
                     let offsets: Vec<usize> = offsets.collect();
                     let holds = |it: &usize| matches!(model.ones[*it], One::Locked(who, _, _) if who == member);
                     if model.end as i64 <= last && model.start as i64 <= last {
-                        prop_assert_eq!(result, Err(ErrorCode::InvalidRequest));
+                        let is_known = (model.start..=model.start.max(first as usize)).any(|it| {
+                            model.ones[it] != One::Available(0) || share.image.spans.at(it as i64).is_some()
+                        });
+                        let code = if is_known { ErrorCode::InvalidRequest } else { ErrorCode::InvalidRecordState };
+                        prop_assert_eq!(result, Err(code));
                     } else if !offsets.is_empty() && offsets.iter().all(holds) {
                         prop_assert_eq!(result, Ok(()));
                         for offset in offsets {

@@ -272,7 +272,7 @@ fn offsets_are_described_altered_and_deleted() {
     assert_eq!(bench.look(), NextFetch::Fresh(Offset(7)));
     let late = bench.tell("a", Offset(8), Offset(8), AcknowledgeKind::Accept);
     bench.durable(usize::MAX);
-    assert_eq!(bench.answers[&late], ShareReply::Acknowledged(vec![ErrorCode::InvalidRequest]));
+    assert_eq!(bench.answers[&late], ShareReply::Acknowledged(vec![ErrorCode::InvalidRecordState]));
     let length = bench.log.len();
     bench.crash(length);
     assert_eq!(described(&mut bench)[0].start, Offset(7));

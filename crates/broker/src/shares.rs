@@ -136,6 +136,13 @@ impl ShareHost {
         });
     }
 
+    /// Gives back what the member of a session has that is to close, and ends it.
+    pub(crate) async fn close(&self, broker: &Arc<Broker>, key: &SessionKey) {
+        // Where that fails the locks run out.
+        let _ = self.release(broker, &key.group, key.member.clone()).await;
+        self.sessions().closed(key);
+    }
+
     /// Gives back what a member has.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //!
 //! What is acknowledged is durable before it is answered (A1).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use cluster::AclOperation;
@@ -10,7 +11,7 @@ use protocol::messages::share_acknowledge::response::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionData, ShareAcknowledgeTopicResponse,
 };
 use protocol::messages::share_acknowledge::{Request, Response};
-use vocabulary::Partition;
+use vocabulary::{Partition, TopicId};
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
@@ -59,8 +60,7 @@ pub(crate) async fn handle(
     }
     let acknowledged = acknowledge((broker, context), &key, manner, told).await;
     if plan == SessionPlan::Close {
-        // Where that fails the locks run out.
-        let _ = broker.shares.release(broker, &key.group, key.member.clone()).await;
+        broker.shares.close(broker, &key).await;
     }
     let mut response = answer(broker, context, acknowledged);
     response.acquisition_lock_timeout_ms = acquisition_lock_timeout_ms;
@@ -73,6 +73,7 @@ fn answer(
     acknowledged: Vec<(Partition, ErrorCode)>,
 ) -> Response {
     let mut responses: Vec<ShareAcknowledgeTopicResponse> = Vec::new();
+    let mut places: HashMap<TopicId, usize> = HashMap::new();
     let mut is_led_elsewhere = false;
     for (partition, code) in acknowledged {
         let mut data = PartitionData {
@@ -86,13 +87,12 @@ fn answer(
             let (leader_id, leader_epoch) = broker.leader_of(partition);
             data.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch };
         }
-        match responses.iter_mut().find(|it| it.topic_id == partition.topic) {
-            Some(topic) => topic.partitions.push(data),
-            None => responses.push(ShareAcknowledgeTopicResponse {
-                topic_id: partition.topic,
-                partitions: vec![data],
-            }),
-        }
+        let place = *places.entry(partition.topic).or_insert_with(|| {
+            let topic_id = partition.topic;
+            responses.push(ShareAcknowledgeTopicResponse { topic_id, partitions: Vec::new() });
+            responses.len() - 1
+        });
+        responses[place].partitions.push(data);
     }
     let endpoint = |it: cluster::Broker| NodeEndpoint {
         node_id: it.id.0,

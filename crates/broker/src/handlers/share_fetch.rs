@@ -3,6 +3,7 @@
 //!
 //! What is acknowledged is durable before it is answered (A1). A session that closes gives back what its member has.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use cluster::AclOperation;
@@ -20,7 +21,7 @@ use crate::broker::Broker;
 use crate::configs::ShareDeliveries;
 use crate::context::RequestContext;
 use crate::shares::acknowledging::{Manner, Rows, acknowledge, is_moved};
-use crate::shares::fetching::{Brought, Limits, fetch};
+use crate::shares::fetching::{Brought, Limits, fetch, idle};
 use crate::shares::sessions::{SessionFetch, SessionKey, SessionPlan};
 
 /// `share_acquire_mode`: no more records than asked for (KIP-1206).
@@ -69,13 +70,18 @@ pub(crate) async fn handle(
     let plan = broker.shares.sessions().fetch(now, context.connection, key.clone(), asked);
     let plan = match plan {
         Ok(plan) => plan,
-        Err(code) => return refused(code),
+        Err(code) => {
+            if code == ErrorCode::ShareSessionLimitReached {
+                // Clients ask again at once (KAFKA-19231).
+                idle(broker, request.max_wait_ms).await;
+            }
+            return refused(code);
+        }
     };
     let acknowledged = acknowledge((broker, context), &key, manner, told).await;
     let brought = match plan {
         SessionPlan::Close => {
-            // Where that fails the locks run out.
-            let _ = broker.shares.release(broker, &key.group, key.member.clone()).await;
+            broker.shares.close(broker, &key).await;
             Vec::new()
         }
         // Renewals are not to wait for records.
@@ -149,8 +155,10 @@ fn answer(
         data.acquired_records = brought.acquired.into_iter().map(span).collect();
         rows.push((brought.partition, data));
     }
+    let mut places: HashMap<Partition, usize> =
+        rows.iter().enumerate().map(|(place, (partition, _))| (*partition, place)).collect();
     for (partition, code) in acknowledged {
-        let place = rows.iter().position(|(it, _)| *it == partition).unwrap_or_else(|| {
+        let place = *places.entry(partition).or_insert_with(|| {
             rows.push((partition, row(partition)));
             rows.len() - 1
         });

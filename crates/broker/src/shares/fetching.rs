@@ -2,7 +2,8 @@
 //! member gets; and the wait until there is something.
 //!
 //! Between a look and its acquisition another member may have been faster. Then less is acquired, or nothing, and the
-//! next round looks again. It does so at once if all that was read is for nobody: markers, aborted records.
+//! next round looks again. It does so at once if nothing of what was read is for this member: another has it, or it is for
+//! nobody (markers, aborted records, a hole).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,7 +91,7 @@ struct Budget {
 /// What came of an attempt to take records of one partition.
 enum Taken {
     Nothing,
-    /// What lies there is for nobody; what follows may be for this member.
+    /// What lies there is for nobody, or another member was faster; what follows may be for this member.
     Passed,
     Something(Brought),
 }
@@ -109,6 +110,18 @@ impl Round {
     }
 }
 
+/// Waits as a fetch does that brings nothing.
+pub(crate) async fn idle(broker: &Broker, wait_ms: i32) {
+    tokio::select! {
+        () = broker.environment.clock.sleep(wait(wait_ms)) => (),
+        () = broker.stop.stopped() => (),
+    }
+}
+
+fn wait(wait_ms: i32) -> Duration {
+    Duration::from_millis(wait_ms.max(0) as u64).min(WAIT_MAX)
+}
+
 /// Only partitions with something to say are in the answer.
 pub(crate) async fn fetch(
     (broker, context): (&Arc<Broker>, &RequestContext),
@@ -117,8 +130,7 @@ pub(crate) async fn fetch(
     limits: Limits,
 ) -> Vec<Brought> {
     let clock = &broker.environment.clock;
-    let wait = Duration::from_millis(limits.wait_ms.max(0) as u64).min(WAIT_MAX);
-    let deadline = clock.now().plus(wait);
+    let deadline = clock.now().plus(wait(limits.wait_ms));
     let (mut targets, mut refusals) = (Vec::new(), Vec::new());
     for partition in partitions {
         match broker.led_log(partition) {
@@ -372,8 +384,8 @@ async fn take(
     let asked = broker.shares.ask(broker, &key.group, ShareCommand::Acquire(acquire), pick).await;
     let acquired = match asked {
         Ok(acquired) if acquired.is_empty() => {
-            let has_passed = found.iter().any(|(batch, _)| batch.is_withheld);
-            return if has_passed { Taken::Passed } else { Taken::Nothing };
+            let was_read = found.iter().any(|(batch, _)| from <= batch.last);
+            return if was_read { Taken::Passed } else { Taken::Nothing };
         }
         Ok(acquired) => acquired,
         Err(code) => {

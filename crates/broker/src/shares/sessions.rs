@@ -4,7 +4,8 @@
 //! Owns: the sessions, their epochs and their partitions. Does not own: what the members have (`coordinator::share`).
 //!
 //! Invariants: at most `sessions_max` sessions; one that has been idle for [`EVICTION_AGE`] makes room for a new one.
-//! A session ends with the connection it was last used on.
+//! A session ends with the connection it was last used on. One that is to close stays until what its member has is given
+//! back, so that it ends with its connection if its client does not wait for that.
 //!
 //! Pure: time is an argument. The mutex around it lives with its one owner, `ShareHost`.
 
@@ -17,7 +18,7 @@ use vocabulary::{Partition, Tick};
 /// A session used more recently than this is not evicted.
 const EVICTION_AGE: Duration = Duration::from_secs(120);
 
-/// The most partitions one session remembers.
+/// The most partitions one session remembers, and one request adds or forgets.
 const SESSION_PARTITIONS_MAX: usize = 100_000;
 
 /// A request's epoch for "open a session" and "close it".
@@ -47,7 +48,7 @@ pub(crate) struct SessionFetch {
 pub(crate) enum SessionPlan {
     /// Read these, beginning with another one each time.
     Fetch(Vec<Partition>),
-    /// The session ends: what the member has is given back.
+    /// What the member has is given back; then the session is to be [`closed`](ShareSessions::closed).
     Close,
 }
 
@@ -57,6 +58,9 @@ struct Session {
     connection: ConnectionId,
     used_at: Tick,
     partitions: BTreeSet<Partition>,
+    /// Those that were answered with partitions: which one is the first is their turn, not that of acknowledgements.
+    fetches: usize,
+    is_closing: bool,
 }
 
 #[derive(Debug)]
@@ -82,11 +86,11 @@ impl ShareSessions {
         key: SessionKey,
         asked: SessionFetch,
     ) -> Result<SessionPlan, ErrorCode> {
+        if SESSION_PARTITIONS_MAX < asked.added.len().max(asked.forgotten.len()) {
+            return Err(ErrorCode::InvalidRequest);
+        }
         match asked.epoch {
-            FINAL_EPOCH => {
-                self.sessions.remove(&key).ok_or(ErrorCode::ShareSessionNotFound)?;
-                return Ok(SessionPlan::Close);
-            }
+            FINAL_EPOCH => return self.close(now, connection, &key),
             // Nobody has anything to acknowledge before it has fetched.
             INITIAL_EPOCH if asked.acknowledges => return Err(ErrorCode::InvalidRequest),
             INITIAL_EPOCH => self.open(now, connection, &key)?,
@@ -94,16 +98,19 @@ impl ShareSessions {
         }
         let session = self.sessions.get_mut(&key).ok_or(ErrorCode::ShareSessionNotFound)?;
         session.partitions.extend(asked.added);
-        session.partitions.retain(|it| !asked.forgotten.contains(it));
+        for partition in &asked.forgotten {
+            session.partitions.remove(partition);
+        }
         if SESSION_PARTITIONS_MAX < session.partitions.len() {
             self.sessions.remove(&key);
             return Err(ErrorCode::InvalidRequest);
         }
         let mut partitions: Vec<Partition> = session.partitions.iter().copied().collect();
         if !partitions.is_empty() {
-            let turns = session.epoch.unsigned_abs() as usize % partitions.len();
+            let turns = session.fetches % partitions.len();
             partitions.rotate_left(turns);
         }
+        session.fetches = session.fetches.wrapping_add(1);
         Ok(SessionPlan::Fetch(partitions))
     }
 
@@ -120,14 +127,18 @@ impl ShareSessions {
     ) -> Result<SessionPlan, ErrorCode> {
         match epoch {
             INITIAL_EPOCH => Err(ErrorCode::InvalidShareSessionEpoch),
-            FINAL_EPOCH => {
-                self.sessions.remove(key).ok_or(ErrorCode::ShareSessionNotFound)?;
-                Ok(SessionPlan::Close)
-            }
+            FINAL_EPOCH => self.close(now, connection, key),
             _ => {
                 self.advance(now, connection, key, epoch)?;
                 Ok(SessionPlan::Fetch(Vec::new()))
             }
+        }
+    }
+
+    /// What the member of a session that is to close had is given back. Another one that it has opened since stays.
+    pub(crate) fn closed(&mut self, key: &SessionKey) {
+        if self.sessions.get(key).is_some_and(|it| it.is_closing) {
+            self.sessions.remove(key);
         }
     }
 
@@ -152,9 +163,34 @@ impl ShareSessions {
             let idle = idle.map(|(key, _)| key.clone());
             self.sessions.remove(&idle.ok_or(ErrorCode::ShareSessionLimitReached)?);
         }
-        let session = Session { epoch: 1, connection, used_at: now, partitions: BTreeSet::new() };
+        let session = Session {
+            epoch: 1,
+            connection,
+            used_at: now,
+            partitions: BTreeSet::new(),
+            fetches: 0,
+            is_closing: false,
+        };
         self.sessions.insert(key.clone(), session);
         Ok(())
+    }
+
+    fn close(
+        &mut self,
+        now: Tick,
+        connection: ConnectionId,
+        key: &SessionKey,
+    ) -> Result<SessionPlan, ErrorCode> {
+        let session = self.open_session(key)?;
+        session.is_closing = true;
+        session.used_at = now;
+        session.connection = connection;
+        Ok(SessionPlan::Close)
+    }
+
+    fn open_session(&mut self, key: &SessionKey) -> Result<&mut Session, ErrorCode> {
+        let session = self.sessions.get_mut(key).filter(|it| !it.is_closing);
+        session.ok_or(ErrorCode::ShareSessionNotFound)
     }
 
     fn advance(
@@ -164,7 +200,7 @@ impl ShareSessions {
         key: &SessionKey,
         epoch: i32,
     ) -> Result<(), ErrorCode> {
-        let session = self.sessions.get_mut(key).ok_or(ErrorCode::ShareSessionNotFound)?;
+        let session = self.open_session(key)?;
         if session.epoch != epoch {
             return Err(ErrorCode::InvalidShareSessionEpoch);
         }
@@ -236,6 +272,63 @@ mod tests {
         assert_eq!(fetch(all, 0, "a", asked(4, &[], &[])), Ok(vec![2]));
         assert_eq!(fetch(all, 0, "a", asked(-1, &[], &[])), Ok(vec![-1]));
         assert_eq!(fetch(all, 0, "a", asked(-1, &[], &[])), Err(ErrorCode::ShareSessionNotFound));
+    }
+
+    // Explicit acknowledgements use an epoch each; with two partitions the same one would come first for ever.
+    #[test]
+    fn every_partition_is_the_first_of_a_fetch_in_its_turn() {
+        let mut sessions = ShareSessions::new(9);
+        let mut firsts = Vec::new();
+        let mut epoch = 0;
+        for _ in 0..4 {
+            let added: &[i32] = if epoch == 0 { &[0, 1] } else { &[] };
+            let plan = sessions.fetch(Tick(0), HERE, key("a"), asked(epoch, added, &[])).unwrap();
+            let SessionPlan::Fetch(partitions) = plan else { panic!("it is open") };
+            firsts.push(partitions[0].index);
+            sessions.acknowledge(Tick(0), HERE, &key("a"), epoch + 1).unwrap();
+            epoch += 2;
+        }
+        assert_eq!(firsts, [0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn a_request_names_no_more_partitions_than_a_session_may_have() {
+        let mut sessions = ShareSessions::new(9);
+        fetch(&mut sessions, 0, "a", asked(0, &[0], &[])).unwrap();
+        let many: Vec<i32> = (0..=SESSION_PARTITIONS_MAX as i32).collect();
+        for (added, forgotten) in [(&many[..], &[][..]), (&[], &many)] {
+            let refused = fetch(&mut sessions, 0, "a", asked(1, added, forgotten));
+            assert_eq!(refused, Err(ErrorCode::InvalidRequest));
+        }
+        let most = &many[1..];
+        let kept = fetch(&mut sessions, 0, "a", asked(1, most, &many[2..]));
+        assert_eq!(kept, Ok(vec![0, 1]), "the session is as it was before what was refused");
+    }
+
+    // The client may be gone before what its member has is given back.
+    #[test]
+    fn a_session_that_closes_ends_when_all_is_given_back_or_with_its_connection() {
+        let mut sessions = ShareSessions::new(9);
+        let all = &mut sessions;
+        for member in ["a", "b", "c"] {
+            fetch(all, 0, member, asked(0, &[0], &[])).unwrap();
+            let close = if member == "a" {
+                all.acknowledge(Tick(0), THERE, &key("a"), -1)
+            } else {
+                all.fetch(Tick(0), THERE, key(member), asked(-1, &[], &[]))
+            };
+            assert_eq!(close, Ok(SessionPlan::Close));
+            for epoch in [1, -1] {
+                let gone = fetch(all, 0, member, asked(epoch, &[], &[]));
+                assert_eq!(gone, Err(ErrorCode::ShareSessionNotFound));
+            }
+        }
+        all.closed(&key("a"));
+        // It has begun a new one meanwhile.
+        fetch(all, 0, "b", asked(0, &[1], &[])).unwrap();
+        all.closed(&key("b"));
+        assert_eq!(fetch(all, 0, "b", asked(1, &[], &[])), Ok(vec![1]));
+        assert_eq!(all.connection_closed(THERE), [key("c")]);
     }
 
     #[test]

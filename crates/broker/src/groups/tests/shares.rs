@@ -397,6 +397,68 @@ async fn what_a_member_had_that_fell_silent_is_available_at_once() {
     life.stop().await;
 }
 
+// All that one of two reads is the other's by then: what lies behind it is not to wait for the end of the poll.
+#[tokio::test(start_paused = true)]
+async fn who_was_slower_looks_again_at_once() {
+    let machine = Machine::new();
+    let life = machine.start().await;
+    let topic = life.create("t").await;
+    life.share("a", 0, Some(&["t"])).await;
+    for member in ["a", "b"] {
+        assert_eq!(life.fetch(&topic, member, 0, 0, &[]).await, Ok((vec![], 0)));
+    }
+    for sequence in 0..8 {
+        life.write_within(&topic, 7, sequence, 300_000).await;
+    }
+    let clock = Arc::clone(&life.broker.environment.clock);
+    let begun = clock.now();
+    let (a, b) = tokio::join!(
+        life.fetch(&topic, "a", 1, 60_000, &[]),
+        life.fetch(&topic, "b", 1, 60_000, &[]),
+    );
+    let mut firsts = [a.unwrap().0[0].0, b.unwrap().0[0].0];
+    firsts.sort_unstable();
+    assert!(firsts[0] == 0 && 3 <= firsts[1], "{firsts:?}");
+    assert!(clock.now().since(begun) < Duration::from_secs(30));
+    life.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_finds_no_room_for_a_session_is_told_so_when_its_wait_is_over() {
+    let machine = Machine::new();
+    let life = machine.start_with(&[("group.share.max.share.sessions", "1")]).await;
+    let topic = life.create("t").await;
+    life.share("a", 0, Some(&["t"])).await;
+    life.fetch(&topic, "a", 0, 0, &[]).await.unwrap();
+    let clock = Arc::clone(&life.broker.environment.clock);
+    let begun = clock.now();
+    let full = Err(ErrorCode::ShareSessionLimitReached.code());
+    assert_eq!(life.fetch(&topic, "b", 0, 7_000, &[]).await, full);
+    assert!(Duration::from_secs(7) <= clock.now().since(begun));
+    life.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_closes_its_session_and_is_gone_before_the_answer_gives_back_what_it_had() {
+    let machine = Machine::new();
+    let life = machine.start().await;
+    let topic = life.create("t").await;
+    life.share("a", 0, Some(&["t"])).await;
+    life.configure("share.record.lock.duration.ms", "60000").await;
+    life.configure("share.auto.offset.reset", "earliest").await;
+    life.write(&topic, 2).await;
+    assert_eq!(life.fetch(&topic, "a", 0, 0, &[]).await, Ok((vec![(0, 1, 1)], 0)));
+    {
+        let closing = life.tell(&topic, "a", -1, &[(0, 0, ACCEPT)]);
+        tokio::pin!(closing);
+        assert!(futures::poll!(closing).is_pending());
+    }
+    life.broker.shares.connection_closed(&life.broker, ConnectionId(0));
+    let given = life.fetch(&topic, "b", 0, 30_000, &[]).await;
+    assert_eq!(given, Ok((vec![(1, 1, 1)], 0)), "and not by time");
+    life.stop().await;
+}
+
 // Goal: who is refused because another broker leads the partition learns from the refusal which one and where it is
 // (KIP-951), and only then. Method: a second broker that is known to the metadata and leads every other partition.
 #[tokio::test(start_paused = true)]

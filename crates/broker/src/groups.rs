@@ -17,7 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::Topic;
-use coordinator::{Command, GroupOptions, Reply, Shard, TransactionEnd};
+use coordinator::{
+    Command, DescribedShareGroup, GroupOptions, Refused, Reply, Shard, TransactionEnd,
+};
 use prometheus_client::registry::Registry;
 use protocol::ErrorCode;
 use vocabulary::Partition;
@@ -83,6 +85,20 @@ impl GroupHost {
         pick: impl FnOnce(Reply) -> Option<T>,
     ) -> Result<T, ErrorCode> {
         self.owners.ask(broker, group, command, pick).await
+    }
+
+    /// A share group as its coordinator knows it, or why it is none.
+    ///
+    /// # Errors
+    /// As of [`Owners::ask`].
+    pub(crate) async fn describe_shares(
+        &self,
+        broker: &Arc<Broker>,
+        group: &str,
+    ) -> Result<Result<DescribedShareGroup, Refused>, ErrorCode> {
+        let command = Command::DescribeShares(vec![group.to_owned()]);
+        let pick = |reply| if let Reply::DescribeShares(mut it) = reply { it.pop() } else { None };
+        self.ask(broker, group, command, pick).await
     }
 
     /// Writes the end of a transaction to one partition of the offsets' topic, which this broker leads.

@@ -7,7 +7,8 @@
 //! | --- | --- |
 //! | `aborted` | which batches nobody gets, for their transaction was aborted |
 //! | `acknowledging` | from the wire's acknowledgements to the coordinator's and back |
-//! | `fetching` | looking, reading, acquiring; waiting for something to acquire |
+//! | `beginning` | where a group goes on, and where it begins with what is new to it |
+//! | `fetching` | reading, acquiring; waiting for something to acquire |
 //! | `machine` | a shard, as its owner drives it |
 //! | `metrics` | what operators see of share groups |
 //! | `sessions` | share sessions, pure |
@@ -17,6 +18,7 @@
 
 mod aborted;
 pub(crate) mod acknowledging;
+pub(crate) mod beginning;
 pub(crate) mod fetching;
 mod machine;
 mod metrics;

@@ -14,10 +14,10 @@ use protocol::messages::alter_share_group_offsets::response::{
 use protocol::messages::alter_share_group_offsets::{Request, Response};
 use vocabulary::{Offset, Partition};
 
-use super::share_group_describe::described;
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::refusal::{self, Refusal, told};
+use crate::shares::beginning;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
@@ -35,7 +35,7 @@ pub(crate) async fn handle(
 
 /// Refuses unless the group is a share group nobody is in.
 pub(super) async fn refuse_unless_empty(broker: &Arc<Broker>, group: &str) -> Result<(), Refusal> {
-    let found = described(broker, group).await;
+    let found = broker.groups.describe_shares(broker, group).await;
     let found = found.map_err(|code| Refusal::new(code, code.name()))?;
     let found = found.map_err(|it| Refusal::new(it.code, it.message))?;
     match found.state {
@@ -54,12 +54,13 @@ async fn alter(
         return Err(refusal::unauthorized(ErrorCode::GroupAuthorizationFailed));
     }
     refuse_unless_empty(broker, group).await?;
-    let mut starts = Vec::new();
+    let (mut starts, mut siblings) = (Vec::new(), Vec::new());
     let mut rows = Vec::with_capacity(topics.len());
     for AskedTopic { topic_name, partitions } in topics {
         let is_allowed = context.allows_topic(AclOperation::Read, &topic_name);
         let found = broker.view.topic(&topic_name).filter(|_| is_allowed);
         let mut codes = Vec::with_capacity(partitions.len());
+        let others = starts.len();
         for asked in partitions {
             let index = usize::try_from(asked.partition_index).ok();
             let info = found.as_ref().and_then(|it| it.partitions.get(index?));
@@ -78,12 +79,16 @@ async fn alter(
             };
             codes.push((asked.partition_index, code));
         }
+        if let Some(topic) = &found {
+            let asked = starts[others..].iter().map(|it: &StartAt| it.partition).collect();
+            siblings.append(&mut beginning::siblings(broker, topic, &asked, None));
+        }
         rows.push((topic_name, found.map(|it| it.id).unwrap_or_default(), codes));
     }
     let altered = if starts.is_empty() {
         Vec::new()
     } else {
-        let command = ShareCommand::Alter { group: group.to_owned(), starts };
+        let command = ShareCommand::Alter { group: group.to_owned(), starts, siblings };
         let pick = |reply| if let ShareReply::Altered(it) = reply { Some(it) } else { None };
         let altered = broker.shares.ask(broker, group, command, pick).await;
         altered.map_err(|code| Refusal::new(code, code.name()))?

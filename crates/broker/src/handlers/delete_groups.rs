@@ -9,7 +9,6 @@ use protocol::messages::delete_groups::response::DeletableGroupResult;
 use protocol::messages::delete_groups::{Request, Response};
 
 use super::delete_share_group_offsets::forget;
-use super::share_group_describe::described;
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::refusal::{self, Refusal, told};
@@ -51,7 +50,7 @@ pub(crate) async fn handle(
 /// What a share group knows of its topics goes before the group itself does, so that a crash in between leaves a group
 /// that can be deleted again. Of other groups there is nothing to forget.
 async fn forget_share(broker: &Arc<Broker>, group: &str) -> Result<(), Refusal> {
-    match described(broker, group).await {
+    match broker.groups.describe_shares(broker, group).await {
         Ok(Ok(found)) if found.state == GroupState::Empty => {
             forget(broker, group, None).await.map(|_| ())
         }

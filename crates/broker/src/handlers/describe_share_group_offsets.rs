@@ -18,14 +18,13 @@ use protocol::messages::describe_share_group_offsets::response::{
     DescribeShareGroupOffsetsResponseTopic as TopicRow,
 };
 use protocol::messages::describe_share_group_offsets::{Request, Response};
-use vocabulary::Partition;
+use vocabulary::{Offset, Partition};
 
-use super::share_group_describe::described;
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::refusal::{self, Refusal};
 
-/// Nothing is known of the share-partition.
+/// Nothing is known of the share-partition, or not where it starts.
 const NONE: i64 = -1;
 
 pub(crate) async fn handle(
@@ -58,7 +57,7 @@ async fn group(
     if !context.allows_group(AclOperation::Describe, &asked.group_id) {
         return Err(refuse(ErrorCode::GroupAuthorizationFailed));
     }
-    described(broker, &asked.group_id).await.map_err(refuse)??;
+    broker.groups.describe_shares(broker, &asked.group_id).await.map_err(refuse)??;
     let shares = if broker.shares.is_in_use(broker) {
         let command = ShareCommand::Describe { group: asked.group_id.clone() };
         let pick = |reply| if let ShareReply::Described(it) = reply { Some(it) } else { None };
@@ -147,7 +146,7 @@ fn partition(
     if topic.partition(index).is_none() {
         return refused(index);
     }
-    let Some(share) = shares.get(&partition) else {
+    let Some(share) = shares.get(&partition).filter(|it| Offset::ZERO <= it.start) else {
         return PartitionRow { partition_index: index, start_offset: NONE, ..Default::default() };
     };
     // Another broker's log is not known here.

@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cluster::AclOperation;
-use coordinator::{
-    Command, ConsumerPartitions, DescribedShareGroup, DescribedShareMember, Refused, Reply,
-};
+use coordinator::{ConsumerPartitions, DescribedShareGroup, DescribedShareMember, Refused};
 use futures::future::join_all;
 use protocol::ErrorCode;
 use protocol::messages::share_group_describe::response::{
@@ -38,7 +36,7 @@ pub(crate) async fn handle(
         if !context.allows_group(AclOperation::Describe, &group) {
             return refused(ErrorCode::GroupAuthorizationFailed.code(), None);
         }
-        match described(broker, &group).await {
+        match broker.groups.describe_shares(broker, &group).await {
             Ok(Ok(found)) if !sees_all(context, &found) => {
                 let code = ErrorCode::TopicAuthorizationFailed.code();
                 refused(code, Some(UNSEEN_TOPICS.to_owned()))
@@ -49,16 +47,6 @@ pub(crate) async fn handle(
         }
     });
     Response { groups: join_all(described).await, ..Default::default() }
-}
-
-/// A share group as its coordinator knows it.
-pub(super) async fn described(
-    broker: &Arc<Broker>,
-    group: &str,
-) -> Result<Result<DescribedShareGroup, Refused>, ErrorCode> {
-    let command = Command::DescribeShares(vec![group.to_owned()]);
-    let pick = |reply| if let Reply::DescribeShares(mut it) = reply { it.pop() } else { None };
-    broker.groups.ask(broker, group, command, pick).await
 }
 
 /// Whether who asks may know of every topic that somebody is assigned. As in Kafka, topics that members only name are

@@ -10,19 +10,20 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use coordinator::share::{
-    Acquire, AcquiredSpan, LogBatch, Look, LookAt, NextFetch, ShareCommand, ShareLimits, ShareReply,
+    Acquire, AcquiredSpan, LogBatch, NextFetch, ShareCommand, ShareLimits, ShareReply,
 };
 use futures::StreamExt;
 use partition_log::{FetchWaiter, PartitionLog, ReadError, ReadLimit};
 use protocol::ErrorCode;
 use protocol::records::{BatchError, BatchHeader, batches};
-use vocabulary::{Offset, Partition, Tick, Timestamp};
+use vocabulary::{Offset, Partition, Tick};
 
 use crate::broker::Broker;
 use crate::configs::ShareReset;
 use crate::context::RequestContext;
 use crate::shares::aborted::Aborted;
 use crate::shares::acknowledging::{is_denied, of_coordinator};
+use crate::shares::beginning::look;
 use crate::shares::sessions::SessionKey;
 
 /// The longest a fetch waits, whatever it asks: a vanished client must not hold a task for days.
@@ -52,7 +53,7 @@ pub(crate) struct Limits {
     pub(crate) is_exact: bool,
     /// How long what is acquired stays locked.
     pub(crate) lock_ms: u64,
-    /// Where a partition begins that is new to the group.
+    /// Where the partitions of a topic begin that is new to the group.
     pub(crate) reset: ShareReset,
     /// What else the group may have.
     pub(crate) of_group: ShareLimits,
@@ -76,9 +77,9 @@ impl Brought {
     }
 }
 
-struct Target {
-    partition: Partition,
-    log: Arc<PartitionLog>,
+pub(super) struct Target {
+    pub(super) partition: Partition,
+    pub(super) log: Arc<PartitionLog>,
 }
 
 /// What is left of the limits.
@@ -246,81 +247,6 @@ async fn round(
         }
     }
     all
-}
-
-/// Where to go on in each partition. Where one begins that is new to the group is looked up only if it is new.
-async fn look(
-    broker: &Arc<Broker>,
-    key: &SessionKey,
-    targets: &[Target],
-    limits: Limits,
-) -> Result<Vec<NextFetch>, ErrorCode> {
-    if targets.is_empty() {
-        return Ok(Vec::new());
-    }
-    let at = |target: &Target| {
-        let offsets = target.log.offsets();
-        let begin = match limits.reset {
-            ShareReset::Earliest => Some(offsets.log_start),
-            ShareReset::Latest => Some(offsets.high_watermark),
-            ShareReset::Ago(_) => None,
-        };
-        look_at(target, begin)
-    };
-    let mut rows = look_as(broker, key, limits, targets.iter().map(at).collect()).await?;
-    if let ShareReset::Ago(ago) = limits.reset {
-        let mut begun = Vec::new();
-        for (at, target) in targets.iter().enumerate() {
-            if rows.get(at) == Some(&NextFetch::Unbegun)
-                && let Some(begin) = offset_ago(broker, &target.log, ago).await
-            {
-                begun.push((at, look_at(target, Some(begin))));
-            }
-        }
-        if !begun.is_empty() {
-            let (places, again): (Vec<usize>, Vec<LookAt>) = begun.into_iter().unzip();
-            for (at, row) in places.into_iter().zip(look_as(broker, key, limits, again).await?) {
-                rows[at] = row;
-            }
-        }
-    }
-    Ok(rows)
-}
-
-fn look_at(target: &Target, begin: Option<Offset>) -> LookAt {
-    LookAt {
-        partition: target.partition,
-        leader_epoch: target.log.leader_epoch().0,
-        log_start: target.log.offsets().log_start,
-        begin,
-    }
-}
-
-async fn look_as(
-    broker: &Arc<Broker>,
-    key: &SessionKey,
-    limits: Limits,
-    partitions: Vec<LookAt>,
-) -> Result<Vec<NextFetch>, ErrorCode> {
-    let look = Look { group: key.group.clone(), limits: limits.of_group, partitions };
-    let pick = |reply| if let ShareReply::Look(rows) = reply { Some(rows) } else { None };
-    broker.shares.ask(broker, &key.group, ShareCommand::Look(look), pick).await
-}
-
-/// The first record that is not older than that, or the end if there is none. `None` if storage has trouble: the next
-/// round asks again.
-async fn offset_ago(broker: &Broker, log: &PartitionLog, ago: Duration) -> Option<Offset> {
-    // Before the search: what comes meanwhile is younger.
-    let end = log.offsets().high_watermark;
-    let ago_ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
-    let since = Timestamp(broker.environment.clock.wall().0.saturating_sub(ago_ms).max(0));
-    match log.offset_for_timestamp(since, ReadLimit::HighWatermark).await {
-        Ok(found) => Some(found.map_or(end, |it| it.offset)),
-        Err(error) => {
-            tracing::warn!(partition = %log.partition(), %error, "no start found for a share group");
-            None
-        }
-    }
 }
 
 fn is_enough(found: &[(&Target, NextFetch)], limits: Limits) -> bool {

@@ -21,10 +21,11 @@ pub enum ShareCommand {
     Describe {
         group: String,
     },
-    /// Begin these anew, each at an offset.
+    /// Begin these anew, each at an offset. Of topics that are new to the group, the other partitions are told, too.
     Alter {
         group: String,
         starts: Vec<StartAt>,
+        siblings: Vec<LookAt>,
     },
     /// What was ordered has been done: nothing is to be decided.
     CarriedOut,
@@ -41,6 +42,9 @@ pub struct Look {
     /// What the group may have; they count until the next look.
     pub limits: ShareLimits,
     pub partitions: Vec<LookAt>,
+    /// The other partitions of topics that are new to the group: they begin with these. A partition that comes later is
+    /// new to its topic, and is shared from its first record on (KAFKA-20742).
+    pub siblings: Vec<LookAt>,
 }
 
 /// What bounds a share-partition.
@@ -58,7 +62,7 @@ pub struct LookAt {
     pub partition: Partition,
     pub leader_epoch: i32,
     pub log_start: Offset,
-    /// Where the share-partition begins if it is new (`share.auto.offset.reset`); `None`: to be asked for.
+    /// Where the share-partition begins if its topic is new (`share.auto.offset.reset`); `None`: to be asked for.
     pub begin: Option<Offset>,
 }
 
@@ -70,7 +74,7 @@ pub enum NextFetch {
     Fresh(Offset),
     /// As many records are locked as may be.
     Full,
-    /// It is new, and where it begins was not told.
+    /// Its topic is new, or it was left undecided, and where it begins was not told.
     Unbegun,
     Refused(ErrorCode),
 }
@@ -150,6 +154,14 @@ pub struct StartAt {
     pub start: Offset,
 }
 
+impl StartAt {
+    /// The look that begins there, whatever was known of the topic.
+    pub(super) fn as_look(self) -> LookAt {
+        let StartAt { partition, leader_epoch, start } = self;
+        LookAt { partition, leader_epoch, log_start: start, begin: Some(start) }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShareReply {
     /// In the order of the request.
@@ -170,6 +182,7 @@ pub enum ShareReply {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DescribedShare {
     pub partition: Partition,
+    /// -1 where that is not decided yet.
     pub start: Offset,
     pub leader_epoch: i32,
     /// Offsets from the start on that are done with.

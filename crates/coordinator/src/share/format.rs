@@ -132,8 +132,10 @@ fn read_key(bytes: &[u8]) -> Result<ShareKey, FormatError> {
 }
 
 fn to_image(value: snapshot_value::ShareSnapshotValue) -> Result<ShareImage, FormatError> {
-    let start = Offset(value.start_offset.max(0));
-    let mut image = ShareImage::new(start, value.leader_epoch, value.create_timestamp);
+    let mut image = match value.start_offset {
+        ..0 => ShareImage::undecided(value.leader_epoch, value.create_timestamp),
+        start => ShareImage::new(Offset(start), value.leader_epoch, value.create_timestamp),
+    };
     image.snapshot_epoch = value.snapshot_epoch;
     image.state_epoch = value.state_epoch;
     let span = |it: &snapshot_value::StateBatch| {

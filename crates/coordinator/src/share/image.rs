@@ -62,6 +62,9 @@ pub struct StateSpan {
     pub delivery_count: i16,
 }
 
+/// Where a share-partition starts whose start is not decided, as Kafka stores it.
+const UNDECIDED: Offset = Offset(-1);
+
 /// All that is durable of a share-partition. Offsets from the start on of which nothing is said are available and
 /// have not been delivered, as far as the log knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +74,7 @@ pub struct ShareImage {
     /// Grows whenever the start offset is set by hand.
     pub state_epoch: i32,
     pub leader_epoch: i32,
+    /// Below zero while it is not decided: see [`ShareImage::is_begun`].
     pub start: Offset,
     /// Wall milliseconds.
     pub created_at: i64,
@@ -81,6 +85,16 @@ impl ShareImage {
     pub(super) fn new(start: Offset, leader_epoch: i32, created_at: i64) -> ShareImage {
         let spans = Ranges::default();
         ShareImage { snapshot_epoch: 0, state_epoch: 0, leader_epoch, start, created_at, spans }
+    }
+
+    /// Of a partition that is there, and where the group starts is not decided before somebody looks.
+    pub(super) fn undecided(leader_epoch: i32, created_at: i64) -> ShareImage {
+        ShareImage::new(UNDECIDED, leader_epoch, created_at)
+    }
+
+    /// Whether it is decided where it starts.
+    pub fn is_begun(&self) -> bool {
+        Offset::ZERO <= self.start
     }
 
     pub fn spans(&self) -> impl Iterator<Item = StateSpan> {

@@ -7,7 +7,7 @@
 //! oldest snapshot that still counts; a share-partition that nobody uses is stored anew now and then, so that
 //! it does not hold the log.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,12 @@ use crate::shard::{After, Now, Outputs};
 /// Share-partitions stored anew in one step, and share-partitions whose locks run out in one step.
 const VISITS_PER_STEP_MAX: usize = 64;
 
+/// Share-partitions that are stored as one, when a group begins with a topic.
+const BEGUN_PER_UNIT_MAX: usize = 1_000;
+
+/// Deleted topics that are remembered, the latest: who was reading one may still ask for it.
+const DELETED_TOPICS_MAX: usize = 1_000;
+
 /// By their Kafka names, and our own bounds. The same for every shard of a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShareOptions {
@@ -36,7 +42,8 @@ pub struct ShareOptions {
     pub updates_per_snapshot: u32,
     /// `share.coordinator.cold.partition.snapshot.interval.ms`: how often snapshots that hold the log are looked for.
     pub cold_interval_ms: u64,
-    /// Offsets of the log that an old snapshot may hold. Larger: more to read at a start, fewer snapshots.
+    /// Offsets of the log that an old snapshot may hold, or twice as many as there are share-partitions if those are more:
+    /// each has a snapshot. Larger: more to read at a start, fewer snapshots.
     pub log_held_max: i64,
     /// Offsets of the log that are cut off at once, at least.
     pub log_cut_min: i64,
@@ -105,6 +112,8 @@ pub struct ShareShard {
     next: Offset,
     /// The log has been ordered to be cut here.
     cut: Offset,
+    /// In the order in which they were deleted.
+    deleted: VecDeque<TopicId>,
 }
 
 impl ShareShard {
@@ -118,6 +127,7 @@ impl ShareShard {
             tidy_at: None,
             next: Offset::ZERO,
             cut: Offset::ZERO,
+            deleted: VecDeque::new(),
         }
     }
 
@@ -171,6 +181,10 @@ impl ShareShard {
                 self.tidy(&mut turn);
             }
             ShareInput::TopicDeleted { topic } => {
+                if DELETED_TOPICS_MAX <= self.deleted.len() {
+                    self.deleted.pop_front();
+                }
+                self.deleted.push_back(topic);
                 let keys = self.shares.keys().filter(|it| it.topic == topic).cloned();
                 for key in keys.collect::<Vec<_>>() {
                     self.forget(&mut turn, key);
@@ -252,7 +266,9 @@ impl ShareShard {
                 let rows = self.keys_of(&group).into_iter().filter_map(row);
                 (ShareReply::Described(rows.collect()), After::Commit)
             }
-            ShareCommand::Alter { group, starts } => {
+            ShareCommand::Alter { group, starts, siblings } => {
+                let looks: Vec<LookAt> = starts.iter().map(|it| it.as_look()).collect();
+                self.begin_topics(turn, &group, &looks, &siblings);
                 let codes = starts.iter().map(|it| self.begin_at(turn, &group, *it)).collect();
                 turn.wake(&group);
                 (ShareReply::Altered(codes), After::Commit)
@@ -281,6 +297,7 @@ impl ShareShard {
     fn look(&mut self, turn: &mut Turn<'_>, look: &Look) -> (ShareReply, After) {
         let mut after = After::Now;
         let mut rows = Vec::with_capacity(look.partitions.len());
+        self.begin_topics(turn, &look.group, &look.partitions, &look.siblings);
         for at in &look.partitions {
             let key = ShareKey::new(&look.group, at.partition);
             rows.push(match self.begin(turn, &key, at) {
@@ -302,6 +319,47 @@ impl ShareShard {
         (ShareReply::Look(rows), after)
     }
 
+    /// Whether the group has something of the topic.
+    fn knows(&self, group: &str, topic: TopicId) -> bool {
+        let first = ShareKey { group: group.to_owned(), topic, index: i32::MIN };
+        let next = self.shares.range(first..).next();
+        next.is_some_and(|(it, _)| it.group == group && it.topic == topic)
+    }
+
+    /// Begins with topics that are new to the group, all partitions of one at once: which ones were there when the group
+    /// came is known from then on. Where that cannot be, [`ShareShard::begin`] says why.
+    fn begin_topics(
+        &mut self,
+        turn: &mut Turn<'_>,
+        group: &str,
+        partitions: &[LookAt],
+        siblings: &[LookAt],
+    ) {
+        let begun = partitions.iter().filter(|it| it.begin.is_some()).map(|it| it.partition.topic);
+        let mut topics: BTreeSet<TopicId> = begun.collect();
+        topics.retain(|it| !self.knows(group, *it) && !self.deleted.contains(it));
+        let of_new = partitions.iter().chain(siblings);
+        let of_new = of_new.filter(|it| topics.contains(&it.partition.topic));
+        let mut images: BTreeMap<ShareKey, ShareImage> = BTreeMap::new();
+        for at in of_new {
+            let image = match at.begin {
+                Some(begin) => begun_at(turn, begin.max(at.log_start), at.leader_epoch),
+                None => ShareImage::undecided(at.leader_epoch, turn.now.wall.0),
+            };
+            images.entry(ShareKey::new(group, at.partition)).or_insert(image);
+        }
+        let has_room = self.shares.len() + images.len() <= self.options.partitions_max;
+        if !has_room || TEXT_BYTES_MAX < group.len() {
+            return;
+        }
+        let written_at = turn.now.wall.0;
+        let event = |(key, image)| ShareEvent::Snapshot { key, image: Box::new(image), written_at };
+        let events: Vec<ShareEvent> = images.into_iter().map(event).collect();
+        for unit in events.chunks(BEGUN_PER_UNIT_MAX) {
+            self.store_unit(turn, unit.to_vec());
+        }
+    }
+
     /// Whether it has begun.
     fn begin(
         &mut self,
@@ -309,31 +367,38 @@ impl ShareShard {
         key: &ShareKey,
         at: &LookAt,
     ) -> Result<bool, ErrorCode> {
-        if self.shares.contains_key(key) {
+        if let Some(share) = self.shares.get(key) {
+            if share.image.is_begun() {
+                return Ok(true);
+            }
+            let Some(begin) = at.begin else { return Ok(false) };
+            let mut image = begun_at(turn, begin.max(at.log_start), at.leader_epoch);
+            image.snapshot_epoch = share.image.snapshot_epoch.wrapping_add(1);
+            self.store_image(turn, key.clone(), image);
             return Ok(true);
         }
         if TEXT_BYTES_MAX < key.group.len() {
             return Err(ErrorCode::InvalidRequest);
         }
-        if self.options.partitions_max <= self.shares.len() {
+        if self.deleted.contains(&key.topic) {
+            return Err(ErrorCode::UnknownTopicId);
+        }
+        let is_new = !self.knows(&key.group, key.topic);
+        if is_new && at.begin.is_none() {
+            return Ok(false);
+        }
+        if is_new || self.options.partitions_max <= self.shares.len() {
             return Err(ErrorCode::KafkaStorageError);
         }
-        let Some(begin) = at.begin else { return Ok(false) };
-        let start = begin.max(at.log_start);
-        let image = ShareImage::new(start, at.leader_epoch, turn.now.wall.0);
+        // The topic has grown since the group came to it: nothing of what it grew by is skipped.
+        let image = begun_at(turn, at.log_start, at.leader_epoch);
         self.store_image(turn, key.clone(), image);
         Ok(true)
     }
 
     fn begin_at(&mut self, turn: &mut Turn<'_>, group: &str, at: StartAt) -> ErrorCode {
         let key = ShareKey::new(group, at.partition);
-        let look = LookAt {
-            partition: at.partition,
-            leader_epoch: at.leader_epoch,
-            log_start: at.start,
-            begin: Some(at.start),
-        };
-        if let Err(code) = self.begin(turn, &key, &look) {
+        if let Err(code) = self.begin(turn, &key, &at.as_look()) {
             return code;
         }
         let Some(share) = self.shares.get(&key) else { return ErrorCode::UnknownServerError };
@@ -351,6 +416,9 @@ impl ShareShard {
         let now = turn.now.tick;
         let mut spans = Vec::new();
         self.change(turn, &key, |share| {
+            if !share.image.is_begun() {
+                return Change::default(); // It was forgotten since the look, and is not begun again.
+            }
             let (acquired, change) = share.acquire(now, share.limits, acquire);
             spans = acquired;
             change
@@ -403,9 +471,12 @@ impl ShareShard {
             return;
         }
         self.tidy_at = None;
+        // All snapshots, written one after the other, must fit in, or the oldest would always be too old.
+        let snapshots = i64::try_from(self.shares.len()).unwrap_or(i64::MAX / 2);
+        let held_max = self.options.log_held_max.max(2 * snapshots);
         for _ in 0..VISITS_PER_STEP_MAX {
             let oldest = self.floors.first();
-            let held = oldest.filter(|(at, _)| self.options.log_held_max < self.next.since(*at));
+            let held = oldest.filter(|(at, _)| held_max < self.next.since(*at));
             let Some(key) = held.map(|(_, key)| key.clone()) else { return };
             self.snapshot(turn, &key);
         }
@@ -469,9 +540,15 @@ impl ShareShard {
     }
 
     fn store(&mut self, turn: &mut Turn<'_>, event: ShareEvent) {
-        self.apply(event.clone(), self.next);
-        self.next = self.next.plus(1);
-        turn.outputs.units.push(vec![event]);
+        self.store_unit(turn, vec![event]);
+    }
+
+    fn store_unit(&mut self, turn: &mut Turn<'_>, unit: Vec<ShareEvent>) {
+        for event in &unit {
+            self.apply(event.clone(), self.next);
+            self.next = self.next.plus(1);
+        }
+        turn.outputs.units.push(unit);
         let interval = Duration::from_millis(self.options.cold_interval_ms.max(1));
         self.tidy_at.get_or_insert(turn.now.tick.plus(interval));
     }
@@ -487,6 +564,10 @@ impl ShareShard {
             self.deadlines.insert((at, key.clone()));
         }
     }
+}
+
+fn begun_at(turn: &Turn<'_>, start: Offset, leader_epoch: i32) -> ShareImage {
+    ShareImage::new(start, leader_epoch, turn.now.wall.0)
 }
 
 /// What every decision needs at hand.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use coordinator::share::{ShareCommand, ShareReply};
 use partition_log::{MarkerRule, PartitionLog};
 use protocol::messages::{
     alter_share_group_offsets as alter, delete_share_group_offsets as delete,
@@ -34,9 +35,8 @@ impl Life {
         (it.error_code, it.member_epoch)
     }
 
-    /// Of partition 0.
-    fn log_of(&self, topic: &Topic) -> Arc<PartitionLog> {
-        self.broker.led_log(Partition { topic: topic.id, index: 0 }).unwrap()
+    fn log_of(&self, topic: &Topic, index: i32) -> Arc<PartitionLog> {
+        self.broker.led_log(Partition { topic: topic.id, index }).unwrap()
     }
 
     /// Writes so many records to partition 0, each in a batch of its own.
@@ -49,7 +49,13 @@ impl Life {
     async fn write_at(&self, topic: &Topic, at: Timestamp) {
         let mut builder = BatchBuilder::new(Compression::None, None);
         builder.push(at, None, Some(b"value"), &[]);
-        self.put(topic, builder.build()).await;
+        self.put(topic, 0, builder.build()).await;
+    }
+
+    async fn write_to(&self, topic: &Topic, index: i32) {
+        let mut builder = BatchBuilder::new(Compression::None, None);
+        builder.push(Timestamp(1), None, Some(b"value"), &[]);
+        self.put(topic, index, builder.build()).await;
     }
 
     /// One record of a transaction, of so many bytes.
@@ -57,18 +63,18 @@ impl Life {
         let producer = Some((ProducerId(producer), 0, sequence));
         let mut builder = BatchBuilder::new(Compression::None, producer).transactional();
         builder.push(Timestamp(1), None, Some(&vec![b'x'; bytes]), &[]);
-        self.put(topic, builder.build()).await;
+        self.put(topic, 0, builder.build()).await;
     }
 
-    async fn put(&self, topic: &Topic, batch: Batch) {
-        let appended = self.log_of(topic).append(batch, None).await.unwrap();
+    async fn put(&self, topic: &Topic, index: i32, batch: Batch) {
+        let appended = self.log_of(topic, index).append(batch, None).await.unwrap();
         appended.durable.await.unwrap();
     }
 
     /// Ends the producer's transaction in partition 0.
     async fn decide(&self, topic: &Topic, producer: i64, result: TransactionResult) {
         let marker = EndTxnMarker { result, coordinator_epoch: 1 };
-        let log = self.log_of(topic);
+        let log = self.log_of(topic, 0);
         let marked = log.append_marker(ProducerId(producer), 0, marker, MarkerRule::V1).await;
         marked.unwrap().durable.await.unwrap();
     }
@@ -80,6 +86,18 @@ impl Life {
     async fn fetch(
         &self,
         topic: &Topic,
+        member: &str,
+        epoch: i32,
+        wait_ms: i32,
+        told: &[(i64, i64, i8)],
+    ) -> Result<(Given, i16), i16> {
+        self.fetch_from(topic, 0, member, epoch, wait_ms, told).await
+    }
+
+    async fn fetch_from(
+        &self,
+        topic: &Topic,
+        index: i32,
         member: &str,
         epoch: i32,
         wait_ms: i32,
@@ -103,7 +121,7 @@ impl Life {
             topics: vec![share_fetch::request::FetchTopic {
                 topic_id: topic.id,
                 partitions: vec![share_fetch::request::FetchPartition {
-                    partition_index: 0,
+                    partition_index: index,
                     partition_max_bytes: 0,
                     acknowledgement_batches: told.iter().map(batch).collect(),
                 }],
@@ -116,7 +134,9 @@ impl Life {
         }
         let Some(mut topic) = response.responses.pop() else { return Ok((Vec::new(), 0)) };
         let row = topic.partitions.remove(0);
-        assert_eq!(row.error_code, 0);
+        if row.error_code != 0 {
+            return Err(row.error_code);
+        }
         let given = row.acquired_records.iter();
         let given: Given =
             given.map(|it| (it.first_offset, it.last_offset, it.delivery_count)).collect();
@@ -159,8 +179,15 @@ impl Life {
         rows.map(|it| it.error_code).collect()
     }
 
-    /// Topic, partition, start, lag of all that the group knows.
+    /// Of partitions 0.
     async fn starts(&self) -> Vec<(String, i32, i64, i64)> {
+        let mut all = self.all_starts().await;
+        all.retain(|it| it.1 == 0);
+        all
+    }
+
+    /// Topic, partition, start, lag of all that the group knows.
+    async fn all_starts(&self) -> Vec<(String, i32, i64, i64)> {
         let asked = offsets::request::DescribeShareGroupOffsetsRequestGroup {
             group_id: "s".to_owned(),
             topics: None,
@@ -256,6 +283,7 @@ async fn a_long_poll_ends_when_records_come_or_come_back() {
     let machine = Machine::new();
     let life = machine.start().await;
     let topic = life.create("t").await;
+    life.share("a", 0, Some(&["t"])).await;
     life.fetch(&topic, "a", 0, 0, &[]).await.unwrap();
     let clock = Arc::clone(&life.broker.environment.clock);
     let begun = clock.now();
@@ -311,6 +339,62 @@ async fn offsets_of_a_share_group_are_altered_and_deleted_when_nobody_is_in_it()
     // A group of that name starts anew.
     life.share("a", 0, Some(&["t"])).await;
     assert!(life.starts().await.is_empty());
+    life.stop().await;
+}
+
+// KAFKA-20742: what is written to a partition before a member first reads it is not skipped, neither in one that was
+// there when the group came nor in one that the topic grew by.
+#[tokio::test(start_paused = true)]
+async fn a_group_that_starts_at_the_end_skips_nothing_of_what_comes_after_it_or_grows() {
+    let machine = Machine::new();
+    let life = machine.start().await;
+    let topic = life.create("t").await;
+    life.write(&topic, 3).await;
+    life.write_to(&topic, 1).await;
+    life.share("a", 0, Some(&["t"])).await;
+    assert_eq!(life.fetch(&topic, "a", 0, 0, &[]).await, Ok((vec![], 0)));
+    let row = |index, start, lag| ("t".to_owned(), index, start, lag);
+    assert_eq!(life.all_starts().await, [row(0, 3, 0), row(1, 1, 0)]);
+    life.write_to(&topic, 1).await;
+    let grown = life.controller.create_partitions("t", 3).await.unwrap();
+    let grown = grown.unwrap();
+    life.write_to(&grown, 2).await;
+    let given = |offset| Ok((vec![(offset, offset, 1)], 0));
+    assert_eq!(life.fetch_from(&topic, 1, "b", 0, 0, &[]).await, given(1));
+    assert_eq!(life.fetch_from(&topic, 2, "c", 0, 0, &[]).await, given(0));
+    assert_eq!(life.all_starts().await, [row(0, 3, 0), row(1, 1, 1), row(2, 0, 1)]);
+    life.stop().await;
+}
+
+// What is kept of a group can only be deleted with the group. Kafka refuses in the same way what no heartbeat has begun.
+#[tokio::test(start_paused = true)]
+async fn a_group_that_nobody_joined_begins_nothing() {
+    let machine = Machine::new();
+    let life = machine.start().await;
+    let topic = life.create("t").await;
+    let refused = Err(ErrorCode::UnknownServerError.code());
+    assert_eq!(life.fetch(&topic, "a", 0, 0, &[]).await, refused);
+    life.share("a", 0, Some(&["t"])).await;
+    assert!(life.all_starts().await.is_empty());
+    assert_eq!(life.fetch(&topic, "a", 0, 0, &[]).await, Ok((vec![], 0)));
+    life.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_deleted_under_a_waiting_fetch_does_not_come_back() {
+    let machine = Machine::new();
+    let life = machine.start().await;
+    let topic = life.create("t").await;
+    life.share("a", 0, Some(&["t"])).await;
+    assert_eq!(life.fetch(&topic, "a", 0, 0, &[]).await, Ok((vec![], 0)));
+    let (waited, ()) = tokio::join!(life.fetch(&topic, "a", 1, 20_000, &[]), async {
+        life.broker.environment.clock.sleep(Duration::from_secs(1)).await;
+        life.controller.delete_topic(topic.id).await.unwrap().unwrap();
+    });
+    assert_eq!(waited, Err(ErrorCode::UnknownTopicId.code()));
+    let command = ShareCommand::Describe { group: "s".to_owned() };
+    let kept = life.broker.shares.ask(&life.broker, "s", command, Some).await;
+    assert_eq!(kept, Ok(ShareReply::Described(Vec::new())));
     life.stop().await;
 }
 

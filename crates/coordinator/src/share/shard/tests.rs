@@ -14,6 +14,7 @@ const PARTITION: Partition = Partition { topic: TopicId([1; 16]), index: 0 };
 
 /// The log is a list of which a part is durable; answers that wait are handed out when theirs is.
 struct Bench {
+    options: ShareOptions,
     shard: ShareShard,
     /// As looks say.
     limits: ShareLimits,
@@ -27,6 +28,8 @@ struct Bench {
     woken: Vec<ShareOrder>,
     /// Where the log may be cut.
     below: usize,
+    /// How many records were stored as one, each time.
+    units: Vec<usize>,
 }
 
 fn options() -> ShareOptions {
@@ -42,8 +45,13 @@ fn options() -> ShareOptions {
 
 impl Bench {
     fn new() -> Bench {
+        Bench::with(options())
+    }
+
+    fn with(options: ShareOptions) -> Bench {
         Bench {
-            shard: ShareShard::new(options()),
+            shard: ShareShard::new(options.clone()),
+            options,
             limits: LIMITS,
             now: Now { tick: Tick(0), wall: Timestamp(5) },
             log: Vec::new(),
@@ -53,6 +61,7 @@ impl Bench {
             sent: 0,
             woken: Vec::new(),
             below: 0,
+            units: Vec::new(),
         }
     }
 
@@ -60,6 +69,7 @@ impl Bench {
         let mut outputs = ShareOutputs::default();
         self.shard.step(self.now, input, &mut outputs);
         for unit in &outputs.units {
+            self.units.push(unit.len());
             let Stored::Records(records) = format::store(unit) else { panic!("plain records") };
             self.log.extend(records.into_iter().map(|Record { key, value }| (key, value)));
         }
@@ -101,7 +111,7 @@ impl Bench {
     }
 
     fn replayed(&self) -> ShareShard {
-        let mut shard = ShareShard::new(options());
+        let mut shard = ShareShard::new(self.options.clone());
         for (at, (key, value)) in self.log.iter().enumerate().skip(self.cut) {
             let event = format::decode(Some(key), value.as_deref()).unwrap().unwrap();
             shard.replay(event, Offset(at as i64));
@@ -125,9 +135,27 @@ impl Bench {
     fn look_at(&mut self, partition: Partition) -> NextFetch {
         let (log_start, begin) = (Offset(0), Some(Offset(0)));
         let at = LookAt { partition, leader_epoch: 1, log_start, begin };
-        let look = Look { group: "g".to_owned(), limits: self.limits, partitions: vec![at] };
+        self.look_beside(at, &[])
+    }
+
+    fn look_beside(&mut self, at: LookAt, siblings: &[LookAt]) -> NextFetch {
+        let look = Look {
+            group: "g".to_owned(),
+            limits: self.limits,
+            partitions: vec![at],
+            siblings: siblings.to_vec(),
+        };
         match self.ask(ShareCommand::Look(look)) {
             ShareReply::Look(rows) => rows[0],
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn described(&mut self) -> Vec<(i32, i64)> {
+        match self.ask(ShareCommand::Describe { group: "g".to_owned() }) {
+            ShareReply::Described(rows) => {
+                rows.into_iter().map(|it| (it.partition.index, it.start.0)).collect()
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -181,7 +209,8 @@ fn a_new_share_partition_is_shown_only_when_it_is_durable() {
         log_start: Offset(0),
         begin: Some(Offset(4)),
     };
-    let look = Look { group: "g".to_owned(), limits: LIMITS, partitions: vec![at] };
+    let look =
+        Look { group: "g".to_owned(), limits: LIMITS, partitions: vec![at], siblings: Vec::new() };
     // Who does not say where it begins is told that it has to, and nothing begins.
     let unsaid = Look { partitions: vec![LookAt { begin: None, ..at }], ..look.clone() };
     let ticket = bench.send(ShareCommand::Look(unsaid.clone()));
@@ -267,7 +296,8 @@ fn offsets_are_described_altered_and_deleted() {
     };
     assert_eq!(described(&mut bench), [row]);
     let start = StartAt { partition: PARTITION, leader_epoch: 1, start: Offset(7) };
-    let alter = ShareCommand::Alter { group: "g".to_owned(), starts: vec![start] };
+    let starts = vec![start];
+    let alter = ShareCommand::Alter { group: "g".to_owned(), starts, siblings: Vec::new() };
     assert_eq!(bench.ask(alter), ShareReply::Altered(vec![ErrorCode::None]));
     assert_eq!(bench.look(), NextFetch::Fresh(Offset(7)));
     let late = bench.tell("a", Offset(8), Offset(8), AcknowledgeKind::Accept);
@@ -293,6 +323,112 @@ fn there_are_only_so_many_and_those_of_deleted_topics_go() {
     assert_eq!(refused, NextFetch::Refused(ErrorCode::KafkaStorageError));
     bench.step(ShareInput::TopicDeleted { topic: PARTITION.topic });
     assert!(bench.replayed().images().next().is_none());
+}
+
+fn look_at(index: i32, log_start: i64, begin: Option<i64>) -> LookAt {
+    LookAt {
+        partition: Partition { index, ..PARTITION },
+        leader_epoch: 1,
+        log_start: Offset(log_start),
+        begin: begin.map(Offset),
+    }
+}
+
+// KAFKA-20742: a group that starts at the end must not skip what is written to a partition before it first reads it, only
+// because the partition is younger than the group. Those that were there when the group came begin where it begins.
+#[test]
+fn a_group_begins_with_all_partitions_of_a_topic_and_takes_later_ones_from_their_first_record() {
+    let mut bench = Bench::with(ShareOptions { partitions_max: 4, ..options() });
+    let siblings = [look_at(1, 0, Some(7)), look_at(2, 0, None), look_at(0, 0, Some(6))];
+    assert_eq!(bench.look_beside(look_at(0, 0, None), &siblings), NextFetch::Unbegun);
+    assert!(bench.log.is_empty(), "nobody has said where it begins");
+    let first = bench.look_beside(look_at(0, 0, Some(5)), &siblings);
+    assert_eq!(
+        (first, &bench.units[..]),
+        (NextFetch::Fresh(Offset(5)), &[3][..]),
+        "all or nothing"
+    );
+    assert_eq!(bench.described(), [(0, 5), (1, 7), (2, -1)]);
+    bench.crash(bench.log.len());
+    assert_eq!(bench.look_beside(look_at(1, 0, None), &[]), NextFetch::Fresh(Offset(7)));
+    // It was there, but where it begins could not be told.
+    assert_eq!(bench.look_beside(look_at(2, 0, None), &[]), NextFetch::Unbegun);
+    let acquire = Acquire {
+        group: "g".to_owned(),
+        member: "a".to_owned(),
+        partition: Partition { index: 2, ..PARTITION },
+        from: Offset(0),
+        batches: vec![LogBatch { first: Offset(0), last: Offset(9), is_withheld: false }],
+        records_max: 5,
+        is_exact: true,
+        span_records: 100,
+        lock_ms: 10,
+    };
+    assert_eq!(bench.ask(ShareCommand::Acquire(acquire)), ShareReply::Acquired(Vec::new()));
+    assert_eq!(bench.look_beside(look_at(2, 0, Some(9)), &siblings), NextFetch::Fresh(Offset(9)));
+    // The topic has grown.
+    assert_eq!(bench.look_beside(look_at(3, 2, None), &[]), NextFetch::Fresh(Offset(2)));
+    let full = NextFetch::Refused(ErrorCode::KafkaStorageError);
+    assert_eq!(bench.look_beside(look_at(4, 0, None), &[]), full);
+    bench.crash(bench.log.len());
+    assert_eq!(bench.described(), [(0, 5), (1, 7), (2, 9), (3, 2)]);
+    // A topic that has no room as a whole does not begin in part.
+    bench.step(ShareInput::TopicDeleted { topic: PARTITION.topic });
+    let other = |it: LookAt| LookAt {
+        partition: Partition { topic: TopicId([2; 16]), ..it.partition },
+        ..it
+    };
+    let siblings: Vec<LookAt> = (1..5).map(|it| other(look_at(it, 0, Some(0)))).collect();
+    assert_eq!(bench.look_beside(other(look_at(0, 0, Some(0))), &siblings), full);
+    assert_eq!(bench.described(), []);
+}
+
+#[test]
+fn an_offset_that_is_set_leaves_the_topics_other_partitions_undecided() {
+    let mut bench = Bench::new();
+    let start = StartAt { partition: PARTITION, leader_epoch: 1, start: Offset(7) };
+    let siblings = vec![look_at(0, 0, None), look_at(1, 0, None)];
+    let alter = ShareCommand::Alter { group: "g".to_owned(), starts: vec![start], siblings };
+    assert_eq!(bench.ask(alter), ShareReply::Altered(vec![ErrorCode::None]));
+    assert_eq!(bench.described(), [(0, 7), (1, -1)]);
+    assert_eq!(bench.look_beside(look_at(1, 0, Some(4)), &[]), NextFetch::Fresh(Offset(4)));
+    assert_eq!(bench.look(), NextFetch::Fresh(Offset(7)));
+}
+
+#[test]
+fn a_deleted_topic_does_not_come_back_with_who_still_waits_for_it() {
+    let mut bench = Bench::new();
+    bench.look();
+    bench.step(ShareInput::TopicDeleted { topic: PARTITION.topic });
+    let length = bench.log.len();
+    assert_eq!(bench.look(), NextFetch::Refused(ErrorCode::UnknownTopicId));
+    let start = StartAt { partition: PARTITION, leader_epoch: 1, start: Offset(7) };
+    let alter =
+        ShareCommand::Alter { group: "g".to_owned(), starts: vec![start], siblings: Vec::new() };
+    assert_eq!(bench.ask(alter), ShareReply::Altered(vec![ErrorCode::UnknownTopicId]));
+    assert_eq!(bench.log.len(), length);
+}
+
+// As many snapshots as there are share-partitions lie behind one another: they are not too old for that.
+#[test]
+fn many_share_partitions_are_not_stored_anew_for_ever() {
+    let partitions = 3 * VISITS_PER_STEP_MAX;
+    let mut bench = Bench::with(ShareOptions { partitions_max: partitions, ..options() });
+    let siblings: Vec<LookAt> = (1..partitions as i32).map(|it| look_at(it, 0, Some(0))).collect();
+    bench.look_beside(look_at(0, 0, Some(0)), &siblings);
+    // Until the snapshots of those that nobody uses are old.
+    for offset in 0..2 * partitions as i64 {
+        bench.take("a", Offset(offset), 1);
+        bench.tell("a", Offset(offset), Offset(offset), AcknowledgeKind::Accept);
+    }
+    let mut steps = 0;
+    bench.now.tick = bench.now.tick.plus(Duration::from_secs(2));
+    while bench.shard.wake_at().is_some_and(|it| it <= bench.now.tick) {
+        bench.step(ShareInput::TimePassed);
+        steps += 1;
+        assert!(steps < 10, "it ends");
+    }
+    assert!((2..5).contains(&steps), "{steps}");
 }
 
 #[test]

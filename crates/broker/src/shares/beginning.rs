@@ -1,9 +1,9 @@
-//! Where a group goes on in each partition, and where it begins with those that are new to it (`share.auto.offset.reset`).
+//! Where a group goes on in each partition, and where it begins with what is new to it (`share.auto.offset.reset`).
 //!
-//! With a topic a group begins as a whole: all partitions that the topic has by then. A partition that comes later is read
-//! from its first record on, whatever the reset says: it is not to depend on who looks first, a producer or a member
-//! (KAFKA-20742, Kafka 4.4). Of partitions that other brokers lead, and where the reset is a duration, it stays undecided
-//! until a member reads them.
+//! With a topic a group begins as a whole: all partitions that the topic has by then. A partition that comes later is
+//! read from its first record on, whatever the reset says: it is not to depend on who looks first, a producer or a
+//! member (KAFKA-20742, Kafka 4.4). Of partitions that other brokers lead, and where the reset is a duration, it stays
+//! undecided until a member reads them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 //! member gets; and the wait until there is something.
 //!
 //! Between a look and its acquisition another member may have been faster. Then less is acquired, or nothing, and the
-//! next round looks again. It does so at once if nothing of what was read is for this member: another has it, or it is for
-//! nobody (markers, aborted records, a hole).
+//! next round looks again. It does so at once if nothing of what was read is for this member: another has it, or it is
+//! for nobody (markers, aborted records, a hole).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,8 +4,8 @@
 //! Owns: the sessions, their epochs and their partitions. Does not own: what the members have (`coordinator::share`).
 //!
 //! Invariants: at most `sessions_max` sessions; one that has been idle for [`EVICTION_AGE`] makes room for a new one.
-//! A session ends with the connection it was last used on. One that is to close stays until what its member has is given
-//! back, so that it ends with its connection if its client does not wait for that.
+//! A session ends with the connection it was last used on. One that is to close stays until what its member has is
+//! given back, so that it ends with its connection if its client does not wait for that.
 //!
 //! Pure: time is an argument. The mutex around it lives with its one owner, `ShareHost`.
 

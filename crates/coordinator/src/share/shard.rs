@@ -42,8 +42,8 @@ pub struct ShareOptions {
     pub updates_per_snapshot: u32,
     /// `share.coordinator.cold.partition.snapshot.interval.ms`: how often snapshots that hold the log are looked for.
     pub cold_interval_ms: u64,
-    /// Offsets of the log that an old snapshot may hold, or twice as many as there are share-partitions if those are more:
-    /// each has a snapshot. Larger: more to read at a start, fewer snapshots.
+    /// Offsets of the log that an old snapshot may hold, or twice as many as there are share-partitions if those are
+    /// more: each has a snapshot. Larger: more to read at a start, fewer snapshots.
     pub log_held_max: i64,
     /// Offsets of the log that are cut off at once, at least.
     pub log_cut_min: i64,
@@ -326,8 +326,8 @@ impl ShareShard {
         next.is_some_and(|(it, _)| it.group == group && it.topic == topic)
     }
 
-    /// Begins with topics that are new to the group, all partitions of one at once: which ones were there when the group
-    /// came is known from then on. Where that cannot be, [`ShareShard::begin`] says why.
+    /// Begins with topics that are new to the group, all partitions of one at once: which ones were there when the
+    /// group came is known from then on. Where that cannot be, [`ShareShard::begin`] says why.
     fn begin_topics(
         &mut self,
         turn: &mut Turn<'_>,

@@ -366,7 +366,7 @@ async fn a_group_that_starts_at_the_end_skips_nothing_of_what_comes_after_it_or_
     life.stop().await;
 }
 
-// What is kept of a group can only be deleted with the group. Kafka refuses in the same way what no heartbeat has begun.
+// What is kept of a group can only be deleted with the group. Kafka refuses so what no heartbeat has begun.
 #[tokio::test(start_paused = true)]
 async fn a_group_that_nobody_joined_begins_nothing() {
     let machine = Machine::new();

@@ -334,8 +334,8 @@ fn look_at(index: i32, log_start: i64, begin: Option<i64>) -> LookAt {
     }
 }
 
-// KAFKA-20742: a group that starts at the end must not skip what is written to a partition before it first reads it, only
-// because the partition is younger than the group. Those that were there when the group came begin where it begins.
+// KAFKA-20742: a group that starts at the end must not skip what is written to a partition before it first reads it,
+// only because the partition is younger than the group. Those that were there when the group came begin with it.
 #[test]
 fn a_group_begins_with_all_partitions_of_a_topic_and_takes_later_ones_from_their_first_record() {
     let mut bench = Bench::with(ShareOptions { partitions_max: 4, ..options() });

@@ -23,6 +23,7 @@ use std::fmt;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use vocabulary::{
@@ -334,6 +335,7 @@ struct Committer {
     pending: VecDeque<PendingGroup>,
     writes: FuturesUnordered<Write>,
     arrivals: Vec<Append>,
+    /// Whose listeners are still to be called: until the next write is started at most.
     released: Vec<Released>,
 }
 
@@ -369,6 +371,16 @@ impl Committer {
             if waits_for_write {
                 // What came since they were taken waits, too, and has left a wake-up that does no harm.
                 shared.intake().waits_for_write = true;
+            }
+            if !self.released.is_empty() {
+                // Polled first, so that the disk is at work while they are told.
+                let ended = futures::poll!(self.writes.next());
+                self.tell_released();
+                if let Poll::Ready(Some((sequence, outcome))) = ended {
+                    self.on_written(sequence, outcome);
+                    tokio::task::yield_now().await; // Such a backend would never let go of the thread.
+                    continue;
+                }
             }
             let wake_at = self.queue.wake_at().into_iter().chain(give_up_at).min();
             tokio::select! {
@@ -460,8 +472,13 @@ impl Committer {
                 Written::Failed
             }
         };
+        let waited = self.queue.waits_for_write();
         self.queue.finish(sequence, written, self.clock.now(), &mut self.released);
-        self.tell_released();
+        // What waited for this write alone is started first: the disk need not wait for listeners.
+        let is_durable = |it: &Released| matches!(it, Released::Durable(_));
+        if !waited || !self.released.iter().all(is_durable) {
+            self.tell_released();
+        }
     }
 
     fn give_up(&mut self) {

@@ -108,6 +108,50 @@ async fn appends_gather_while_one_write_is_in_flight() {
     assert_eq!((wal.metrics().groups.get(), wal.metrics().batches.get()), (2, 6));
 }
 
+/// Ends of batches, and the sequences that were being written when they were heard of.
+type Seen = Arc<Mutex<Vec<(i64, Vec<u64>)>>>;
+
+struct Witness {
+    backend: Arc<Gated>,
+    seen: Seen,
+}
+
+impl CommitListener for Witness {
+    fn durable(&self, end: Offset, _: WalPlace) {
+        self.seen.lock().expect("no panics").push((end.0, self.backend.waiting()));
+    }
+
+    fn lost(&self, base: Offset) {
+        self.seen.lock().expect("no panics").push((-base.0, self.backend.waiting()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_write_is_under_way_before_anybody_hears_of_the_last() {
+    let backend = Gated::new(1);
+    let (wal, _environment) = open(&backend, options()).await;
+    let seen = Seen::default();
+    for index in 0..5 {
+        let (header, bytes) = batch(Offset(2 * index), 2, 10, 1);
+        let reservation = wal.reserve(bytes.len()).await.expect("the log is open");
+        wal.submit(Append {
+            partition: partition(0),
+            leader_epoch: LeaderEpoch(0),
+            header,
+            marker: None,
+            bytes,
+            listener: Arc::new(Witness { backend: Arc::clone(&backend), seen: Arc::clone(&seen) }),
+            reservation,
+        });
+        settle().await; // The first is alone in its group.
+    }
+    let seen = || std::mem::take(&mut *seen.lock().expect("no panics"));
+    backend.finish(0, Ok(())).await;
+    assert_eq!((seen(), backend.batches(1)), (vec![(2, vec![1])], 4));
+    backend.finish(1, Ok(())).await;
+    assert_eq!(seen(), [4, 6, 8, 10].map(|end| (end, vec![])), "nothing more to write");
+}
+
 #[tokio::test(start_paused = true)]
 async fn acknowledgements_keep_submission_order_whatever_finishes_first() {
     let (backend, ears) = (Gated::new(3), Ears::default());

@@ -31,6 +31,7 @@ pub enum Command {
     DescribeConsumers(Vec<String>),
     /// Describe these share groups.
     DescribeShares(Vec<String>),
+    FoundShare(FoundShare),
     List(ListFilter),
     /// Delete these groups with all their offsets.
     DeleteGroups(Vec<String>),
@@ -184,6 +185,7 @@ pub enum Reply {
     Describe(Vec<DescribedGroup>),
     DescribeConsumers(Vec<Result<DescribedConsumerGroup, Refused>>),
     DescribeShares(Vec<Result<DescribedShareGroup, Refused>>),
+    FoundShare(Result<(), Refused>),
     List(Vec<ListedGroup>),
     DeleteGroups(DeleteGroupsReply),
     EndTransaction,
@@ -439,6 +441,14 @@ pub struct ShareHeartbeatReply {
     pub heartbeat_interval_ms: i32,
     /// `None`: as before.
     pub assignment: Option<Partitions>,
+}
+
+/// Its offsets are to be set: a share group that nobody is in, whether there is one already or not (KIP-932).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundShare {
+    pub group: String,
+    /// Whether it is founded if there is none; otherwise it only is refused where it could not be.
+    pub is_needed: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

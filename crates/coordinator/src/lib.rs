@@ -68,9 +68,9 @@ pub use command::{
     ConsumerPartitions, DeleteGroupsReply, DeleteOffsets, DeleteOffsetsReply,
     DescribedConsumerGroup, DescribedConsumerMember, DescribedGroup, DescribedMember,
     DescribedShareGroup, DescribedShareMember, FetchOffsets, FetchReply, FetchTopics,
-    FetchedOffset, GroupKind, GroupState, Heartbeat, JoinGroup, JoinMember, JoinReply, LeaveGroup,
-    LeaveReply, LeavingMember, ListFilter, ListedGroup, OffsetToCommit, Protocol, Refused, Reply,
-    ShareHeartbeat, ShareHeartbeatReply, SyncGroup, SyncReply, Ticket,
+    FetchedOffset, FoundShare, GroupKind, GroupState, Heartbeat, JoinGroup, JoinMember, JoinReply,
+    LeaveGroup, LeaveReply, LeavingMember, ListFilter, ListedGroup, OffsetToCommit, Protocol,
+    Refused, Reply, ShareHeartbeat, ShareHeartbeatReply, SyncGroup, SyncReply, Ticket,
 };
 pub use event::{
     ClassicFace, CommittedOffset, ConsumerFact, Current, Event, GroupEpoch, GroupImage,

@@ -396,6 +396,9 @@ impl Shard {
                 let described = self.describe_shares(now, groups, outputs);
                 (Reply::DescribeShares(described), After::Commit)
             }
+            Command::FoundShare(found) => {
+                (Reply::FoundShare(self.found_share(now, &found, outputs)), After::Commit)
+            }
             Command::List(filter) => (Reply::List(self.list(&filter)), After::Commit),
             Command::DeleteGroups(groups) => {
                 (Reply::DeleteGroups(self.delete_groups(groups, outputs)), After::Commit)

@@ -109,7 +109,7 @@ pub(crate) struct ShareDeliveries {
     pub(crate) limits: ShareLimits,
 }
 
-/// `share.auto.offset.reset`: where a share group starts in a partition that is new to it.
+/// `share.auto.offset.reset`: where a share group starts in the partitions of a topic that is new to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ShareReset {
     Earliest,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use cluster::AclOperation;
-use coordinator::GroupState;
 use coordinator::share::{ShareCommand, ShareReply, StartAt};
+use coordinator::{Command, FoundShare, GroupState, Reply};
 use protocol::ErrorCode;
 use protocol::messages::alter_share_group_offsets::request::AlterShareGroupOffsetsRequestTopic as AskedTopic;
 use protocol::messages::alter_share_group_offsets::response::{
@@ -44,6 +44,15 @@ pub(super) async fn refuse_unless_empty(broker: &Arc<Broker>, group: &str) -> Re
     }
 }
 
+/// Makes sure of a share group that nobody is in. One that is not there begins with its offsets, if there are any.
+async fn found(broker: &Arc<Broker>, group: &str, is_needed: bool) -> Result<(), Refusal> {
+    let command = Command::FoundShare(FoundShare { group: group.to_owned(), is_needed });
+    let pick = |reply| if let Reply::FoundShare(it) = reply { Some(it) } else { None };
+    let found = broker.groups.ask(broker, group, command, pick).await;
+    let found = found.map_err(|code| Refusal::new(code, code.name()))?;
+    found.map_err(|it| Refusal::new(it.code, it.message))
+}
+
 async fn alter(
     broker: &Arc<Broker>,
     context: &RequestContext,
@@ -53,7 +62,6 @@ async fn alter(
     if !context.allows_group(AclOperation::Read, group) {
         return Err(refusal::unauthorized(ErrorCode::GroupAuthorizationFailed));
     }
-    refuse_unless_empty(broker, group).await?;
     let (mut starts, mut siblings) = (Vec::new(), Vec::new());
     let mut rows = Vec::with_capacity(topics.len());
     for AskedTopic { topic_name, partitions } in topics {
@@ -85,6 +93,7 @@ async fn alter(
         }
         rows.push((topic_name, found.map(|it| it.id).unwrap_or_default(), codes));
     }
+    found(broker, group, !starts.is_empty()).await?;
     let altered = if starts.is_empty() {
         Vec::new()
     } else {

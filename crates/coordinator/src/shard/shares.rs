@@ -5,10 +5,12 @@ use std::sync::Arc;
 use protocol::ErrorCode;
 
 use crate::command::{
-    Answer, DescribedShareGroup, Refused, Reply, ShareHeartbeat, ShareHeartbeatReply, Ticket,
+    Answer, DescribedShareGroup, FoundShare, Refused, Reply, ShareHeartbeat, ShareHeartbeatReply,
+    Ticket,
 };
 use crate::consumer::JOIN_EPOCH;
 use crate::event::ShareFact;
+use crate::format::TEXT_BYTES_MAX;
 use crate::group::Group;
 use crate::shard::{After, Now, Outputs, Shard, Turn};
 use crate::share_group::{ShareGroup, validate};
@@ -46,21 +48,20 @@ impl Shard {
         outputs: &mut Outputs,
     ) -> Result<ShareHeartbeatReply, Refused> {
         validate(&self.options, request)?;
-        self.find_or_found_share(request)?;
+        self.find_or_found_share(&request.group, request.epoch == JOIN_EPOCH)?;
         let beat = |group: &mut ShareGroup, turn: &mut Turn<'_>| group.heartbeat(turn, request);
         let reply = self.with_share(now, &request.group, outputs, beat);
         reply.unwrap_or_else(|| Err(not_a_share_group(&request.group)))
     }
 
-    /// Makes sure that there is a share group: one that joins may be the first of it. A group of
-    /// another kind, or one that has committed offsets, makes no room for it.
-    fn find_or_found_share(&mut self, request: &ShareHeartbeat) -> Result<(), Refused> {
-        let id = request.group.as_str();
+    /// Makes sure that there is a share group; one that is not there is only made if it `may_begin`. A group of another
+    /// kind, or one that has committed offsets, makes no room for it.
+    fn find_or_found_share(&mut self, id: &str, may_begin: bool) -> Result<(), Refused> {
         match self.groups.get(id) {
             Some(Group::Share(_)) => return Ok(()),
             Some(Group::Classic(_) | Group::Consumer(_)) => return Err(not_a_share_group(id)),
             None if self.exists(id) => return Err(not_a_share_group(id)),
-            None if request.epoch != JOIN_EPOCH => {
+            None if !may_begin => {
                 let message = format!("Group {id} not found.");
                 return Err(Refused::new(ErrorCode::GroupIdNotFound, message));
             }
@@ -73,6 +74,24 @@ impl Shard {
         let id: Arc<str> = id.into();
         self.groups.insert(Arc::clone(&id), Group::Share(ShareGroup::new(id)));
         Ok(())
+    }
+
+    pub(super) fn found_share(
+        &mut self,
+        now: Now,
+        asked: &FoundShare,
+        outputs: &mut Outputs,
+    ) -> Result<(), Refused> {
+        let id = asked.group.as_str();
+        if id.is_empty() || TEXT_BYTES_MAX < id.len() {
+            return Err(Refused::new(ErrorCode::InvalidGroupId, "The group id is invalid."));
+        }
+        if !asked.is_needed && !self.exists(id) {
+            return Ok(());
+        }
+        self.find_or_found_share(id, true)?;
+        let found = self.with_share(now, id, outputs, |group, turn| group.found(turn));
+        found.unwrap_or_else(|| Err(not_a_share_group(id)))
     }
 
     pub(super) fn describe_shares(

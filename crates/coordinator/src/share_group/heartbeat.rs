@@ -95,6 +95,24 @@ impl ShareGroup {
         })
     }
 
+    /// Stores that there is the group, which nobody is in.
+    ///
+    /// # Errors
+    /// NON_EMPTY_GROUP.
+    pub(crate) fn found(&mut self, turn: &mut Turn<'_>) -> Result<(), Refused> {
+        if !self.is_empty() {
+            let message = format!("Group {} is not empty.", self.id);
+            return Err(Refused::new(ErrorCode::NonEmptyGroup, message));
+        }
+        if self.epoch.is_none() {
+            let mut unit = Vec::new();
+            let epoch = GroupEpoch { epoch: 0, metadata_hash: 0 };
+            self.decide(&mut unit, ShareFact::Epoch(Some(epoch)));
+            turn.emit_unit(unit);
+        }
+        Ok(())
+    }
+
     fn refuse_if_full(&self, turn: &Turn<'_>, member: &str) -> Result<(), Refused> {
         let members_max = turn.options.share_group_members_max;
         if self.members.len() < members_max || self.members.contains_key(member) {

@@ -82,8 +82,8 @@ pub(crate) const GROUP_CONFIGS: &[GroupDefinition] = &[
             "share.auto.offset.reset",
             Kind::String,
             Some("latest"),
-            "Where a share group starts in a partition that is new to it: at its end (latest), its \
-             start (earliest), or at the first record not older than a duration \
+            "Where a share group starts in the partitions of a topic that is new to it: at the end \
+             (latest), the start (earliest), or at the first record not older than a duration \
              (by_duration:PnDTnHnMn.nS).",
         )
         .rule(Rule::ShareReset),

@@ -314,7 +314,6 @@ async fn offsets_of_a_share_group_are_altered_and_deleted_when_nobody_is_in_it()
     let life = machine.start().await;
     let topic = life.create("t").await;
     let missing = ErrorCode::GroupIdNotFound.code();
-    assert_eq!(life.alter_start("t", 0).await, (missing, vec![]));
     life.share("a", 0, Some(&["t"])).await;
     life.write(&topic, 3).await;
     life.fetch(&topic, "a", 0, 0, &[]).await.unwrap();
@@ -335,10 +334,35 @@ async fn offsets_of_a_share_group_are_altered_and_deleted_when_nobody_is_in_it()
     assert_eq!(life.alter_start("t", 2).await, (0, vec![0]));
     assert_eq!(life.delete_group("s").await, 0);
     assert_eq!(life.delete_group("s").await, missing);
-    assert_eq!(life.alter_start("t", 0).await, (missing, vec![]));
     // A group of that name starts anew.
     life.share("a", 0, Some(&["t"])).await;
     assert!(life.starts().await.is_empty());
+    life.stop().await;
+}
+
+// kafka-share-groups --reset-offsets of a group that is to come.
+#[tokio::test(start_paused = true)]
+async fn a_group_begins_with_the_offsets_that_are_set_of_it() {
+    let machine = Machine::new();
+    let life = machine.start().await;
+    let topic = life.create("t").await;
+    life.write(&topic, 3).await;
+    life.write_to(&topic, 1).await;
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    assert_eq!(life.alter_start("u", 1).await, (0, vec![unknown]));
+    assert_eq!(life.delete_group("s").await, ErrorCode::GroupIdNotFound.code(), "nothing was set");
+    assert_eq!(life.alter_start("t", 1).await, (0, vec![0]));
+    assert_eq!(life.shown_share().await.group_state, "Empty");
+    let row = |index, start, lag| ("t".to_owned(), index, start, lag);
+    assert_eq!(life.all_starts().await, [row(0, 1, 2), row(1, -1, -1)]);
+    life.share("a", 0, Some(&["t"])).await;
+    assert_eq!(life.fetch(&topic, "a", 0, 0, &[]).await, Ok((vec![(1, 2, 1)], 0)));
+    // Of the other one nothing was set: it begins where the group's configuration says.
+    assert_eq!(life.fetch_from(&topic, 1, "b", 0, 0, &[]).await, Ok((vec![], 0)));
+    assert_eq!(life.all_starts().await, [row(0, 1, 2), row(1, 1, 0)]);
+    assert_eq!(life.share("a", -1, None).await, (0, -1));
+    assert_eq!(life.delete_group("s").await, 0);
+    assert_eq!(life.delete_group("s").await, ErrorCode::GroupIdNotFound.code());
     life.stop().await;
 }
 

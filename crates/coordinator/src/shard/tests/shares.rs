@@ -115,6 +115,39 @@ fn an_empty_group_stays_until_it_is_deleted() {
     assert_eq!(bench.shown_share().state, GroupState::Empty);
 }
 
+// KIP-932: offsets may be set of a share group that nobody was ever in, as kafka-share-groups --reset-offsets does.
+#[test]
+fn a_group_is_founded_where_its_offsets_are_set() {
+    let mut bench = Bench::new();
+    bench.topic("t", 1);
+    let found = |bench: &mut Bench, group: &str, is_needed| {
+        let asked = FoundShare { group: group.to_owned(), is_needed };
+        match bench.ask(Command::FoundShare(asked)) {
+            Reply::FoundShare(reply) => reply.map_err(|it| it.code),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(found(&mut bench, "g", false), Ok(()));
+    assert!(bench.replayed().groups.is_empty());
+    for _ in 0..2 {
+        assert_eq!(found(&mut bench, "g", true), Ok(()));
+        bench.restart();
+        let shown = bench.shown_share();
+        assert_eq!((shown.state, shown.epoch), (GroupState::Empty, 0));
+    }
+    assert_eq!(bench.shared(sharing("a", &["t"])), (1, parts("t", &[0])));
+    for is_needed in [false, true] {
+        assert_eq!(found(&mut bench, "g", is_needed), Err(ErrorCode::NonEmptyGroup));
+        assert_eq!(found(&mut bench, "", is_needed), Err(ErrorCode::InvalidGroupId));
+    }
+    bench.shared(silent("a", -1));
+    bench.ask(Command::DeleteGroups(vec!["g".to_owned()]));
+    bench.beat(joining("x", &["t"])).unwrap();
+    for is_needed in [false, true] {
+        assert_eq!(found(&mut bench, "g", is_needed), Err(ErrorCode::GroupIdNotFound));
+    }
+}
+
 #[test]
 fn a_group_is_of_one_kind() {
     let mut bench = Bench::new();

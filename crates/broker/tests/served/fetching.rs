@@ -190,14 +190,14 @@ async fn requests_sent_at_once_are_answered_in_their_order() {
     let mut client = served.connect().await;
     create(&mut client, "piped", IN_ORDER).await;
     // A partition that is not there is refused at once, and nevertheless in its turn.
-    let request = |at: usize| producing("piped", IN_ORDER + i32::from(at % 3 == 0));
+    let request = |at: usize| producing("piped", IN_ORDER + i32::from(at.is_multiple_of(3)));
     let requests: Vec<_> = (0..REQUESTS).map(request).collect();
     let responses = client.call_all::<Produce>(9, &requests).await;
     for (at, response) in responses.iter().enumerate() {
         let rows = &response.responses[0].partition_responses;
         let offsets: Vec<_> = rows.iter().map(|row| row.base_offset).collect();
         let mut expected = vec![at as i64; IN_ORDER as usize];
-        expected.extend((at % 3 == 0).then_some(-1));
+        expected.extend((at.is_multiple_of(3)).then_some(-1));
         assert_eq!(offsets, expected, "answer {at}");
     }
     served.stop().await;

@@ -125,6 +125,27 @@ async fn a_pass_that_is_overtaken_is_tried_again_soon() {
     assert!(it.is_compacted().await);
 }
 
+/// Goal: what a reader was told of before a compaction is not what readers go by after it.
+#[tokio::test(start_paused = true)]
+async fn runs_told_of_before_a_compaction_are_not_kept_after_it() {
+    let mut world = world(7);
+    world.options.tail_cache_bytes.0 = 0; // Memory would serve what it still has.
+    let runs = Meddling::new(&world.runs, &world.environment);
+    let life = world.start_with(Arc::<Meddling>::clone(&runs)).await;
+    let log = world.host(&life, partition(0));
+    for label in 0..4 {
+        put(&world, &log, label % 2, value(label)).await;
+    }
+    life.engine.flush_all().await;
+    runs.tell_few([Told::Late(COMPACTED)]);
+    let read = log.read(Offset(0), 1 << 20, true, ReadLimit::HighWatermark).await;
+    assert_eq!(read.map(|it| it.end), Ok(Offset(4)), "as of before, which is there still");
+    assert_eq!(runs.untold(), 0);
+    assert!(world.runs.runs(partition(0)).iter().all(|it| is_compacted(it.segment)));
+    let seen = consume(&world, &log, Offset(0)).await;
+    assert!(seen.into_keys().eq([2, 3]), "readers of now see what is left");
+}
+
 /// Goal: whoever begins to read before compaction has replaced a record has all of delete.retention.ms to come to the
 /// tombstone behind it, however slow the bucket is.
 /// Method: the tombstone's horizon is compared with the moment at which its run was replaced.

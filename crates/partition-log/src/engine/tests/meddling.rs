@@ -59,6 +59,10 @@ impl Meddling {
         self.pages.lock().unwrap().extend(told);
     }
 
+    pub(super) fn tell_few(&self, told: impl IntoIterator<Item = Told>) {
+        self.few.lock().unwrap().extend(told);
+    }
+
     /// How many of the answers are still to be given.
     pub(super) fn untold(&self) -> usize {
         self.pages.lock().unwrap().len() + self.few.lock().unwrap().len()

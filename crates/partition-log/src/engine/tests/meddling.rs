@@ -68,8 +68,16 @@ impl Meddling {
         self.pages.lock().unwrap().len() + self.few.lock().unwrap().len()
     }
 
+    pub(super) fn pages_asked(&self) -> u64 {
+        self.pages_asked.load(Ordering::Relaxed)
+    }
+
     pub(super) fn overtake(&self, count: u64) {
         self.overtaken.store(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn advance_after(&self, wait: Duration) {
+        *self.advances_after.lock().unwrap() = wait;
     }
 }
 

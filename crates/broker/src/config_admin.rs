@@ -1,20 +1,25 @@
 //! Changing the configs of a resource: finds it, checks the change, stores it.
 //!
-//! Owns: which resource a request speaks of, one change at a time. Does not own: what a change makes
+//! Owns: which resource a request speaks of, one request at a time. Does not own: what a change makes
 //! of the settings (`configs::alter`), putting it into effect (`hosting`), the wire (`handlers`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cluster::{AclOperation, AclResource};
 use protocol::ErrorCode;
 
 use crate::access::CLUSTER_NAME;
+use crate::admin_rows::{self, CHANGES_AT_ONCE};
 use crate::broker::Broker;
 use crate::configs::{self, Alteration, BrokerScope, Properties};
 use crate::context::RequestContext;
 use crate::hosting;
 use crate::refusal::{self, Refusal};
+
+/// How long a request's changes are waited for. It has no time-out of its own; clients give up after 30 seconds.
+const CHANGES_WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// Kafka's `ConfigResource.Type`, by the wire's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,20 +106,78 @@ pub(crate) enum Change {
     Replacement(Vec<Alteration>),
 }
 
+/// What a request asks of one resource, if that can be read.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// As it comes.
+    pub(crate) resource_type: i8,
+    pub(crate) name: String,
+    pub(crate) change: Result<Change, Refusal>,
+}
+
+/// A resource by its number and name. A broker's name is a number, which has many spellings.
+pub(crate) fn resource_key(resource_type: i8, name: &str) -> (i8, String) {
+    match name.parse::<i32>() {
+        Ok(id) if resource_type == ResourceKind::Broker.wire_code() => {
+            (resource_type, id.to_string())
+        }
+        Ok(_) | Err(_) => (resource_type, name.to_owned()),
+    }
+}
+
 /// Resources that one request names more than once: none of them is changed.
-pub(crate) fn repeated_resources<'a>(
+fn repeated_resources<'a>(
     resources: impl Iterator<Item = (i8, &'a str)>,
 ) -> BTreeSet<(i8, String)> {
     let mut seen = BTreeSet::new();
-    resources.filter(|it| !seen.insert(*it)).map(|(code, name)| (code, name.to_owned())).collect()
+    let keys = resources.map(|(code, name)| resource_key(code, name));
+    keys.filter(|it| !seen.insert(it.clone())).collect()
 }
 
-pub(crate) fn repeated_refusal() -> Refusal {
-    Refusal::new(ErrorCode::InvalidRequest, "Each resource must appear at most once.")
+/// Makes the changes of one request, each resource by itself, and tells how that went, in their order. Other requests
+/// wait meanwhile: what a change becomes depends on what was there.
+pub(crate) async fn alter_all(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    asked: Vec<Asked>,
+    validate_only: bool,
+) -> Vec<(i8, String, Result<(), Refusal>)> {
+    let repeated = repeated_resources(asked.iter().map(|it| (it.resource_type, it.name.as_str())));
+    let deadline = broker.environment.clock.now().plus(CHANGES_WAIT_MAX);
+    let one_request_at_a_time = broker.config.alteration.lock();
+    let turn = admin_rows::until(broker, deadline, one_request_at_a_time).await;
+    let altered = admin_rows::run(asked, CHANGES_AT_ONCE, |it| {
+        let (repeated, has_turn) = (&repeated, turn.is_some());
+        Box::pin(async move {
+            let Asked { resource_type, name, change } = it;
+            let altered = match change {
+                _ if repeated.contains(&resource_key(resource_type, &name)) => {
+                    let words = "Each resource must appear at most once.";
+                    Err(Refusal::new(ErrorCode::InvalidRequest, words))
+                }
+                Err(refusal) => Err(refusal),
+                Ok(_) if !has_turn => Err(late()),
+                Ok(change) => {
+                    let altering =
+                        alter((broker, context), resource_type, &name, change, validate_only);
+                    admin_rows::until(broker, deadline, altering)
+                        .await
+                        .unwrap_or_else(|| Err(late()))
+                }
+            };
+            (resource_type, name, altered)
+        })
+    });
+    altered.await
+}
+
+fn late() -> Refusal {
+    let words = "The metadata could not be written in time; the change may still happen.";
+    Refusal::new(ErrorCode::RequestTimedOut, words)
 }
 
 /// Checks a change and, unless it is a trial, makes it durable and puts it into effect.
-pub(crate) async fn alter(
+async fn alter(
     (broker, context): (&Arc<Broker>, &RequestContext),
     resource_type: i8,
     name: &str,
@@ -140,7 +203,6 @@ async fn alter_topic(
     change: &Change,
     validate_only: bool,
 ) -> Result<(), Refusal> {
-    let _one_at_a_time = broker.config.alteration.lock().await;
     let topic = broker.view.topic(name).ok_or_else(|| no_such_topic(name))?;
     let layers = broker.config.layers();
     let altered = match change {
@@ -164,7 +226,6 @@ async fn alter_group(
         let words = "Default group resources are not allowed.";
         return Err(Refusal::new(ErrorCode::InvalidRequest, words));
     }
-    let _one_at_a_time = broker.config.alteration.lock().await;
     let current = broker.view.group_configs(name);
     let layers = broker.config.layers();
     let altered = match change {
@@ -200,7 +261,6 @@ async fn alter_brokers(
     change: &Change,
     validate_only: bool,
 ) -> Result<(), Refusal> {
-    let _one_at_a_time = broker.config.alteration.lock().await;
     let whose = BrokerScope::of(name, broker.id)?;
     let scope = match whose {
         BrokerScope::Cluster => None,
@@ -276,7 +336,10 @@ mod tests {
 
     #[test]
     fn repeated_resources_are_found() {
-        let found = repeated_resources([(2, "a"), (4, "a"), (2, "a"), (2, "b")].into_iter());
-        assert_eq!(found.into_iter().collect::<Vec<_>>(), [(2, "a".to_owned())]);
+        let named =
+            [(2, "a"), (4, "a"), (2, "a"), (2, "b"), (4, "5"), (2, "5"), (2, "05"), (4, "05")];
+        let found = repeated_resources(named.into_iter());
+        let expected = [(2, "a".to_owned()), (4, "5".to_owned())];
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), expected);
     }
 }

@@ -10,6 +10,7 @@
 //! | `hosting` | which partitions are open here and by which configs, following the metadata |
 //! | `run_index` | the log's port to the metadata |
 //! | `auto_create`, `topic_creation` | topics that are created because somebody needs them |
+//! | `admin_rows` | the rows of an administrative request, together |
 //! | `peer` | asking another broker who it is |
 //! | `owners`, `journal` | the tasks that own coordinators; their way into the log and back |
 //! | `groups`, `transactions`, `shares` | the shells around the pure coordinators |
@@ -22,6 +23,7 @@
 //! every storage error to a code that clients retry on.
 
 mod access;
+mod admin_rows;
 mod alarm;
 mod auto_create;
 mod broker;

@@ -1,13 +1,13 @@
-//! What the topic administration APIs share: repeated rows, internal names, assignments, deadlines.
+//! What the topic administration APIs share: repeated rows, internal names, assignments, limits, deadlines.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::time::Duration;
 
 use cluster::{CreatePartitionsError, CreateTopicError, SubmitError, UnknownTopic};
 use protocol::ErrorCode;
-use vocabulary::BrokerId;
+use vocabulary::{BrokerId, Tick};
 
+use crate::admin_rows;
 use crate::broker::Broker;
 use crate::refusal::Refusal;
 
@@ -18,9 +18,8 @@ pub(crate) const REPLICATION_FACTOR: i16 = 1;
 const INTERNAL_TOPICS: [&str; 4] =
     ["__cluster_metadata", "__consumer_offsets", "__share_group_state", "__transaction_state"];
 
-/// The shortest wait for the metadata, whatever the client allows: some ask for 0 and mean "do not
-/// wait for every broker to know", which is no wait here.
-const WAIT_MIN: Duration = Duration::from_secs(1);
+/// Partitions that one request may create, over all its topics. Kafka's limit (`MAX_PARTITIONS_PER_BATCH`).
+pub(crate) const NEW_PARTITIONS_MAX: u64 = 10_000;
 
 /// Names that appear more than once: every row of such a name is refused, as in Kafka.
 pub(crate) fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
@@ -68,24 +67,31 @@ pub(crate) fn check_replicas(
     Ok(())
 }
 
-/// Waits for a metadata change as long as the client does. After REQUEST_TIMED_OUT the change may
-/// still happen; clients know that of this code.
+/// Refuses a request as a whole that would create more partitions than one may.
+pub(crate) fn check_new_partitions(
+    partitions: impl Iterator<Item = u64>,
+    words: &str,
+) -> Result<(), Refusal> {
+    match partitions.fold(0, u64::saturating_add) {
+        0..=NEW_PARTITIONS_MAX => Ok(()),
+        _ => Err(Refusal::new(ErrorCode::PolicyViolation, words)),
+    }
+}
+
+/// Waits for a metadata change until the deadline of its request ([`admin_rows::deadline`]). After REQUEST_TIMED_OUT
+/// the change may still happen; clients know that of this code.
 pub(crate) async fn within<T, E>(
     broker: &Broker,
-    timeout_ms: i32,
+    deadline: Tick,
     change: impl Future<Output = Result<Result<T, E>, SubmitError>>,
 ) -> Result<T, Refusal>
 where
     E: Into<Refusal>,
 {
-    let asked = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
-    tokio::select! {
-        biased;
-        done = change => match done {
-            Ok(decided) => decided.map_err(E::into),
-            Err(error) => Err(<Refusal as From<SubmitError>>::from(error)),
-        },
-        () = broker.environment.clock.sleep(asked.max(WAIT_MIN)) => Err(Refusal::new(
+    match admin_rows::until(broker, deadline, change).await {
+        Some(Ok(decided)) => decided.map_err(E::into),
+        Some(Err(error)) => Err(<Refusal as From<SubmitError>>::from(error)),
+        None => Err(Refusal::new(
             ErrorCode::RequestTimedOut,
             "The metadata could not be written in time; the change may still happen.",
         )),
@@ -144,6 +150,18 @@ mod tests {
     fn repeated_names_are_found_once() {
         let found = repeated(["a", "b", "a", "c", "a", "c"].into_iter());
         assert_eq!(found.into_iter().collect::<Vec<_>>(), ["a", "c"]);
+    }
+
+    #[test]
+    fn a_request_creates_ten_thousand_partitions_at_most() {
+        let check = |partitions: &[u64]| {
+            check_new_partitions(partitions.iter().copied(), "too many").map_err(|it| it.code)
+        };
+        assert_eq!(check(&[]), Ok(()));
+        assert_eq!(check(&[9_999, 0, 1]), Ok(()));
+        for bad in [&[9_999, 2][..], &[10_001], &[u64::MAX, 1]] {
+            assert_eq!(check(bad), Err(ErrorCode::PolicyViolation), "{bad:?}");
+        }
     }
 
     #[test]

@@ -8,8 +8,9 @@ use protocol::ErrorCode;
 use protocol::messages::create_partitions::request::CreatePartitionsTopic;
 use protocol::messages::create_partitions::response::CreatePartitionsTopicResult;
 use protocol::messages::create_partitions::{Request, Response};
-use vocabulary::BrokerId;
+use vocabulary::{BrokerId, Tick};
 
+use crate::admin_rows::{self, CHANGES_AT_ONCE};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::refusal::{self, Refusal};
@@ -21,25 +22,52 @@ pub(crate) async fn handle(
     request: Request,
 ) -> Response {
     let repeated = topic_admin::repeated(request.topics.iter().map(|it| it.name.as_str()));
-    let mut results = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let grown = if repeated.contains(&topic.name) {
-            Err(Refusal::new(ErrorCode::InvalidRequest, "Duplicate topic name."))
+    let asked = request.topics.into_iter().map(|topic| {
+        let refused = if repeated.contains(&topic.name) {
+            Some(Refusal::new(ErrorCode::InvalidRequest, "Duplicate topic name."))
         } else if !context.allows_topic(AclOperation::Alter, &topic.name) {
-            Err(refusal::unauthorized(ErrorCode::TopicAuthorizationFailed))
+            Some(refusal::unauthorized(ErrorCode::TopicAuthorizationFailed))
         } else {
-            grow(broker, &topic, request.validate_only, request.timeout_ms).await
+            None
         };
-        results.push(row(topic.name, grown));
-    }
-    Response { results, ..Default::default() }
+        (topic, refused)
+    });
+    let asked: Vec<(CreatePartitionsTopic, Option<Refusal>)> = asked.collect();
+    let fits = check_size(broker, &asked);
+    let deadline = admin_rows::deadline(broker, request.timeout_ms);
+    let grown = admin_rows::run(asked, CHANGES_AT_ONCE, |(topic, refused)| {
+        let fits = &fits;
+        Box::pin(async move {
+            let grown = match (refused, fits) {
+                (Some(refusal), _) => Err(refusal),
+                (None, Err(too_many)) => Err(too_many.clone()),
+                (None, Ok(())) => grow(broker, &topic, request.validate_only, deadline).await,
+            };
+            row(topic.name, grown)
+        })
+    });
+    Response { results: grown.await, ..Default::default() }
+}
+
+/// Of the request as a whole. Topics that are not there, or would not grow, are refused each by itself.
+fn check_size(
+    broker: &Broker,
+    asked: &[(CreatePartitionsTopic, Option<Refusal>)],
+) -> Result<(), Refusal> {
+    let allowed = asked.iter().filter(|(_, refused)| refused.is_none());
+    let partitions = allowed.filter_map(|(topic, _)| {
+        let current = broker.view.topic(&topic.name)?.partitions.len() as u64;
+        Some(u64::try_from(topic.count).unwrap_or(0).saturating_sub(current))
+    });
+    let words = "Unable to perform excessively large batch operation.";
+    topic_admin::check_new_partitions(partitions, words)
 }
 
 async fn grow(
     broker: &Arc<Broker>,
     topic: &CreatePartitionsTopic,
     validate_only: bool,
-    timeout_ms: i32,
+    deadline: Tick,
 ) -> Result<(), Refusal> {
     let current = broker.view.topic(&topic.name).ok_or_else(|| {
         let words = "This server does not host this topic-partition.";
@@ -53,7 +81,7 @@ async fn grow(
         return Ok(());
     }
     let growth = broker.controller.create_partitions(&topic.name, count);
-    topic_admin::within(broker, timeout_ms, growth).await.map(drop)
+    topic_admin::within(broker, deadline, growth).await.map(drop)
 }
 
 /// The number of partitions the topic is to have, if it may.

@@ -11,8 +11,9 @@ use protocol::ErrorCode;
 use protocol::messages::create_topics::request::CreatableTopic;
 use protocol::messages::create_topics::response::{CreatableTopicConfigs, CreatableTopicResult};
 use protocol::messages::create_topics::{Request, Response};
-use vocabulary::{BrokerId, TopicId};
+use vocabulary::{BrokerId, Tick, TopicId};
 
+use crate::admin_rows::{self, CHANGES_AT_ONCE};
 use crate::broker::Broker;
 use crate::configs::{self, BrokerConfig, Properties};
 use crate::context::RequestContext;
@@ -31,24 +32,57 @@ pub(crate) async fn handle(
     let may_create_all = context.sees_cluster(AclOperation::Create);
     let may_create =
         |name: &str| may_create_all || context.allows_topic(AclOperation::Create, name);
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let refusal = Refusal::new(ErrorCode::InvalidRequest, "Duplicate topic name.");
-        let created = if repeated.contains(&topic.name) {
-            Err(refusal)
+    let asked = request.topics.into_iter().map(|topic| {
+        let refused = if repeated.contains(&topic.name) {
+            Some(Refusal::new(ErrorCode::InvalidRequest, "Duplicate topic name."))
         } else if !may_create(&topic.name) {
             let words = "Authorization failed.";
-            Err(Refusal::new(ErrorCode::TopicAuthorizationFailed, words))
+            Some(Refusal::new(ErrorCode::TopicAuthorizationFailed, words))
         } else {
-            create(broker, &topic, request.validate_only, request.timeout_ms).await
+            None
         };
-        let row = match context.sees_topic(AclOperation::DescribeConfigs, &topic.name) {
-            true => row(topic.name, created, &broker.config),
-            false => without_configs(row(topic.name, created, &broker.config)),
-        };
-        topics.push(row);
-    }
-    Response { topics, ..Default::default() }
+        (topic, refused)
+    });
+    let asked: Vec<(CreatableTopic, Option<Refusal>)> = asked.collect();
+    let fits = check_size(&asked, broker.config.num_partitions);
+    let wanted = Wanted {
+        validate_only: request.validate_only,
+        deadline: admin_rows::deadline(broker, request.timeout_ms),
+    };
+    let created = admin_rows::run(asked, CHANGES_AT_ONCE, |(topic, refused)| {
+        let fits = &fits;
+        Box::pin(async move {
+            let created = match (refused, fits) {
+                (_, Err(too_many)) => Err(too_many.clone()),
+                (Some(refusal), Ok(())) => Err(refusal),
+                (None, Ok(())) => create(broker, &topic, wanted).await,
+            };
+            match context.sees_topic(AclOperation::DescribeConfigs, &topic.name) {
+                true => row(topic.name, created, &broker.config),
+                false => without_configs(row(topic.name, created, &broker.config)),
+            }
+        })
+    });
+    Response { topics: created.await, ..Default::default() }
+}
+
+/// How a request wants its topics created.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    validate_only: bool,
+    deadline: Tick,
+}
+
+/// Of the request as a whole, before anything is wrong with one of its topics, as in Kafka.
+fn check_size(asked: &[(CreatableTopic, Option<Refusal>)], default: u32) -> Result<(), Refusal> {
+    let allowed = asked.iter().filter(|(_, refused)| refused.is_none());
+    let partitions = allowed.map(|(topic, _)| match topic.num_partitions {
+        _ if !topic.assignments.is_empty() => topic.assignments.len() as u64,
+        DEFAULT => u64::from(default),
+        count => u64::try_from(count).unwrap_or(0),
+    });
+    let words = "Excessively large number of partitions per request.";
+    topic_admin::check_new_partitions(partitions, words)
 }
 
 /// With the name that is taken, as Kafka says it.
@@ -72,8 +106,7 @@ struct Plan {
 async fn create(
     broker: &Arc<Broker>,
     topic: &CreatableTopic,
-    validate_only: bool,
-    timeout_ms: i32,
+    wanted: Wanted,
 ) -> Result<(TopicId, Plan), Refusal> {
     // The name first, as Kafka does: whoever creates what exists learns that, whatever else is wrong.
     broker
@@ -84,12 +117,12 @@ async fn create(
     let known: BTreeSet<BrokerId> = broker.view.brokers().iter().map(|it| it.id).collect();
     let plan = plan(topic, &broker.config, &known)?;
     let Plan { partitions, configs } = plan.clone();
-    if validate_only {
+    if wanted.validate_only {
         broker.controller.check_create_topic(&topic.name, partitions)?;
         return Ok((TopicId::ZERO, plan));
     }
     let creation = broker.controller.create_topic(&topic.name, partitions, configs);
-    let created = topic_admin::within(broker, timeout_ms, creation).await?;
+    let created = topic_admin::within(broker, wanted.deadline, creation).await?;
     Ok((created.id, plan))
 }
 

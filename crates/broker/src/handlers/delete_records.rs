@@ -11,40 +11,54 @@ use protocol::messages::delete_records::response::{
 use protocol::messages::delete_records::{Request, Response};
 use vocabulary::{Offset, Partition};
 
+use crate::admin_rows;
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
 /// A request's offset for "everything up to the high watermark".
 const HIGH_WATERMARK: i64 = -1;
 
+/// Partitions of one request whose log starts move at once. Each reads and writes the metadata.
+const MOVES_AT_ONCE: usize = 64;
+
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
     context: &RequestContext,
     request: Request,
 ) -> Response {
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
+    let deadline = admin_rows::deadline(broker, request.timeout_ms);
+    let asked = request.topics.iter().flat_map(|topic| {
         let is_allowed = context.allows_topic(AclOperation::Delete, &topic.name);
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for asked in topic.partitions {
+        topic.partitions.iter().map(move |it| (topic.name.as_str(), is_allowed, it))
+    });
+    let moved = admin_rows::run(asked.collect(), MOVES_AT_ONCE, |(name, is_allowed, asked)| {
+        Box::pin(async move {
             let index = asked.partition_index;
+            let moving = move_log_start(broker, name, index, asked.offset);
             let moved = match is_allowed {
-                true => move_log_start(broker, &topic.name, index, asked.offset).await,
+                // The log start may still move: clients know that of this code.
+                true => admin_rows::until(broker, deadline, moving)
+                    .await
+                    .unwrap_or(Err(ErrorCode::RequestTimedOut)),
                 false => Err(ErrorCode::TopicAuthorizationFailed),
             };
-            let (code, low_watermark) = match moved {
-                Ok(log_start) => (ErrorCode::None, log_start.0),
-                Err(code) => (code, -1),
-            };
-            partitions.push(DeleteRecordsPartitionResult {
-                partition_index: index,
-                low_watermark,
-                error_code: code.code(),
-            });
-        }
-        topics.push(DeleteRecordsTopicResult { name: topic.name, partitions });
-    }
-    Response { topics, ..Default::default() }
+            row(index, moved)
+        })
+    });
+    let mut moved = moved.await.into_iter();
+    let topics = request.topics.into_iter().map(|topic| DeleteRecordsTopicResult {
+        partitions: moved.by_ref().take(topic.partitions.len()).collect(),
+        name: topic.name,
+    });
+    Response { topics: topics.collect(), ..Default::default() }
+}
+
+fn row(index: i32, moved: Result<Offset, ErrorCode>) -> DeleteRecordsPartitionResult {
+    let (code, low_watermark) = match moved {
+        Ok(log_start) => (ErrorCode::None, log_start.0),
+        Err(code) => (code, -1),
+    };
+    DeleteRecordsPartitionResult { partition_index: index, low_watermark, error_code: code.code() }
 }
 
 async fn move_log_start(

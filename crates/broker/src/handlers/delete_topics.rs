@@ -8,8 +8,9 @@ use protocol::ErrorCode;
 use protocol::messages::delete_topics::request::DeleteTopicState;
 use protocol::messages::delete_topics::response::DeletableTopicResult;
 use protocol::messages::delete_topics::{Request, Response};
-use vocabulary::TopicId;
+use vocabulary::{Tick, TopicId};
 
+use crate::admin_rows::{self, CHANGES_AT_ONCE};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::refusal::{self, Refusal};
@@ -33,16 +34,19 @@ pub(crate) async fn handle(
     if !context.sees_cluster(AclOperation::Delete) {
         resolved.iter_mut().for_each(|it| authorize(context, it));
     }
-    let mut responses = Vec::with_capacity(resolved.len());
-    for Resolved { name, id, topic, .. } in resolved {
-        let deleted = match topic {
-            Ok(_) if !broker.config.delete_topics => Err(disabled(context.version)),
-            Ok(topic) => delete(broker, &topic, request.timeout_ms).await,
-            Err(refusal) => Err(refusal),
-        };
-        responses.push(row(name, id, deleted));
-    }
-    Response { responses, ..Default::default() }
+    let deadline = admin_rows::deadline(broker, request.timeout_ms);
+    let deleted = admin_rows::run(resolved, CHANGES_AT_ONCE, |it| {
+        Box::pin(async move {
+            let Resolved { name, id, topic, .. } = it;
+            let deleted = match topic {
+                Ok(_) if !broker.config.delete_topics => Err(disabled(context.version)),
+                Ok(topic) => delete(broker, &topic, deadline).await,
+                Err(refusal) => Err(refusal),
+            };
+            row(name, id, deleted)
+        })
+    });
+    Response { responses: deleted.await, ..Default::default() }
 }
 
 /// A topic asked for, with what is known of it.
@@ -119,9 +123,9 @@ fn resolve(
     resolved
 }
 
-async fn delete(broker: &Arc<Broker>, topic: &Topic, timeout_ms: i32) -> Result<(), Refusal> {
+async fn delete(broker: &Arc<Broker>, topic: &Topic, deadline: Tick) -> Result<(), Refusal> {
     topic_admin::refuse_internal(&topic.name, "Deletion")?;
-    topic_admin::within(broker, timeout_ms, broker.controller.delete_topic(topic.id)).await
+    topic_admin::within(broker, deadline, broker.controller.delete_topic(topic.id)).await
 }
 
 fn disabled(version: i16) -> Refusal {

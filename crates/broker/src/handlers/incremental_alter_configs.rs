@@ -9,7 +9,7 @@ use protocol::messages::incremental_alter_configs::response::AlterConfigsResourc
 use protocol::messages::incremental_alter_configs::{Request, Response};
 
 use crate::broker::Broker;
-use crate::config_admin::{self, Change};
+use crate::config_admin::{self, Asked, Change};
 use crate::configs::{Alteration, Operation};
 use crate::context::RequestContext;
 use crate::refusal::{self, Refusal};
@@ -19,32 +19,18 @@ pub(crate) async fn handle(
     context: &RequestContext,
     request: Request,
 ) -> Response {
-    let named = request.resources.iter().map(|it| (it.resource_type, it.resource_name.as_str()));
-    let repeated = config_admin::repeated_resources(named);
-    let mut responses = Vec::with_capacity(request.resources.len());
-    for resource in request.resources {
-        let AlterConfigsResource { resource_type, resource_name, .. } = &resource;
-        let key = (*resource_type, resource_name.clone());
-        let altered = match alterations(&resource) {
-            _ if repeated.contains(&key) => Err(config_admin::repeated_refusal()),
-            Err(refusal) => Err(refusal),
-            Ok(changes) => {
-                let change = Change::Incremental(changes);
-                let (code, name) = (*resource_type, resource_name);
-                config_admin::alter((broker, context), code, name, change, request.validate_only)
-                    .await
-            }
-        };
+    let asked = request.resources.into_iter().map(|resource| Asked {
+        change: alterations(&resource).map(Change::Incremental),
+        resource_type: resource.resource_type,
+        name: resource.resource_name,
+    });
+    let asked = asked.collect();
+    let altered = config_admin::alter_all(broker, context, asked, request.validate_only).await;
+    let responses = altered.into_iter().map(|(resource_type, resource_name, altered)| {
         let (error_code, error_message) = refusal::told(altered);
-        let (resource_type, resource_name) = key;
-        responses.push(AlterConfigsResourceResponse {
-            error_code,
-            error_message,
-            resource_type,
-            resource_name,
-        });
-    }
-    Response { responses, ..Default::default() }
+        AlterConfigsResourceResponse { error_code, error_message, resource_type, resource_name }
+    });
+    Response { responses: responses.collect(), ..Default::default() }
 }
 
 fn alterations(resource: &AlterConfigsResource) -> Result<Vec<Alteration>, Refusal> {

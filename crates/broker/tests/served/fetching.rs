@@ -1,4 +1,4 @@
-//! Fetches of many partitions while storage is in trouble.
+//! Fetches and lookups of many partitions: while storage is in trouble, and beside topics that are not there.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use protocol::ErrorCode;
 use protocol::messages::create_topics::CreateTopics;
 use protocol::messages::fetch::Fetch;
+use protocol::messages::list_offsets::{self, ListOffsets};
 use protocol::messages::produce::Produce;
 use protocol::messages::{create_topics, fetch, produce};
 use protocol::records::{BatchBuilder, Compression};
@@ -33,8 +34,7 @@ async fn create(client: &mut Client, name: &str, num_partitions: i32) {
     assert_eq!(response.topics[0].error_code, ErrorCode::None.code());
 }
 
-/// A batch of one record for each partition.
-fn producing(name: &str, partitions: i32) -> produce::Request {
+pub(crate) async fn produce_to_each(client: &mut Client, name: &str, partitions: i32) {
     let mut builder = BatchBuilder::new(Compression::None, None);
     builder.push(Timestamp(1), None, Some(&[7; 300]), &[]);
     let (_, bytes) = builder.build().freeze();
@@ -42,7 +42,7 @@ fn producing(name: &str, partitions: i32) -> produce::Request {
         index,
         records: Some(BytesMut::from(&bytes[..])),
     };
-    produce::Request {
+    let request = produce::Request {
         acks: -1,
         timeout_ms: 30_000,
         topic_data: vec![produce::request::TopicProduceData {
@@ -51,11 +51,8 @@ fn producing(name: &str, partitions: i32) -> produce::Request {
             ..Default::default()
         }],
         ..Default::default()
-    }
-}
-
-async fn produce_to_each(client: &mut Client, name: &str, partitions: i32) {
-    let response = client.call::<Produce>(9, producing(name, partitions)).await;
+    };
+    let response = client.call::<Produce>(9, request).await;
     let rows = &response.responses[0].partition_responses;
     assert!(rows.iter().all(|row| row.error_code == ErrorCode::None.code()), "{rows:?}");
 }
@@ -163,42 +160,58 @@ async fn a_topic_that_is_not_there_ends_no_wait_for_others() {
     served.stop().await;
 }
 
-#[tokio::test]
-async fn a_stop_answers_who_waits_for_more_records() {
-    let served = Served::start(&[]).await;
-    let mut client = served.connect().await;
-    create(&mut client, "slow", 1).await;
-    let mut producer = served.connect().await;
-    let request = fetch::Request { min_bytes: 1 << 20, ..polling(&["slow"]) };
-    let mut polled = Box::pin(client.call::<Fetch>(12, request));
-    for _ in 0..3 {
-        assert!(futures::poll!(polled.as_mut()).is_pending());
-        produce_to_each(&mut producer, "slow", 1).await; // It looks again, and waits on.
+/// The lookup of the first record from a time on, for each partition.
+fn listing(topics: &[(&str, i32, i64)], timeout_ms: i32) -> list_offsets::Request {
+    let topic = |&(name, partitions, timestamp): &(&str, i32, i64)| {
+        let partition = |partition_index| list_offsets::request::ListOffsetsPartition {
+            partition_index,
+            current_leader_epoch: -1,
+            timestamp,
+        };
+        list_offsets::request::ListOffsetsTopic {
+            name: name.to_owned(),
+            partitions: (0..partitions).map(partition).collect(),
+        }
+    };
+    list_offsets::Request {
+        replica_id: -1,
+        topics: topics.iter().map(topic).collect(),
+        timeout_ms,
+        ..Default::default()
     }
-    let ended = async { tokio::join!(polled, served.stop()) };
-    let ended = tokio::time::timeout(CLIENT_PATIENCE / 2, ended).await;
-    let (polled, ()) = ended.expect("nobody waits for records any more");
-    let row = &polled.responses[0].partitions[0];
-    assert_eq!((row.error_code, row.high_watermark), (ErrorCode::None.code(), 3));
 }
 
 #[tokio::test]
-async fn requests_sent_at_once_are_answered_in_their_order() {
-    const REQUESTS: usize = 300; // More than may await their answers.
-    const IN_ORDER: i32 = 3;
-    let served = Served::start(&[]).await;
+async fn a_stuck_bucket_holds_up_only_lookups_in_it_and_not_for_long() {
+    let storage = Storage::new();
+    let served = Served::start_on(&storage, &[]).await;
     let mut client = served.connect().await;
-    create(&mut client, "piped", IN_ORDER).await;
-    // A partition that is not there is refused at once, and nevertheless in its turn.
-    let request = |at: usize| producing("piped", IN_ORDER + i32::from(at.is_multiple_of(3)));
-    let requests: Vec<_> = (0..REQUESTS).map(request).collect();
-    let responses = client.call_all::<Produce>(9, &requests).await;
-    for (at, response) in responses.iter().enumerate() {
-        let rows = &response.responses[0].partition_responses;
-        let offsets: Vec<_> = rows.iter().map(|row| row.base_offset).collect();
-        let mut expected = vec![at as i64; IN_ORDER as usize];
-        expected.extend((at.is_multiple_of(3)).then_some(-1));
-        assert_eq!(offsets, expected, "answer {at}");
-    }
+    create(&mut client, "cold", PARTITIONS).await;
+    create(&mut client, "hot", 1).await;
+    produce_to_each(&mut client, "cold", PARTITIONS).await;
+    produce_to_each(&mut client, "hot", 1).await;
+    let near = client.call::<ListOffsets>(10, listing(&[("cold", PARTITIONS, 1)], 0)).await;
+    let near = near.topics[0].partitions.iter().map(|it| (it.partition_index, it.offset));
+    assert!(near.eq((0..PARTITIONS).map(|index| (index, 0))));
+    served.stop().await; // Flushed: from here on, its records are in the bucket only.
+
+    let served = Served::start_on(&storage, &[]).await;
+    let mut client = served.connect().await;
+    let slow = Faults { slow_per_mille: 1000, slow_max: STUCK, ..Faults::NONE };
+    storage.lying.set_faults(slow);
+    let latest = -1;
+    let request = listing(&[("cold", PARTITIONS, 1), ("hot", 1, latest), ("absent", 1, 1)], 500);
+    let listed = client.call::<ListOffsets>(10, request.clone());
+    let told = tokio::time::timeout(CLIENT_PATIENCE, listed).await.expect("before clients give up");
+    let rows = |topic: usize| {
+        let rows = told.topics[topic].partitions.iter();
+        rows.map(|it| (it.partition_index, it.error_code, it.offset)).collect::<Vec<_>>()
+    };
+    let late = ErrorCode::LeaderNotAvailable.code();
+    assert_eq!(rows(0), (0..PARTITIONS).map(|index| (index, late, -1)).collect::<Vec<_>>());
+    assert_eq!(rows(1), [(0, ErrorCode::None.code(), 1)], "it needs nothing of the bucket");
+    assert_eq!(rows(2), [(0, ErrorCode::UnknownTopicOrPartition.code(), -1)]);
+
+    storage.lying.set_faults(Faults::NONE);
     served.stop().await;
 }

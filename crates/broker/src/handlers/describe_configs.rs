@@ -1,5 +1,10 @@
 //! DescribeConfigs (key 32): every config of a resource, with where its value comes from (KIP-226).
+//!
+//! A resource has one row, however often it is named: its configs are a thousand times as large as its name. Kafka has
+//! a row for each time; clients do not name one twice.
 
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cluster::AclOperation;
@@ -16,6 +21,10 @@ use crate::configs::{self, BrokerScope, DescribedConfig};
 use crate::context::RequestContext;
 use crate::refusal::Refusal;
 
+/// Groups that one request may ask for: every name is one, of groups that do not exist, too. Their configs with
+/// documentation are some 10 KiB each.
+const GROUPS_MAX: usize = 10_000;
+
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
     context: &RequestContext,
@@ -23,13 +32,50 @@ pub(crate) async fn handle(
 ) -> Response {
     let shown =
         Shown { synonyms: request.include_synonyms, documentation: request.include_documentation };
-    let results = request.resources.into_iter().map(|resource| {
+    let mut groups = 0;
+    let results = once(request.resources).into_iter().map(|resource| {
         let (kind, name) = (resource.resource_type, &resource.resource_name);
+        groups += usize::from(kind == ResourceKind::Group.wire_code());
         let allowed = config_admin::authorize(context, AclOperation::DescribeConfigs, kind, name);
-        let described = allowed.and_then(|()| describe(broker, kind, name));
+        let described = allowed.and_then(|()| match groups {
+            ..=GROUPS_MAX => describe(broker, kind, name),
+            _ if kind == ResourceKind::Group.wire_code() => Err(too_many_groups()),
+            _ => describe(broker, kind, name),
+        });
         result(resource, described, shown)
     });
     Response { results: results.collect(), ..Default::default() }
+}
+
+/// Each resource once, in the order of their first naming, with the configs that are asked for anywhere.
+fn once(resources: Vec<DescribeConfigsResource>) -> Vec<DescribeConfigsResource> {
+    let mut places = BTreeMap::new();
+    let mut named: Vec<DescribeConfigsResource> = Vec::with_capacity(resources.len());
+    for resource in resources {
+        let key = config_admin::resource_key(resource.resource_type, &resource.resource_name);
+        match places.entry(key) {
+            Entry::Vacant(place) => {
+                place.insert(named.len());
+                named.push(resource);
+            }
+            Entry::Occupied(place) => {
+                let first = &mut named[*place.get()].configuration_keys;
+                // No list and an empty list both ask for everything.
+                let keys = resource.configuration_keys.filter(|it| !it.is_empty());
+                *first =
+                    first.take().filter(|it| !it.is_empty()).zip(keys).map(|(mut all, more)| {
+                        all.extend(more);
+                        all
+                    });
+            }
+        }
+    }
+    named
+}
+
+fn too_many_groups() -> Refusal {
+    let message = format!("The configs of {GROUPS_MAX} groups at most are described at once.");
+    Refusal::new(ErrorCode::PolicyViolation, message)
 }
 
 /// What the request wants beside values.
@@ -91,9 +137,8 @@ fn result(
     };
     // No list and an empty list both ask for everything.
     let keys = resource.configuration_keys.filter(|it| !it.is_empty());
-    let wanted = |it: &DescribedConfig| {
-        keys.as_ref().is_none_or(|keys| keys.iter().any(|key| key == it.name))
-    };
+    let keys = keys.map(|it| it.into_iter().collect::<BTreeSet<String>>());
+    let wanted = |it: &DescribedConfig| keys.as_ref().is_none_or(|keys| keys.contains(it.name));
     DescribeConfigsResult {
         error_code: code.code(),
         error_message,
@@ -141,6 +186,33 @@ mod tests {
 
     const ALL: Shown = Shown { synonyms: true, documentation: true };
     const VALUES: Shown = Shown { synonyms: false, documentation: false };
+
+    #[test]
+    fn a_resource_is_described_once_with_all_that_is_asked_of_it() {
+        let resource = |resource_type, name: &str, keys: Option<&[&str]>| DescribeConfigsResource {
+            resource_type,
+            resource_name: name.to_owned(),
+            configuration_keys: keys.map(|it| it.iter().map(|key| (*key).to_owned()).collect()),
+        };
+        let (topic, broker) = (2, 4);
+        let asked = [
+            resource(topic, "5", Some(&["a"])),
+            resource(broker, "5", Some(&["a"])),
+            resource(topic, "05", None),
+            resource(broker, "05", None),
+            resource(topic, "5", Some(&["b", "a"])),
+            resource(broker, "", Some(&["c"])),
+            resource(broker, "+5", Some(&["b"])),
+            resource(broker, "", Some(&[])),
+        ];
+        let expected = [
+            resource(topic, "5", Some(&["a", "b", "a"])),
+            resource(broker, "5", None),
+            resource(topic, "05", None),
+            resource(broker, "", None),
+        ];
+        assert_eq!(once(asked.to_vec()), expected);
+    }
 
     #[test]
     fn keys_choose_what_is_answered() {

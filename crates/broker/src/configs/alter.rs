@@ -270,6 +270,23 @@ mod tests {
 
     use Operation::{Append, Delete, Set, Subtract};
 
+    /// What `kafka-reassign-partitions --throttle` and Cruise Control set and delete.
+    #[test]
+    fn throttles_of_reassignments_are_taken() {
+        for name in [
+            "leader.replication.throttled.rate",
+            "follower.replication.throttled.rate",
+            "replica.alter.log.dirs.io.max.bytes.per.second",
+        ] {
+            let altered = |value| {
+                let change = [change(name, Set, Some(value))];
+                alter_broker(&Properties::new(), &change, BrokerScope::This).map_err(|it| it.code)
+            };
+            assert_eq!(altered("1000000"), Ok(properties(&[(name, "1000000")])));
+            assert_eq!(altered("-1"), Err(ErrorCode::InvalidRequest));
+        }
+    }
+
     #[test]
     fn each_operation_does_its_part() {
         topic(

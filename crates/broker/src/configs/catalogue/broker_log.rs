@@ -163,7 +163,12 @@ pub(super) const CONFIGS: &[Definition] = &[
     )
     .rule(Rule::AtLeast(0))
     .dynamic(),
-    int("min.insync.replicas", "1", "Default of the topic config min.insync.replicas.")
+    int(
+        "min.insync.replicas",
+        "1",
+        "Default of the topic config min.insync.replicas. With 2 or more, tools show every partition as under it \
+         (kafka-topics --under-min-isr-partitions).",
+    )
         .rule(Rule::AtLeast(1))
         .dynamic()
         .no_effect(NO_REPLICAS),

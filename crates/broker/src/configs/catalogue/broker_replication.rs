@@ -10,6 +10,11 @@ const NO_REPLICAS: &str = "durability comes from the WAL and the bucket, not fro
 const NO_QUORUM: &str = "there is no KRaft quorum: metadata lives in the bucket";
 const NO_PURGATORY: &str = "waiting requests are woken by their partitions, not searched";
 
+/// What a reassignment is slowed down to while it runs (`kafka-reassign-partitions --throttle`).
+const fn throttle(name: &'static str, doc: &'static str) -> Definition {
+    long(name, "9223372036854775807", doc).rule(Rule::AtLeast(0)).dynamic().no_effect(NO_REPLICAS)
+}
+
 /// Unsorted; the catalogue sorts.
 pub(super) const CONFIGS: &[Definition] = &[
     // Replicas.
@@ -56,6 +61,18 @@ pub(super) const CONFIGS: &[Definition] = &[
     long("unclean.leader.election.interval.ms", "300000", "Time between unclean elections.")
         .rule(Rule::AtLeast(1))
         .no_effect(NO_REPLICAS),
+    throttle(
+        "leader.replication.throttled.rate",
+        "Bytes a second that leaders of throttled replicas send.",
+    ),
+    throttle(
+        "follower.replication.throttled.rate",
+        "Bytes a second that throttled followers fetch.",
+    ),
+    throttle(
+        "replica.alter.log.dirs.io.max.bytes.per.second",
+        "Bytes a second that move between log directories.",
+    ),
     int("replication.quota.window.num", "11", "Windows of a replication quota.")
         .no_effect(NO_REPLICAS),
     int("replication.quota.window.size.seconds", "1", "Length of such a window.")

@@ -286,7 +286,9 @@ pub(crate) const TOPIC_CONFIGS: &[TopicDefinition] = &[
             "min.insync.replicas",
             Kind::Int,
             "1",
-            "Replicas that must hold a write before acks=all is answered.",
+            "Replicas that must hold a write before acks=all is answered. With 2 or more, tools that compare it with \
+             the one replica they are told of show every partition of the topic as under it (kafka-topics \
+             --under-min-isr-partitions).",
         )
         .rule(Rule::AtLeast(1))
         .no_effect(BUCKET_HOLDS),

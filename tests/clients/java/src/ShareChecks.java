@@ -362,6 +362,18 @@ final class ShareChecks {
         Harness.that(!described.contains(topic), "its offsets are gone: " + described);
         tool("--delete", "--group", group);
         Harness.that(!tool("--list").contains(group), "it is gone");
+        // Of a group that nobody was ever in.
+        tool("--reset-offsets", "--group", group, "--topic", topic, "--to-earliest", "--execute");
+        Harness.contains(tool("--describe", "--group", group, "--state"), "Empty");
+        try (KafkaShareConsumer<String, String> consumer = consumer(group, topic)) {
+            Set<String> seen = new TreeSet<>();
+            Harness.until("it begins where that was set", SECONDS, () -> {
+                List<ConsumerRecord<String, String>> records = poll(consumer);
+                accept(consumer, records);
+                records.forEach(it -> seen.add(it.value()));
+                return seen.contains("start0-0") && seen.contains("again-2");
+            });
+        }
     }
 
     private static void consoleTool() throws Exception {

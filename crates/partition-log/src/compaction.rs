@@ -25,7 +25,8 @@
 //! - C2 in the clean part no key has two records. A pass goes upwards and stops at the first run that it
 //!   cannot rewrite, so that what it did is a prefix: each of its runs is clean for all that lies below it;
 //! - C3 a tombstone goes only when no older record of its key is left: by C2, and because its horizon was
-//!   set by a pass that had removed them;
+//!   set by a pass that had removed them; and not before whoever has seen such a record, in a run that was
+//!   read until the pass replaced it, had delete.retention.ms to come to the tombstone;
 //! - C4 the producers as of the end of a partition's last run travel with it (A5). Idempotence needs no
 //!   batch of theirs: five batches of each are in that snapshot, so none stays for their sake;
 //! - C5 memory: the keys (log.cleaner.dedupe.buffer.size), what a run has left ([`MergeOptions::target_bytes`]
@@ -153,13 +154,15 @@ enum CompactionError {
     Undecided { from: Offset },
     #[error("the runs from {from} on keep being replaced by somebody else")]
     Overtaken { from: Offset },
+    #[error("rewriting the runs from {from} on takes longer with each try")]
+    TooSlow { from: Offset },
 }
 
 impl CompactionError {
     /// Nothing is wrong with the partition: it is tried again soon.
     fn is_passing(&self) -> bool {
         match self {
-            CompactionError::Overtaken { .. } => true,
+            CompactionError::Overtaken { .. } | CompactionError::TooSlow { .. } => true,
             CompactionError::TooManyKeys { .. } | CompactionError::Undecided { .. } => false,
             CompactionError::Rewriting(error) => match error {
                 MergeError::Bucket(_) | MergeError::RunIndex(_) | MergeError::TooOld => true,

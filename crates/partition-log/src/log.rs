@@ -155,8 +155,10 @@ pub(crate) struct LogState {
     pub(crate) counts_done: u32,
     /// The metadata may still have runs wholly below the log start: retention looks.
     pub(crate) may_have_leftovers: bool,
-    /// The metadata may have a higher log start: it was to move it and did not answer.
-    pub(crate) is_start_in_doubt: bool,
+    /// The metadata may have this log start, or come to it yet: it was to move it and did not answer.
+    pub(crate) start_in_doubt: Option<Offset>,
+    /// No run between the log start and here has a time, as far as retention has looked.
+    pub(crate) timeless_end: Offset,
     /// The unflushed are not in the engine's budgets any more: nobody will flush them.
     is_off_budget: bool,
 }
@@ -203,7 +205,8 @@ impl PartitionLog {
             counts_due: u32::from(Offset::ZERO < start.log_start),
             counts_done: 0,
             may_have_leftovers: Offset::ZERO < start.log_start,
-            is_start_in_doubt: false,
+            start_in_doubt: None,
+            timeless_end: Offset::ZERO,
             is_off_budget: false,
         };
         let spliced = state.splice(recovered).and_then(|()| match state.end < start.log_start {

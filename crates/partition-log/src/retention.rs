@@ -22,6 +22,9 @@ const FIRST_CHECK_MAX: Duration = Duration::from_secs(30);
 /// Run descriptions looked at per question to the metadata.
 const PAGE_RUNS: usize = 256;
 
+/// Questions that one look asks while no run goes and none stays: other partitions wait. The next look goes on there.
+const UNDECIDED_PAGES_MAX: usize = 64;
+
 /// The retention loop, until it is dropped.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let interval = shared.options.retention_check_interval;
@@ -80,6 +83,11 @@ impl Judge {
         Judge { demand, undecided: 0, is_undecided: false }
     }
 
+    /// Steps over runs that have no time, and leaves what goes by size to the next look: nobody has counted them.
+    fn step_over(&mut self) {
+        self.demand.excess = 0;
+    }
+
     /// A run larger than the excess stays: retention.bytes is a floor.
     fn judge(&mut self, run: &RunDescription) -> Verdict {
         let has_time = run.max_timestamp != Timestamp::NONE;
@@ -102,9 +110,11 @@ impl Judge {
 }
 
 /// The metadata was asked to move the log start. Unless it says that it has, nobody knows, be it for an error, be it
-/// because whoever asked is not there any more: a request ends with its connection.
+/// because whoever asked is not there any more: a request ends with its connection. It may happen later, too, so the
+/// doubt lasts until the log start is there; that costs retention's looks a question to what is in memory.
 struct StartInDoubt<'a> {
     log: &'a PartitionLog,
+    asked: Offset,
     is_over: bool,
 }
 
@@ -112,7 +122,7 @@ impl Drop for StartInDoubt<'_> {
     fn drop(&mut self) {
         if !self.is_over {
             let mut state = self.log.state();
-            state.is_start_in_doubt = true;
+            state.start_in_doubt = state.start_in_doubt.max(Some(self.asked));
             state.counts_due += 1;
         }
     }
@@ -148,7 +158,7 @@ impl PartitionLog {
         if Seal::Fenced <= self.seal() {
             return Ok(());
         }
-        if self.state().is_start_in_doubt {
+        if self.state().start_in_doubt.is_some() {
             self.learn_log_start().await?;
         }
         self.count_committed().await?;
@@ -162,7 +172,10 @@ impl PartitionLog {
         let mut judge = Judge::new(Demand::of(&settings, self.size_bytes(), now));
         let (mut start, mut next) = (offsets.log_start, offsets.log_start);
         let (mut deleted, mut seen) = (0, 0);
-        'pages: loop {
+        let mut timeless_end = self.state().timeless_end;
+        let mut undecided_pages = 0;
+        'pages: while undecided_pages < UNDECIDED_PAGES_MAX {
+            undecided_pages += 1;
             let runs = self.shared.reader.runs_from(self.partition(), next, PAGE_RUNS).await?;
             if runs.is_empty() {
                 break;
@@ -170,8 +183,13 @@ impl PartitionLog {
             for run in runs {
                 (next, seen) = (run.end, seen + 1);
                 match judge.judge(&run) {
-                    Verdict::Goes => (start, deleted) = (next, seen),
-                    Verdict::Undecided => (),
+                    Verdict::Goes => (start, deleted, undecided_pages) = (next, seen, 0),
+                    Verdict::Undecided if next < timeless_end => {
+                        judge.step_over();
+                        next = timeless_end;
+                        continue 'pages;
+                    }
+                    Verdict::Undecided => timeless_end = next,
                     Verdict::Stays => break 'pages,
                 }
             }
@@ -183,6 +201,7 @@ impl PartitionLog {
             self.shared.metrics.runs_expired.inc_by(deleted);
             tracing::info!(partition = %self.partition(), %start, deleted, "old runs are deleted");
         }
+        self.state().timeless_end = timeless_end; // Not before what lies in between is gone.
         Ok(())
     }
 
@@ -205,7 +224,7 @@ impl PartitionLog {
             state.may_have_leftovers |= state.committed_end <= log_start;
         }
         let runs = &self.shared.runs;
-        let mut doubt = StartInDoubt { log: self, is_over: false };
+        let mut doubt = StartInDoubt { log: self, asked: log_start, is_over: false };
         let advanced = runs.advance_log_start(self.partition(), log_start, producers).await;
         doubt.is_over = advanced.is_ok();
         advanced.map_err(|error| {
@@ -217,14 +236,15 @@ impl PartitionLog {
     /// Takes over the metadata's log start if it is higher: it was moved, and the answer was lost.
     pub(crate) async fn learn_log_start(&self) -> Result<(), ReadError> {
         let partition = self.partition();
-        // Before asking: what fails meanwhile calls for another look.
-        self.state().is_start_in_doubt = false;
         let asked = self.shared.runs.log_start(partition).await;
         let moved_to = asked.map_err(|error| {
             tracing::debug!(%partition, %error, "log start not known");
-            self.state().is_start_in_doubt = true;
             ReadError::Unavailable
         })?;
+        {
+            let mut state = self.state();
+            state.start_in_doubt = state.start_in_doubt.filter(|it| moved_to < Some(*it));
+        }
         // Beyond what is durable here it is another leader's doing, and this one's end.
         let LogOffsets { log_start: before, high_watermark, .. } = self.offsets();
         if let Some(log_start) = moved_to.filter(|it| before < *it && *it <= high_watermark) {

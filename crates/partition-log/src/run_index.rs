@@ -125,7 +125,8 @@ impl fmt::Display for RefusalReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GarbageSegment {
     pub segment: SegmentName,
-    /// For how long it has been, by the metadata's own time: no step of a clock makes it older.
+    /// For how long it has been, by the metadata's own time. A clock that was stepped ahead makes it grow no more than
+    /// twice as fast; only a controller that starts with one makes it older at once.
     pub age: Duration,
 }
 

@@ -6,6 +6,7 @@
 mod reads;
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -233,14 +234,15 @@ async fn wait_for_bytes(
     let waiter = Arc::new(FetchWaiter::new());
     let logs = targets.iter().filter_map(|target| target.state.as_ref().ok());
     let _watching: Vec<_> = logs.map(|log| log.watch(&waiter)).collect();
-    let timeout = broker.environment.clock.sleep_until(deadline);
-    tokio::pin!(timeout);
+    let mut timeout = broker.environment.clock.sleep_until(deadline);
+    // Entered once: it is the broker's, and so are its locks.
+    let mut stopped = pin!(broker.stop.stopped());
     // Checked after watching began, so that no advance falls between the check and the wait.
     while !is_enough(targets, bytes_min, limit) {
         tokio::select! {
             () = waiter.woken() => (),
             () = &mut timeout => return,
-            () = broker.stop.stopped() => return,
+            () = &mut stopped => return,
         }
     }
 }

@@ -147,7 +147,7 @@ impl Served {
     }
 }
 
-/// One connection, one request at a time.
+/// One connection.
 pub(crate) struct Client {
     stream: TcpStream,
     correlation_id: i32,
@@ -181,17 +181,39 @@ impl Client {
         self.stream.shutdown().await.expect("it is open");
     }
 
+    /// Sends requests in one write and takes their answers, in that order.
+    pub(crate) async fn call_all<A: Api>(
+        &mut self,
+        version: i16,
+        requests: &[A::Request],
+    ) -> Vec<A::Response> {
+        let first = self.correlation_id + 1;
+        let mut frames = Vec::new();
+        for request in requests {
+            frames.extend(self.frame::<A>(version, request));
+        }
+        self.stream.write_all(&frames).await.expect("it reads");
+        let mut responses = Vec::new();
+        for correlation_id in first..=self.correlation_id {
+            responses.push(self.answer::<A>(version, correlation_id).await);
+        }
+        responses
+    }
+
     pub(crate) async fn call<A: Api>(&mut self, version: i16, request: A::Request) -> A::Response {
         let frame = self.frame::<A>(version, &request);
         self.stream.write_all(&frame).await.expect("it reads");
+        self.answer::<A>(version, self.correlation_id).await
+    }
 
+    async fn answer<A: Api>(&mut self, version: i16, correlation_id: i32) -> A::Response {
         let length = self.stream.read_i32().await.expect("it answers");
         let mut answer = BytesMut::zeroed(usize::try_from(length).expect("a length"));
         self.stream.read_exact(&mut answer).await.expect("the whole answer comes");
         let mut source = Decoder::new(answer);
         let header = A::KEY.response_header_version(version);
         let header = ResponseHeader::decode(&mut source, header).expect("a header");
-        assert_eq!(header.correlation_id, self.correlation_id);
+        assert_eq!(header.correlation_id, correlation_id);
         let response = A::Response::decode(&mut source, version).expect("a body of that version");
         assert_eq!(source.remaining(), 0, "nothing is left of the frame");
         response

@@ -34,7 +34,8 @@ async fn create(client: &mut Client, name: &str, num_partitions: i32) {
     assert_eq!(response.topics[0].error_code, ErrorCode::None.code());
 }
 
-pub(crate) async fn produce_to_each(client: &mut Client, name: &str, partitions: i32) {
+/// A batch of one record for each partition.
+fn producing(name: &str, partitions: i32) -> produce::Request {
     let mut builder = BatchBuilder::new(Compression::None, None);
     builder.push(Timestamp(1), None, Some(&[7; 300]), &[]);
     let (_, bytes) = builder.build().freeze();
@@ -42,7 +43,7 @@ pub(crate) async fn produce_to_each(client: &mut Client, name: &str, partitions:
         index,
         records: Some(BytesMut::from(&bytes[..])),
     };
-    let request = produce::Request {
+    produce::Request {
         acks: -1,
         timeout_ms: 30_000,
         topic_data: vec![produce::request::TopicProduceData {
@@ -51,8 +52,11 @@ pub(crate) async fn produce_to_each(client: &mut Client, name: &str, partitions:
             ..Default::default()
         }],
         ..Default::default()
-    };
-    let response = client.call::<Produce>(9, request).await;
+    }
+}
+
+pub(crate) async fn produce_to_each(client: &mut Client, name: &str, partitions: i32) {
+    let response = client.call::<Produce>(9, producing(name, partitions)).await;
     let rows = &response.responses[0].partition_responses;
     assert!(rows.iter().all(|row| row.error_code == ErrorCode::None.code()), "{rows:?}");
 }
@@ -213,5 +217,45 @@ async fn a_stuck_bucket_holds_up_only_lookups_in_it_and_not_for_long() {
     assert_eq!(rows(2), [(0, ErrorCode::UnknownTopicOrPartition.code(), -1)]);
 
     storage.lying.set_faults(Faults::NONE);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_answers_who_waits_for_more_records() {
+    let served = Served::start(&[]).await;
+    let mut client = served.connect().await;
+    create(&mut client, "slow", 1).await;
+    let mut producer = served.connect().await;
+    let request = fetch::Request { min_bytes: 1 << 20, ..polling(&["slow"]) };
+    let mut polled = Box::pin(client.call::<Fetch>(12, request));
+    for _ in 0..3 {
+        assert!(futures::poll!(polled.as_mut()).is_pending());
+        produce_to_each(&mut producer, "slow", 1).await; // It looks again, and waits on.
+    }
+    let ended = async { tokio::join!(polled, served.stop()) };
+    let ended = tokio::time::timeout(CLIENT_PATIENCE / 2, ended).await;
+    let (polled, ()) = ended.expect("nobody waits for records any more");
+    let row = &polled.responses[0].partitions[0];
+    assert_eq!((row.error_code, row.high_watermark), (ErrorCode::None.code(), 3));
+}
+
+#[tokio::test]
+async fn requests_sent_at_once_are_answered_in_their_order() {
+    const REQUESTS: usize = 300; // More than may await their answers.
+    const IN_ORDER: i32 = 3;
+    let served = Served::start(&[]).await;
+    let mut client = served.connect().await;
+    create(&mut client, "piped", IN_ORDER).await;
+    // A partition that is not there is refused at once, and nevertheless in its turn.
+    let request = |at: usize| producing("piped", IN_ORDER + i32::from(at.is_multiple_of(3)));
+    let requests: Vec<_> = (0..REQUESTS).map(request).collect();
+    let responses = client.call_all::<Produce>(9, &requests).await;
+    for (at, response) in responses.iter().enumerate() {
+        let rows = &response.responses[0].partition_responses;
+        let offsets: Vec<_> = rows.iter().map(|row| row.base_offset).collect();
+        let mut expected = vec![at as i64; IN_ORDER as usize];
+        expected.extend((at.is_multiple_of(3)).then_some(-1));
+        assert_eq!(offsets, expected, "answer {at}");
+    }
     served.stop().await;
 }

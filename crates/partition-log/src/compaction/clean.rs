@@ -11,8 +11,9 @@
 //!
 //! A tombstone that stays gets its horizon when it is seen first: from now on it is kept for
 //! `delete.retention.ms`, so that whoever reads slowly from the beginning still learns that the key is
-//! gone (KIP-534). When it goes, no older record of its key is left below it: that pass, or an earlier
-//! one, has removed them all before it came to the tombstone.
+//! gone (KIP-534). Now is when the older records can be read no more (`rewrite::LEEWAY`). When it goes, no
+//! older record of its key is left below it: that pass, or an earlier one, has removed them all before it
+//! came to the tombstone.
 //!
 //! A marker gets a horizon likewise, once nothing is left of its transaction, and goes when that is over.
 //! Until then a reader that has read records of the transaction before they went still learns how it
@@ -58,6 +59,8 @@ pub(super) struct Counts {
     pub(super) aborted: u64,
     /// Likewise, markers.
     pub(super) markers: u64,
+    /// Batches of tombstones that got their horizon.
+    pub(super) horizons: u64,
 }
 
 impl Rules<'_> {
@@ -149,6 +152,7 @@ impl Rules<'_> {
         if staying == kept.len() && !needs_horizon {
             return Ok(Cleaned::AsIs);
         }
+        counts.horizons += u64::from(needs_horizon);
         let until = Timestamp(self.now.0.saturating_add(self.delete_retention_ms));
         let (header, bytes) = opened.thinned(&kept, needs_horizon.then_some(until), self.levels)?;
         Ok(Cleaned::Thinned(header, bytes))

@@ -27,7 +27,8 @@ use futures::StreamExt;
 use protocol::records::BatchError;
 use std::ops::Range;
 use std::sync::Arc;
-use vocabulary::Offset;
+use std::time::Duration;
+use vocabulary::{Offset, Tick};
 
 /// Larger: a faster pass, more memory and more of the bucket's attention.
 pub(super) const READS_AT_ONCE: usize = 2;
@@ -41,6 +42,12 @@ const PIECE_BYTES: usize = 1024 * 1024;
 /// After so much looked at without a wait, others get their turn.
 const YIELD_BYTES: u64 = 256 * 1024;
 
+/// Until a cleaned run is committed, a reader may begin with what was there before, and see a record that is superseded
+/// by a tombstone. The horizon of that counts from the last moment at which this may be: so long after the cleaning
+/// begins. What is not committed by then is thrown away, and has twice the time it took at the next try. Longer: fewer
+/// runs written twice, tombstones that stay longer.
+const LEEWAY: Duration = Duration::from_secs(10);
+
 /// Cleans everything below the end of what was mapped, from the log start on.
 pub(super) async fn rewrite(
     shared: &Arc<Shared>,
@@ -50,10 +57,13 @@ pub(super) async fn rewrite(
     let mut next = log.offsets().log_start;
     let mut changes = 0;
     let mut fates = Fates::default();
+    let mut leeway = LEEWAY;
+    let clock = &shared.environment.clock;
     while next < mapped.end && log.seal() < Seal::Fenced {
+        let began = clock.now();
         // What comes instead of a group that has changed is looked at from the same point.
         let mut told = fates.clone();
-        let error = match step(shared, log, mapped, next, &mut told).await {
+        let error = match step(shared, log, mapped, (next, leeway), &mut told).await {
             Ok(None) => break,
             Ok(Some((end, Outcome::Done))) => {
                 (fates, next, changes) = (told, end, 0);
@@ -65,6 +75,10 @@ pub(super) async fn rewrite(
             }
             // Merged or deleted since: what is there now is looked at.
             Ok(Some((_, Outcome::Changed))) => CompactionError::Overtaken { from: next },
+            Ok(Some((_, Outcome::Late))) => {
+                leeway = leeway.max(2 * clock.now().since(began));
+                CompactionError::TooSlow { from: next }
+            }
             // Merged since, and collected.
             Err(error) if error.is_gone() => error,
             Err(error) => return Err(error),
@@ -83,7 +97,7 @@ async fn step(
     shared: &Arc<Shared>,
     log: &PartitionLog,
     mapped: &Mapped,
-    next: Offset,
+    (next, leeway): (Offset, Duration),
     fates: &mut Fates,
 ) -> Result<Option<(Offset, Outcome)>, CompactionError> {
     let Some(group) = group(shared, log, next, mapped.end).await? else { return Ok(None) };
@@ -92,7 +106,7 @@ async fn step(
         let of_run = fates.of(log, entry, mapped.end).await?;
         of_group.push(of_run.ok_or(CompactionError::Undecided { from: entry.base })?);
     }
-    let outcome = clean(shared, log, mapped, &group, of_group).await?;
+    let outcome = clean(shared, log, mapped, (&group, of_group), leeway).await?;
     Ok(Some((group.end(), outcome)))
 }
 
@@ -145,22 +159,28 @@ enum Outcome {
     Done,
     Changed,
     NotNow,
+    /// A horizon in it is of too early a time.
+    Late,
 }
 
 async fn clean(
     shared: &Arc<Shared>,
     log: &PartitionLog,
     mapped: &Mapped,
-    group: &Group,
-    fates: Vec<Vec<Fate>>,
+    (group, fates): (&Group, Vec<Vec<Fate>>),
+    leeway: Duration,
 ) -> Result<Outcome, CompactionError> {
     let settings = log.settings();
+    let began = shared.environment.clock.now();
+    // Who is promised no time for tombstones needs none before it.
+    let leeway = if 0 < settings.delete_retention_ms { leeway } else { Duration::ZERO };
+    let leeway_ms = i64::try_from(leeway.as_millis()).unwrap_or(i64::MAX);
     let grace_ms = shared.options.collection_grace.as_millis() as i64;
     let rules = Rules {
         keys: &mapped.keys,
         below: mapped.end,
         now: shared.environment.clock.wall(),
-        delete_retention_ms: settings.delete_retention_ms,
+        delete_retention_ms: settings.delete_retention_ms.saturating_add(leeway_ms),
         // Whoever has read records from a run that is replaced since must find how they were decided.
         markers_kept_ms: settings.delete_retention_ms.max(grace_ms),
         levels: settings.compression,
@@ -179,6 +199,8 @@ async fn clean(
         })
         .await?;
     }
+    let has_horizon = 0 < counts.horizons && !leeway.is_zero();
+    draft.commit_until = has_horizon.then(|| began.plus(leeway));
     let metrics = &shared.metrics;
     metrics.compaction_records_kept.inc_by(counts.kept);
     metrics.compaction_records_dropped.inc_by(counts.dropped);
@@ -205,6 +227,8 @@ struct Draft {
     open: BytesMut,
     length: u64,
     is_changed: bool,
+    /// Of too early a time are its horizons from then on.
+    commit_until: Option<Tick>,
 }
 
 impl Draft {
@@ -228,6 +252,10 @@ impl Draft {
         }
     }
 
+    fn is_late(&self, shared: &Shared) -> bool {
+        self.commit_until.is_some_and(|it| it <= shared.environment.clock.now())
+    }
+
     fn finish(&mut self) -> u32 {
         self.pieces.push(self.open.split().freeze());
         let mut crc = RunCrc::new();
@@ -243,6 +271,9 @@ async fn commit(
     mut draft: Draft,
     (producers, level): (Option<Bytes>, u8),
 ) -> Result<Outcome, CompactionError> {
+    if draft.is_late(shared) {
+        return Ok(Outcome::Late);
+    }
     let crc = draft.finish();
     let first = &group.runs[0];
     let run = RunEntry {
@@ -250,13 +281,16 @@ async fn commit(
         ..RunEntry::of_batches(
             (first.partition, first.leader_epoch),
             (first.base, group.end()),
-            draft.batches,
+            std::mem::take(&mut draft.batches),
         )
     };
     let assembly = Assembly::new(fresh_name(&*shared.environment.entropy, level), vec![run]);
     let put = put_segment(shared, assembly, &[crc], &draft.pieces, level).await;
     let (index, _uploading) = put?;
     let uploaded_at = shared.environment.clock.now();
+    if draft.is_late(shared) {
+        return Ok(Outcome::Late); // An orphan, which is swept.
+    }
     shared.metrics.compaction_written_bytes.inc_by(index.length);
     let merged = RunCommit {
         segment: index.name,
@@ -265,8 +299,12 @@ async fn commit(
         runs: index.runs.iter().map(|it| it.described(index.name)).collect(),
     };
     let replacement = Replacement { merged, replaced: group.runs.clone() };
-    let refusals =
-        replace(shared, &replacement, insist_until(&shared.options, uploaded_at)).await?;
+    let insist_until = insist_until(&shared.options, uploaded_at);
+    let until = draft.commit_until.map_or(insist_until, |it| it.min(insist_until));
+    let refusals = match replace(shared, &replacement, until).await {
+        Err(MergeError::TooOld) if draft.is_late(shared) => return Ok(Outcome::Late),
+        replaced => replaced?,
+    };
     shared.reader.learn_compacted(first.partition, index);
     for refusal in &refusals {
         let (partition, base, reason) = (refusal.partition, refusal.base, refusal.reason);

@@ -58,7 +58,8 @@ pub struct LogOptions {
     pub retention_check_interval: Duration,
     /// How often garbage segments are looked for.
     pub collection_interval: Duration,
-    /// How long a segment without live runs stays, for readers under way (file.delete.delay.ms).
+    /// How long a segment without live runs stays, for readers under way (file.delete.delay.ms); half as long while the
+    /// metadata's time catches up with a clock. Shorter: readers look again more often, nothing else.
     pub collection_grace: Duration,
     /// How often the bucket is compared with the metadata.
     pub orphan_interval: Duration,

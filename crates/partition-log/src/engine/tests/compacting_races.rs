@@ -1,15 +1,16 @@
 //! Compaction beside what others do at the same time: it waits for none of it longer than need be, and says nothing
 //! about damage that is none.
 
-use super::compacting::{Value, consume, keyed, world};
+use super::compacting::{Value, consume, keyed, settings, world};
 use super::meddling::{Meddling, Told};
 use super::world::{Life, World, acked, partition};
 use crate::CompactionOptions;
-use crate::log::PartitionLog;
+use crate::log::{LogSettings, PartitionLog, ReadLimit};
 use crate::merge::is_compacted;
 use crate::run_index::RunDescription;
+use bucket::Faults;
 use bytes::Bytes;
-use protocol::records::Compression;
+use protocol::records::{Compression, batches};
 use std::sync::Arc;
 use std::time::Duration;
 use vocabulary::Offset;
@@ -122,6 +123,66 @@ async fn a_pass_that_is_overtaken_is_tried_again_soon() {
     assert!(!it.is_compacted().await);
     it.world.sleep(Duration::from_secs(90)).await;
     assert!(it.is_compacted().await);
+}
+
+/// Goal: what a reader was told of before a compaction is not what readers go by after it.
+#[tokio::test(start_paused = true)]
+async fn runs_told_of_before_a_compaction_are_not_kept_after_it() {
+    let mut world = world(7);
+    world.options.tail_cache_bytes.0 = 0; // Memory would serve what it still has.
+    let runs = Meddling::new(&world.runs, &world.environment);
+    let life = world.start_with(Arc::<Meddling>::clone(&runs)).await;
+    let log = world.host(&life, partition(0));
+    for label in 0..4 {
+        put(&world, &log, label % 2, value(label)).await;
+    }
+    life.engine.flush_all().await;
+    runs.tell_few([Told::Late(COMPACTED)]);
+    let read = log.read(Offset(0), 1 << 20, true, ReadLimit::HighWatermark).await;
+    assert_eq!(read.map(|it| it.end), Ok(Offset(4)), "as of before, which is there still");
+    assert_eq!(runs.untold(), 0);
+    assert!(world.runs.runs(partition(0)).iter().all(|it| is_compacted(it.segment)));
+    let seen = consume(&world, &log, Offset(0)).await;
+    assert!(seen.into_keys().eq([2, 3]), "readers of now see what is left");
+}
+
+/// Goal: whoever begins to read before compaction has replaced a record has all of delete.retention.ms to come to the
+/// tombstone behind it, however slow the bucket is.
+/// Method: the tombstone's horizon is compared with the moment at which its run was replaced.
+#[tokio::test(start_paused = true)]
+async fn a_tombstones_time_begins_when_older_records_are_gone() {
+    const KEPT_MS: i64 = 30_000;
+    let mut slowest_ms = 0;
+    for seed in 10..18 {
+        let mut world = world(seed);
+        let settings = LogSettings { delete_retention_ms: KEPT_MS, ..settings() };
+        world.settings = Arc::new(settings);
+        let life = world.start().await;
+        let log = world.host(&life, partition(0));
+        put(&world, &log, 1, value(1)).await;
+        put(&world, &log, 1, None).await;
+        life.engine.flush_all().await;
+        let slow_max = Duration::from_secs(40);
+        world.bucket.set_faults(Faults { slow_per_mille: 1000, slow_max, ..Faults::NONE });
+        let clock = &world.environment.clock;
+        let is_done = || world.runs.runs(partition(0)).iter().all(|it| is_compacted(it.segment));
+        let mut before = clock.wall();
+        let began = before;
+        while !is_done() {
+            before = clock.wall();
+            world.sleep(Duration::from_millis(20)).await;
+        }
+        slowest_ms = slowest_ms.max(before.0 - began.0);
+        world.bucket.set_faults(Faults::NONE);
+        let read = log.read(Offset(0), 1 << 20, true, ReadLimit::HighWatermark).await;
+        let horizon = read.expect("readable").chunks.into_iter().flat_map(batches).find_map(|it| {
+            let (header, _) = it.expect("whole batches come back");
+            header.attributes.has_delete_horizon().then_some(header.base_timestamp)
+        });
+        let horizon = horizon.expect("the tombstone has one");
+        assert!(before.0 + KEPT_MS <= horizon.0, "seed {seed}: {before} and {horizon}");
+    }
+    assert!(60_000 < slowest_ms, "some uploads come too late: {slowest_ms}");
 }
 
 /// Goal: what a flush commits while a look at the partition is under way is seen by the next one.

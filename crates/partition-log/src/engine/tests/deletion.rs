@@ -1,6 +1,7 @@
 //! Retention, deletion on request, garbage and orphans.
 
 use super::crashes::Dawdling;
+use super::meddling::Meddling;
 use super::world::{World, acked, batch, batch_of, partition, read_all};
 use crate::log::{Cleanup, DeleteRecordsError, LogSettings, ReadLimit};
 use crate::read::ReadError;
@@ -242,6 +243,79 @@ async fn a_deletion_whose_asker_has_gone_is_found_done() {
     assert_eq!(log.offsets().log_start, Offset(6), "retention has looked");
     let kept = world.runs.runs(partition(0)).iter().map(|it| it.length).sum::<u64>();
     assert_eq!(log.size_bytes(), kept);
+}
+
+/// Goal: a deletion that happens long after its asker has gone is found done as well.
+#[tokio::test(start_paused = true)]
+async fn a_deletion_that_happens_late_is_found_done() {
+    let mut world = World::new(8);
+    world.options.retention_check_interval = Duration::from_secs(20);
+    let runs = Meddling::new(&world.runs, &world.environment);
+    let life = world.start_with(Arc::<Meddling>::clone(&runs)).await;
+    let log = world.host(&life, partition(0));
+    let now = world.environment.clock.wall().0;
+    for label in 0..4 {
+        acked(&log, batch_of(None, label, 3, 50, now)).await;
+        life.engine.flush_all().await;
+    }
+    runs.advance_after(Duration::from_secs(90));
+    tokio::select! {
+        biased;
+        () = world.sleep(Duration::from_secs(1)) => (),
+        answer = log.delete_before(Offset(6)) => panic!("{answer:?} before it was done"),
+    }
+    world.sleep(Duration::from_secs(80)).await;
+    assert_eq!(log.offsets().log_start, Offset(0), "retention has looked, and it was not done");
+    world.sleep(Duration::from_secs(40)).await;
+    assert_eq!(log.offsets().log_start, Offset(6), "retention has looked again");
+    let kept = world.runs.runs(partition(0)).iter().map(|it| it.length).sum::<u64>();
+    assert_eq!(log.size_bytes(), kept);
+}
+
+/// Goal: retention does not go through all runs without a time at each of its looks, and deletes them, and those that
+/// size does not allow, all the same.
+#[tokio::test(start_paused = true)]
+async fn runs_without_times_are_gone_through_once() {
+    let mut world = World::new(12);
+    world.options.merge.is_enabled = false; // Merged runs have the times of all.
+    world.options.retention_check_interval = Duration::from_secs(20);
+    let settings = LogSettings { retention_ms: Some(3_600_000), ..LogSettings::default() };
+    world.settings = Arc::new(settings.clone());
+    let runs = Meddling::new(&world.runs, &world.environment);
+    let life = world.start_with(Arc::<Meddling>::clone(&runs)).await;
+    let log = world.host(&life, partition(0));
+    let flush = async |label: u64, time| {
+        acked(&log, batch_of(None, label, 1, 50, time)).await;
+        life.engine.flush_all().await;
+    };
+    for label in 0..600 {
+        flush(label, -1).await;
+    }
+    world.sleep(Duration::from_secs(60)).await;
+    let asked = runs.pages_asked();
+    world.sleep(Duration::from_secs(200)).await;
+    let asked = runs.pages_asked() - asked;
+    assert!((10..=24).contains(&asked), "{asked} questions in ten looks");
+    // More without a time, and at last one with: all up to it go when it is old.
+    for label in 600..610 {
+        flush(label, -1).await;
+    }
+    flush(610, world.environment.clock.wall().0 - 1_800_000).await;
+    flush(611, -1).await;
+    world.sleep(Duration::from_secs(1700)).await;
+    assert_eq!(log.offsets().log_start, Offset(0));
+    world.sleep(Duration::from_secs(200)).await;
+    assert_eq!(log.offsets().log_start, Offset(611));
+    // By size they go from the start, as ever.
+    for label in 612..620 {
+        flush(label, -1).await;
+    }
+    world.sleep(Duration::from_secs(60)).await;
+    let retention_bytes = Some(log.size_bytes() / 2);
+    log.set_settings(Arc::new(LogSettings { retention_bytes, ..settings }));
+    world.sleep(Duration::from_secs(60)).await;
+    assert_eq!(log.offsets().log_start, Offset(615), "four of nine");
+    world.check(&[partition(0)]).await;
 }
 
 /// Goal: a retry of what was deleted meanwhile gets its first offset (A5), whether the producers went to

@@ -59,13 +59,25 @@ impl Meddling {
         self.pages.lock().unwrap().extend(told);
     }
 
+    pub(super) fn tell_few(&self, told: impl IntoIterator<Item = Told>) {
+        self.few.lock().unwrap().extend(told);
+    }
+
     /// How many of the answers are still to be given.
     pub(super) fn untold(&self) -> usize {
         self.pages.lock().unwrap().len() + self.few.lock().unwrap().len()
     }
 
+    pub(super) fn pages_asked(&self) -> u64 {
+        self.pages_asked.load(Ordering::Relaxed)
+    }
+
     pub(super) fn overtake(&self, count: u64) {
         self.overtaken.store(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn advance_after(&self, wait: Duration) {
+        *self.advances_after.lock().unwrap() = wait;
     }
 }
 

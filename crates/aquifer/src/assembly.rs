@@ -72,7 +72,7 @@ pub(crate) async fn open(node: &Node, environment: &Environment) -> Result<Assem
     let (cluster_id, registered) = look_around(&bucket, &location, environment).await?;
     steps.done("bucket");
 
-    standby::until_alone(node, &bucket, &cluster_id, registered, environment).await;
+    standby::until_alone(node, &bucket, &cluster_id, registered, environment).await?;
     steps.done("standby");
     readiness.enter(Stage::Starting("opening the metadata"));
     let controller = open_metadata(&bucket, &cluster_id, environment).await?;
@@ -185,6 +185,8 @@ async fn look_around(
         async { Ok(read_marker(bucket).await) },
         async { Ok(standby::look(bucket, environment).await) }
     )?;
+    // Who does not know who serves the cluster takes it from nobody.
+    let registered = registered.map_err(|error| standby::unreadable(&error))?;
     let cluster_id = match found? {
         Some(marker) => marker.cluster_id,
         None => claim(bucket, environment).await?,

@@ -4,6 +4,7 @@
 
 use std::io::{self, Write};
 
+use cluster::StoreError;
 use doctor::{DoctorError, DoctorOptions, Report, RowSink, RowWriter};
 
 use crate::arguments::DoctorArguments;
@@ -13,14 +14,26 @@ use crate::place::{self, Opened};
 /// Something is wrong with what was looked at.
 pub(crate) const FOUND: u8 = 3;
 
+/// Examinations that are begun anew because a file of the metadata was replaced meanwhile. Beyond it, it is lost.
+const EXAMINATIONS_MAX: u32 = 3;
+
 /// Returns the exit code.
 pub(crate) fn run(arguments: &DoctorArguments) -> Result<u8, Failure> {
     let report = place::block_on(async {
-        let opened = Opened::open(&arguments.place).await?;
-        let options = DoctorOptions { is_deep: arguments.deep, ..DoctorOptions::default() };
-        // Boxed: it holds pages of everything that it compares.
-        let examined = Box::pin(doctor::examine(&opened.place(), &options)).await;
-        opened.close().await;
+        let mut tries = 1;
+        let examined = loop {
+            let opened = Opened::open(&arguments.place).await?;
+            let options = DoctorOptions { is_deep: arguments.deep, ..DoctorOptions::default() };
+            // Boxed: it holds pages of everything that it compares.
+            let examined = Box::pin(doctor::examine(&opened.place(), &options)).await;
+            opened.close().await;
+            match examined {
+                Err(DoctorError::Metadata(StoreError::Gone(_))) if tries < EXAMINATIONS_MAX => {
+                    tries += 1
+                }
+                examined => break examined,
+            }
+        };
         examined.map_err(|error| match error {
             DoctorError::Metadata(error) => place::unreadable(&error),
             DoctorError::Bucket(_) | DoctorError::Volume { .. } => {

@@ -93,7 +93,9 @@ async fn open_metadata(
         let store = bucket.object_store();
         match MetadataInspection::open(store, METADATA_PATH, environment).await {
             Ok(opened) => return Ok(opened),
-            Err(StoreError::Unavailable(_)) if attempt < OPENS_MAX => attempt += 1,
+            Err(StoreError::Unavailable(_) | StoreError::Gone(_)) if attempt < OPENS_MAX => {
+                attempt += 1
+            }
             Err(error) => return Err(unreadable(&error)),
         }
         environment.clock.sleep(OPEN_AGAIN_AFTER).await;
@@ -108,6 +110,13 @@ pub(crate) fn unreadable(error: &StoreError) -> Failure {
             failure.exit_code = FOUND;
             failure.advise(
                 "Keep a copy of the bucket's `meta` prefix before a broker is started on it.",
+            )
+        }
+        StoreError::Gone(_) => {
+            failure.exit_code = FOUND;
+            failure.advise(
+                "Run it again: a running broker replaces files. If it stays gone, it is lost; keep a copy of the \
+                 bucket's `meta` prefix before a broker is started on it.",
             )
         }
         StoreError::Fenced | StoreError::Unavailable(_) => failure.advise("Run it again."),

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use super::inspection::MetadataInspection;
 use super::sealed::BrokenSeal;
-use super::{StoreError, classify};
+use super::{StoreError, classify_look};
 
 /// What was read, and what of it is damaged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -144,7 +144,7 @@ impl MetadataInspection {
     ) -> Result<(), StoreError> {
         let reader = WalReader::new(self.path(), Arc::clone(self.object_store()));
         let live = manifest.replay_after_wal_id().saturating_add(1)..;
-        for file in reader.list(live).await.map_err(|error| classify(&error))? {
+        for file in reader.list(live).await.map_err(|error| classify_look(&error))? {
             let object = format!("{}/wal/{:020}.sst", self.path(), file.id);
             seen.files.push(object.clone());
             let bytes = match self.read(&object).await? {

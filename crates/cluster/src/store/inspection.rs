@@ -19,7 +19,7 @@ use super::files::blamed;
 use super::format::{self, MetadataValue};
 use super::reader::open_database;
 use super::sealed::sealed;
-use super::{LOAD_READ_BYTES, LoadError, StoreError, classify, decoded, keys, load, readable};
+use super::{LOAD_READ_BYTES, LoadError, StoreError, classify_look, decoded, keys, load, readable};
 use crate::state::{Broker, KeptProducers, Progress, Run, Segment, State, Topic, WalLog};
 
 /// The metadata, open for reading.
@@ -48,7 +48,7 @@ impl MetadataInspection {
     /// out: see [`MetadataInspection::unreadable`].
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: look again. [`StoreError::Corrupt`]: it is no database of ours.
+    /// [`StoreError::Unavailable`], [`StoreError::Gone`]: look again. [`StoreError::Corrupt`]: it is no database of ours.
     pub async fn open(
         object_store: Arc<dyn ObjectStore>,
         path: &str,
@@ -73,7 +73,7 @@ impl MetadataInspection {
             Err(LoadError::Corrupt(error)) => (State::default(), Some(error)),
             Err(LoadError::Database(error)) => {
                 let _ = reader.close().await; // The first error is the one to tell.
-                return Err(blamed(classify(&error), &object_store, path).await);
+                return Err(blamed(classify_look(&error), &object_store, path).await);
             }
         };
         let (path, environment) = (path.to_owned(), environment.clone());
@@ -196,10 +196,10 @@ impl MetadataInspection {
         let end_min = Offset(after.0.saturating_add(1));
         let range = keys::run(partition, end_min)..keys::runs_end(partition);
         let found = self.reader.scan_with_options(range, &scanning()).await;
-        let mut found = found.map_err(|error| classify(&error))?;
+        let mut found = found.map_err(|error| classify_look(&error))?;
         let mut runs = Vec::new();
         while runs.len() < count_max {
-            match found.next().await.map_err(|error| classify(&error))? {
+            match found.next().await.map_err(|error| classify_look(&error))? {
                 Some(entry) => runs.push(decoded(&entry, format::run(&entry.key, &entry.value))?),
                 None => break,
             }
@@ -222,10 +222,12 @@ impl MetadataInspection {
             None => prefix.to_vec(),
         };
         let found = self.reader.scan_with_options(start.., &scanning()).await;
-        let mut found = found.map_err(|error| classify(&error))?;
+        let mut found = found.map_err(|error| classify_look(&error))?;
         let mut entries = Vec::new();
         while entries.len() < count_max {
-            let Some(entry) = found.next().await.map_err(|error| classify(&error))? else { break };
+            let Some(entry) = found.next().await.map_err(|error| classify_look(&error))? else {
+                break;
+            };
             if !entry.key.starts_with(prefix) {
                 break;
             }
@@ -246,7 +248,7 @@ impl MetadataInspection {
     }
 
     async fn get(&self, key: &[u8]) -> Result<Option<bytes::Bytes>, StoreError> {
-        self.reader.get(key).await.map_err(|error| classify(&error))
+        self.reader.get(key).await.map_err(|error| classify_look(&error))
     }
 }
 

@@ -88,6 +88,10 @@ pub enum StoreError {
     /// Maybe written: repeat the same commit.
     #[error("the metadata store did not answer: {0}")]
     Unavailable(String),
+    /// A file is gone of a database that another process may be writing: replaced since it was looked at, or lost. Look
+    /// again; if that lasts, it is lost. Only who looks gets this answer.
+    #[error("a file of the metadata is gone: {0}")]
+    Gone(String),
     /// What is stored cannot be read; writing on would make it worse.
     #[error("metadata key {key} cannot be read: {reason}. Is this bucket from a newer Aquifer?")]
     Corrupt { key: String, reason: String },
@@ -189,7 +193,7 @@ impl Store {
             self.revive().await?;
             return Err(StoreError::Unavailable(cause.to_string()));
         }
-        Err(classify(&cause))
+        Err(unread(&cause))
     }
 
     /// Returns when the database has ended itself, after an error or because it is fenced.
@@ -225,7 +229,7 @@ impl Store {
     pub(crate) async fn shorten_log(&self) -> Result<(), StoreError> {
         let options = FlushOptions { flush_type: FlushType::MemTable };
         let flushed = self.opened().db.flush_with_options(options).await;
-        flushed.map_err(|error| classify(&error))
+        flushed.map_err(|error| unread(&error))
     }
 
     /// The run that contains `offset`, or the first above it, and those that follow.
@@ -279,7 +283,7 @@ impl Store {
         let key = keys::kept(partition);
         let options = ReadOptions::default().with_durability_filter(DurabilityLevel::Remote);
         let found = self.opened().db.get_with_options(&key, &options).await;
-        let Some(value) = found.map_err(|error| classify(&error))? else { return Ok(None) };
+        let Some(value) = found.map_err(|error| unread(&error))? else { return Ok(None) };
         readable(&key, format::kept(partition, &value)).map(Some)
     }
 
@@ -305,10 +309,10 @@ impl Store {
             .with_durability_filter(DurabilityLevel::Remote);
         let db = self.opened().db;
         let found = db.scan_with_options(range, &options).await;
-        let mut found = found.map_err(|error| classify(&error))?;
+        let mut found = found.map_err(|error| unread(&error))?;
         let mut runs = Vec::new();
         while runs.len() < count_max {
-            match found.next().await.map_err(|error| classify(&error))? {
+            match found.next().await.map_err(|error| unread(&error))? {
                 Some(entry) => runs.push(decoded(&entry, format::run(&entry.key, &entry.value))?),
                 None => break,
             }
@@ -430,6 +434,29 @@ fn classify(error: &slatedb::Error) -> StoreError {
         }
         _ => StoreError::Unavailable(error.to_string()),
     }
+}
+
+/// As [`classify`], of a database that is open. That it says it is fenced proves nothing (see above): whoever opens it anew
+/// finds out.
+fn unread(error: &slatedb::Error) -> StoreError {
+    match classify(error) {
+        StoreError::Fenced => StoreError::Unavailable(error.to_string()),
+        other => other,
+    }
+}
+
+/// As [`classify`], for who looks at a database that another process may be writing: it replaces files meanwhile.
+fn classify_look(error: &slatedb::Error) -> StoreError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(at) = cause {
+        let stored = at.downcast_ref::<Arc<object_store::Error>>().map(|it| &**it);
+        let stored = stored.or_else(|| at.downcast_ref::<object_store::Error>());
+        if let Some(object_store::Error::NotFound { path, .. }) = stored {
+            return StoreError::Gone(path.clone());
+        }
+        cause = at.source();
+    }
+    classify(error)
 }
 
 enum LoadError {

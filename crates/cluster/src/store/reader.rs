@@ -4,7 +4,7 @@
 //!
 //! What it shows is what was durable when it looked, possibly some commits behind a running controller.
 //! Files that the controller's database replaces meanwhile may be gone when they are needed; then a read
-//! fails with [`StoreError::Unavailable`], and looking again helps.
+//! fails with [`StoreError::Gone`], and looking again helps.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use slatedb::config::DbReaderOptions;
 use slatedb::{DbReader, DbReaderMode};
 
 use super::sealed::sealed;
-use super::{StoreError, classify, decoded, entries, format, keys};
+use super::{StoreError, classify_look, decoded, entries, format, keys};
 use crate::state::{Broker, State};
 
 /// Tries of one request to the object store before a look gives up.
@@ -30,7 +30,7 @@ impl MetadataReader {
     /// Looks at the database below `path`. `None` when there is none yet.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: look again. [`StoreError::Corrupt`]: what is stored cannot be read.
+    /// [`StoreError::Unavailable`], [`StoreError::Gone`]: look again. [`StoreError::Corrupt`]: what is stored cannot be read.
     pub async fn open(
         object_store: Arc<dyn ObjectStore>,
         path: &str,
@@ -42,7 +42,7 @@ impl MetadataReader {
         // What was read stays read, whether the reader closes well or not.
         let _ = reader.close().await;
         let mut state = State::default();
-        for entry in found.map_err(|error| classify(&error))? {
+        for entry in found.map_err(|error| classify_look(&error))? {
             decoded(&entry, format::load(&mut state, &entry.key, &entry.value))?;
         }
         Ok(Some(MetadataReader { brokers: state.brokers.into_values().collect() }))
@@ -78,7 +78,7 @@ pub(super) async fn open_database(
         .with_seed(environment.entropy.next_u64())
         .build()
         .await;
-    opened.map(Some).map_err(|error| classify(&error))
+    opened.map(Some).map_err(|error| classify_look(&error))
 }
 
 impl std::fmt::Debug for MetadataReader {

@@ -175,3 +175,60 @@ async fn followers_are_told_after_it_is_durable() {
     assert_eq!(changes.next().await, Some(deleted));
     assert_eq!(controller.view().topic_by_id(TopicId::ZERO), None);
 }
+
+/// Who looks at another's database cannot tell a file that was replaced from one that is lost, and is told so. The
+/// database's own process knows: nobody takes files away from it.
+#[tokio::test]
+async fn a_file_that_is_gone_is_told_from_a_damaged_one() {
+    let bucket = Arc::new(InMemory::new());
+    let environment = Environment::simulated(6);
+    let options = StoreOptions { memtable_bytes: 1024, ..StoreOptions::default() };
+    let store: Arc<dyn ObjectStore> = Arc::clone(&bucket) as _;
+    let name = "cluster".to_owned();
+    let opened = Controller::open(Arc::clone(&store), "meta", name, &options, &environment).await;
+    let controller = opened.unwrap();
+    controller.register_broker(register()).await.unwrap();
+    for number in 0..100 {
+        controller.create_topic(&format!("t{number}"), 1, BTreeMap::new()).await.unwrap().unwrap();
+    }
+    controller.close().await;
+    let looked = MetadataReader::open(Arc::clone(&store), "meta", &environment).await;
+    assert_eq!(looked.unwrap().unwrap().brokers().len(), 1);
+
+    let sorted = object_store::path::Path::from("meta/compacted");
+    let files: Vec<_> =
+        futures::TryStreamExt::try_collect(bucket.list(Some(&sorted))).await.unwrap();
+    let files: Vec<object_store::ObjectMeta> = files;
+    assert_ne!(files, [], "the test itself works");
+    for file in files {
+        object_store::ObjectStoreExt::delete(&*bucket, &file.location).await.unwrap();
+    }
+    let looked = MetadataReader::open(Arc::clone(&store), "meta", &environment).await;
+    let told = looked.map(drop).unwrap_err();
+    assert!(matches!(&told, StoreError::Gone(file) if file.contains("meta/compacted")), "{told:?}");
+    let inspected = MetadataInspection::open(Arc::clone(&store), "meta", &environment).await;
+    assert!(matches!(inspected.map(drop), Err(StoreError::Gone(_))));
+    let own = Store::open(store, "meta", &options, &environment).await;
+    assert!(matches!(own.map(drop), Err(StoreError::Corrupt { .. })));
+}
+
+/// SlateDB says that it is fenced where it cannot know. Only an opening knows.
+#[tokio::test]
+async fn a_read_never_says_that_another_process_has_taken_over() {
+    let bucket: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let environment = Environment::simulated(7);
+    let options = StoreOptions::default();
+    let open = || Store::open(Arc::clone(&bucket), "meta", &options, &environment);
+    let (first, _) = open().await.unwrap();
+    let (_second, _) = open().await.unwrap();
+    let db = first.opened().db;
+    db.put(b"x", b"y").await.unwrap();
+    let told = db.flush().await.unwrap_err();
+    assert_eq!(told.kind(), ErrorKind::Closed(CloseReason::Fenced));
+    let partition = Partition { topic: TopicId([1; 16]), index: 0 };
+    let unavailable = |it| matches!(it, StoreError::Unavailable(_));
+    assert!(first.runs_from(partition, Offset::ZERO, 1).await.is_err_and(unavailable));
+    assert!(first.kept_producers(partition).await.is_err_and(unavailable));
+    assert!(first.shorten_log().await.is_err_and(unavailable));
+    assert_eq!(first.revive().await, Err(StoreError::Fenced));
+}

@@ -345,6 +345,17 @@ impl Controller {
         answer.await.unwrap_or(Err(SubmitError::Stopping))
     }
 
+    /// What a failed read means. Who has been fenced is so for good; the store itself cannot know (ADR
+    /// metadata-on-slatedb).
+    fn unread(&self, error: &StoreError) -> SubmitError {
+        match self.vitals.health() {
+            ControllerHealth::Fenced { .. } => SubmitError::Fenced,
+            ControllerHealth::Healthy | ControllerHealth::Failing { .. } => {
+                SubmitError::Unavailable(error.to_string())
+            }
+        }
+    }
+
     fn new_topic_id(&self) -> TopicId {
         loop {
             let mut id = [0; 16];
@@ -371,15 +382,19 @@ impl Controller {
             if since.plus(RETRY_MAX) < self.environment.clock.now() {
                 wait = RETRY_FIRST; // It had been open for a while.
             }
+            self.vitals.database_closed(None);
             match self.store.revive().await {
-                Ok(()) => self.vitals.is_well(),
+                Ok(()) => self.vitals.database_opened(),
                 Err(StoreError::Fenced) => {
-                    tracing::error!("another process has opened the metadata: this one is fenced");
+                    tracing::error!(
+                        "another process, or an unfinished opening of our own, has opened the metadata: \
+                         this one is fenced"
+                    );
                     return self.vitals.is_fenced();
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the metadata cannot be opened anew yet; trying again");
-                    self.vitals.is_failing(&error);
+                    self.vitals.database_closed(Some(&error));
                 }
             }
             tokio::select! {
@@ -417,7 +432,8 @@ impl Controller {
 
     async fn drop_topic(&self, topic: TopicId) -> Result<(), SubmitError> {
         loop {
-            let runs = self.store.runs_of_topic(topic, DROP_RUNS_MAX).await.map_err(unavailable)?;
+            let runs = self.store.runs_of_topic(topic, DROP_RUNS_MAX).await;
+            let runs = runs.map_err(|error| self.unread(&error))?;
             let is_last = runs.len() < DROP_RUNS_MAX;
             self.submit_drop(topic, runs, is_last).await?;
             if is_last {
@@ -434,13 +450,6 @@ impl Controller {
     ) -> Result<(), SubmitError> {
         let now = self.time();
         self.submit(move |state| (decide::drop_runs(topic, state, &runs, is_last, now), ())).await
-    }
-}
-
-fn unavailable(error: StoreError) -> SubmitError {
-    match error {
-        StoreError::Fenced => SubmitError::Fenced,
-        other => SubmitError::Unavailable(other.to_string()),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vocabulary::{Offset, Partition, SegmentName};
 
-use super::{Controller, DROP_RUNS_MAX, SubmitError, either, unavailable};
+use super::{Controller, DROP_RUNS_MAX, SubmitError, either};
 use crate::state::decide::{self, Advanced, Stored};
 use crate::state::{
     AdoptRuns, CommitRefusal, CommitRuns, KeptProducers, LogStartError, RefusedRun, Registration,
@@ -70,7 +70,7 @@ impl Controller {
             // One run more than it was made of is one too many.
             let count_max = command.replaced.len() + 1;
             let runs = self.store.runs_between(partition, merged.base, merged.end, count_max).await;
-            read.runs.extend(runs.map_err(unavailable)?);
+            read.runs.extend(runs.map_err(|error| self.unread(&error))?);
         }
         Ok(stored)
     }
@@ -90,7 +90,7 @@ impl Controller {
             let progress = self.view.progress(partition).unwrap_or_default();
             let after = progress.runs_start;
             let runs = self.store.runs_between(partition, after, log_start, DROP_RUNS_MAX).await;
-            let runs = runs.map_err(unavailable)?;
+            let runs = runs.map_err(|error| self.unread(&error))?;
             let (step, is_last) = match runs.last() {
                 Some(last) if runs.len() == DROP_RUNS_MAX => (last.end, false),
                 _ => (log_start, true),
@@ -144,11 +144,14 @@ impl Controller {
         offset: Offset,
         count_max: usize,
     ) -> Result<Vec<Run>, SubmitError> {
-        self.store.runs_from(partition, offset, count_max).await.map_err(unavailable)
+        self.store
+            .runs_from(partition, offset, count_max)
+            .await
+            .map_err(|error| self.unread(&error))
     }
 
     pub async fn last_run(&self, partition: Partition) -> Result<Option<Run>, SubmitError> {
-        self.store.last_run(partition).await.map_err(unavailable)
+        self.store.last_run(partition).await.map_err(|error| self.unread(&error))
     }
 
     /// The producers kept for a partition, which are as of its committed end.
@@ -156,6 +159,6 @@ impl Controller {
         &self,
         partition: Partition,
     ) -> Result<Option<KeptProducers>, SubmitError> {
-        self.store.kept_producers(partition).await.map_err(unavailable)
+        self.store.kept_producers(partition).await.map_err(|error| self.unread(&error))
     }
 }

@@ -48,7 +48,8 @@ impl MetadataInspection {
     /// out: see [`MetadataInspection::unreadable`].
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`], [`StoreError::Gone`]: look again. [`StoreError::Corrupt`]: it is no database of ours.
+    /// [`StoreError::Unavailable`], [`StoreError::Gone`]: look again.
+    /// [`StoreError::Corrupt`]: it is no database of ours.
     pub async fn open(
         object_store: Arc<dyn ObjectStore>,
         path: &str,

@@ -436,8 +436,8 @@ fn classify(error: &slatedb::Error) -> StoreError {
     }
 }
 
-/// As [`classify`], of a database that is open. That it says it is fenced proves nothing (see above): whoever opens it anew
-/// finds out.
+/// As [`classify`], of a database that is open. That it says it is fenced proves nothing (see above): whoever opens it
+/// anew finds out.
 fn unread(error: &slatedb::Error) -> StoreError {
     match classify(error) {
         StoreError::Fenced => StoreError::Unavailable(error.to_string()),

@@ -30,7 +30,8 @@ impl MetadataReader {
     /// Looks at the database below `path`. `None` when there is none yet.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`], [`StoreError::Gone`]: look again. [`StoreError::Corrupt`]: what is stored cannot be read.
+    /// [`StoreError::Unavailable`], [`StoreError::Gone`]: look again.
+    /// [`StoreError::Corrupt`]: what is stored cannot be read.
     pub async fn open(
         object_store: Arc<dyn ObjectStore>,
         path: &str,

@@ -7,6 +7,7 @@ use protocol::messages::create_partitions::{self, CreatePartitions};
 use protocol::messages::create_topics::{self, CreateTopics};
 use protocol::messages::delete_records::{self, DeleteRecords};
 use protocol::messages::delete_topics::{self, DeleteTopics};
+use protocol::messages::describe_configs::{self, DescribeConfigs};
 use protocol::messages::find_coordinator::{self, FindCoordinator};
 use protocol::messages::incremental_alter_configs::{self, IncrementalAlterConfigs};
 use protocol::messages::metadata::{self, Metadata};
@@ -291,5 +292,36 @@ async fn a_request_that_would_create_too_many_partitions_is_refused_as_a_whole()
     let told = client.call::<CreatePartitions>(3, large).await;
     let codes: Vec<_> = told.results.iter().map(|it| code(it.error_code)).collect();
     assert_eq!(codes, [ErrorCode::None, ErrorCode::UnknownTopicOrPartition, ErrorCode::None]);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_resource_is_described_once_and_groups_up_to_a_limit() {
+    let served = Served::start(&[]).await;
+    let mut client = served.connect().await;
+    create(&mut client, "t").await;
+    let (topic, group) = (2, 32);
+    let resource = |resource_type, name: String, key: &str| {
+        describe_configs::request::DescribeConfigsResource {
+            resource_type,
+            resource_name: name,
+            configuration_keys: Some(vec![key.to_owned()]),
+        }
+    };
+    let again = (0..1000).map(|_| resource(topic, "t".to_owned(), "retention.ms"));
+    let groups = names(10_001).into_iter().map(|it| resource(group, it, "share.isolation.level"));
+    let last = resource(topic, "t".to_owned(), "cleanup.policy");
+    let request = describe_configs::Request {
+        resources: again.chain(groups).chain([last]).collect(),
+        ..Default::default()
+    };
+    let told = client.call::<DescribeConfigs>(4, request).await;
+    let rows = told.results.iter().map(|it| (it.resource_type, code(it.error_code)));
+    let mut expected = vec![(topic, ErrorCode::None)];
+    expected.extend([(group, ErrorCode::None); 10_000]);
+    expected.push((group, ErrorCode::PolicyViolation));
+    assert!(rows.eq(expected), "{} rows", told.results.len());
+    let configs: Vec<_> = told.results[0].configs.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(configs, ["cleanup.policy", "retention.ms"]);
     served.stop().await;
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::{AclOperation, AclResource};
+use cluster::{AclOperation, AclResource, GroupConfigsError};
 use protocol::ErrorCode;
 
 use crate::access::CLUSTER_NAME;
@@ -236,7 +236,13 @@ async fn alter_group(
     if !validate_only && !differences.is_empty() {
         // Its coordinator asks for them at its next decision.
         let altered = broker.controller.alter_group_configs(name, differences).await?;
-        altered.map_err(|it| Refusal::new(ErrorCode::PolicyViolation, it.to_string()))?;
+        altered.map_err(|error| {
+            let code = match error {
+                GroupConfigsError::TooMany { .. } => ErrorCode::PolicyViolation,
+                GroupConfigsError::TooLong { .. } => ErrorCode::InvalidRequest,
+            };
+            Refusal::new(code, error.to_string())
+        })?;
     }
     Ok(())
 }

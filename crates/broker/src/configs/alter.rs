@@ -15,6 +15,9 @@ use super::layers::{Layers, Properties};
 use super::topic_config::validate_topic_configs;
 use crate::refusal::Refusal;
 
+/// The longest value that is stored, in bytes, as in Kafka: a longer one has no place in an answer.
+const VALUE_BYTES_MAX: usize = 32_767;
+
 /// Which brokers a resource of type broker speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BrokerScope {
@@ -213,6 +216,11 @@ fn apply<'a>(
                 change_list(members.unwrap_or(""), value, *operation)
             }
         };
+        if VALUE_BYTES_MAX < new.len() {
+            let words = "The configuration value cannot be added because it exceeds the maximum value size of";
+            let message = format!("{words} {VALUE_BYTES_MAX} bytes.");
+            return Err(Refusal::new(ErrorCode::InvalidConfig, message));
+        }
         altered.insert(name.clone(), new);
     }
     Ok(altered)
@@ -269,6 +277,23 @@ mod tests {
     }
 
     use Operation::{Append, Delete, Set, Subtract};
+
+    /// A list grows by appending, beyond what one request can bring.
+    #[test]
+    fn a_value_has_at_most_32767_bytes() {
+        let name = "leader.replication.throttled.replicas";
+        let list = |partition: u32, brokers: std::ops::Range<u32>| {
+            let members: Vec<_> = brokers.map(|broker| format!("{partition}:{broker}")).collect();
+            members.join(",")
+        };
+        let current = properties(&[(name, &list(1, 10_000..14_000))]);
+        for (added, expected) in [(10, None), (100, Some(ErrorCode::InvalidConfig))] {
+            let added = list(2, 10_000..10_000 + added);
+            let changes = [change(name, Append, Some(&added))];
+            let altered = alter_topic(&current, &changes, &Layers::default());
+            assert_eq!(altered.err().map(|it| it.code), expected);
+        }
+    }
 
     /// What `kafka-reassign-partitions --throttle` and Cruise Control set and delete.
     #[test]

@@ -122,6 +122,8 @@ pub enum CreatePartitionsError {
 pub enum GroupConfigsError {
     #[error("{max} groups have configs of their own, which is as many as may")]
     TooMany { max: usize },
+    #[error("the name of a group with configs of its own has at most {max} bytes")]
+    TooLong { max: usize },
 }
 
 /// Why one ACL was not created.

@@ -31,6 +31,9 @@ pub(crate) const TOPIC_PARTITIONS_MAX: u32 = 100_000;
 /// Groups that may have configs of their own: all of them are in memory.
 pub(crate) const CONFIGURED_GROUPS_MAX: usize = 100_000;
 
+/// Bytes of a group's name that configs are set for: it is a key in the store.
+pub(crate) const GROUP_NAME_BYTES_MAX: usize = 16 * 1024;
+
 type Decided<Reply, Refusal> = Result<(Vec<Event>, Reply), Refusal>;
 
 /// A new epoch for the broker, its log, and every partition it leads from now on.
@@ -226,6 +229,9 @@ pub(crate) fn alter_group_configs(
 ) -> Decided<(), GroupConfigsError> {
     let before = state.group_configs.get(group);
     let configs = altered(before.unwrap_or(&BTreeMap::new()), changes);
+    if before.is_none() && GROUP_NAME_BYTES_MAX < group.len() {
+        return Err(GroupConfigsError::TooLong { max: GROUP_NAME_BYTES_MAX });
+    }
     if before.is_none() && !configs.is_empty() && CONFIGURED_GROUPS_MAX <= state.group_configs.len()
     {
         return Err(GroupConfigsError::TooMany { max: CONFIGURED_GROUPS_MAX });

@@ -570,6 +570,13 @@ fn configs_are_set_removed_and_left_alone() {
     apply_all(&mut state, &events);
     assert!(state.group_configs.is_empty(), "nothing is kept of a group without configs");
     assert_eq!(alter(&state, None).unwrap().0, []);
+    for (bytes, is_refused) in
+        [(decide::GROUP_NAME_BYTES_MAX, false), (decide::GROUP_NAME_BYTES_MAX + 1, true)]
+    {
+        let name = "g".repeat(bytes);
+        let told = decide::alter_group_configs(&state, &name, &change("c", Some("3")));
+        assert_eq!(told.is_err(), is_refused, "{bytes} bytes");
+    }
     let full = (0..decide::CONFIGURED_GROUPS_MAX).map(|it| (it.to_string(), BTreeMap::new()));
     state.group_configs = full.collect();
     let refused = Err(GroupConfigsError::TooMany { max: decide::CONFIGURED_GROUPS_MAX });

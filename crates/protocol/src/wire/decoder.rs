@@ -7,6 +7,8 @@
 use bytes::{Bytes, BytesMut};
 use vocabulary::TopicId;
 
+use super::encoder::STRING_BYTES_MAX;
+
 /// How many bytes decoding may allocate for each byte of a frame. The leanest legal request, groups
 /// with empty names in OffsetFetch 8, needs 27; the leanest response, ListGroups 3 alike, needs 32.
 pub const BUDGET_PER_BYTE: usize = 32;
@@ -26,6 +28,8 @@ pub enum DecodeError {
     UnexpectedNull,
     #[error("a string is not UTF-8")]
     NotUtf8,
+    #[error("a string of {length} bytes is longer than {STRING_BYTES_MAX}")]
+    StringTooLong { length: usize },
     #[error("a variable-length integer does not fit")]
     VarintTooLong,
     #[error("a tagged field says {told} bytes and has {found}")]
@@ -234,12 +238,14 @@ impl Decoder {
         if flexible { self.compact_length() } else { self.int32().and_then(|it| self.bounded(it)) }
     }
 
-    /// A string's length in two bytes, or compact.
+    /// A string's length in two bytes, or compact, which could tell of more than Kafka takes.
     fn short_length(&mut self, flexible: bool) -> Result<Option<usize>, DecodeError> {
-        if flexible {
-            self.compact_length()
-        } else {
-            self.int16().and_then(|it| self.bounded(i32::from(it)))
+        if !flexible {
+            return self.int16().and_then(|it| self.bounded(i32::from(it)));
+        }
+        match self.compact_length()? {
+            Some(length) if STRING_BYTES_MAX < length => Err(DecodeError::StringTooLong { length }),
+            length => Ok(length),
         }
     }
 

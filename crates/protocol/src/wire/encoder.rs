@@ -4,7 +4,7 @@
 //! its parts (W3).
 //!
 //! Writing cannot fail. What has no place on the wire is made to fit: a string beyond 32767 bytes is
-//! cut at a character in the classic encoding; a frame of 2 GiB is a broken promise of the caller's
+//! cut at a character; a frame of 2 GiB is a broken promise of the caller's
 //! and panics.
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -56,7 +56,7 @@ impl Frame {
 
 const SCALARS_BYTES_START: usize = 256;
 const SIZE_BYTES: usize = 4;
-const STRING_BYTES_MAX: usize = i16::MAX as usize;
+pub(super) const STRING_BYTES_MAX: usize = i16::MAX as usize;
 
 /// One frame being written.
 #[derive(Debug, Default)]
@@ -140,14 +140,13 @@ impl Encoder {
     }
 
     pub(crate) fn string(&mut self, flexible: bool, value: &str) {
+        let value = &value[..value.floor_char_boundary(STRING_BYTES_MAX)];
         if flexible {
             self.compact_length(value.len());
-            self.scalars.put_slice(value.as_bytes());
         } else {
-            let value = &value[..value.floor_char_boundary(STRING_BYTES_MAX)];
             self.int16(value.len() as i16);
-            self.scalars.put_slice(value.as_bytes());
         }
+        self.scalars.put_slice(value.as_bytes());
     }
 
     pub(crate) fn nullable_string(&mut self, flexible: bool, nullable: bool, value: Option<&str>) {

@@ -103,17 +103,35 @@ fn lengths_and_nulls_have_their_limits() {
     assert_eq!(decoder(b"\0\x02\xc3\x28").string(false), Err(DecodeError::NotUtf8));
 }
 
+/// As Kafka's generated readers: also where the encoding could tell of more.
+#[test]
+fn a_string_has_at_most_32767_bytes() {
+    for (length, expected) in
+        [(32_767, None), (32_768, Some(DecodeError::StringTooLong { length: 32_768 }))]
+    {
+        let text = vec![b'a'; length];
+        let mut sink = Encoder::new();
+        sink.bytes(true, &text);
+        let bytes = sink.finish().to_bytes();
+        assert_eq!(decoder(&bytes).string(true).err(), expected);
+        assert_eq!(decoder(&bytes).nullable_string(true, true).err(), expected);
+        assert_eq!(decoder(&bytes).bytes(true).map(|it| it.len()), Ok(length));
+    }
+}
+
 // Goal: what has no place on the wire never breaks the frame.
 #[test]
 fn what_does_not_fit_is_made_to_fit() {
     let text = "é".repeat(20_000);
     let mut sink = Encoder::new();
     sink.string(false, &text);
+    sink.string(true, &text);
     sink.nullable_string(false, false, None);
     sink.nullable_array(true, false, None, |_: &mut Encoder, _: &i32| ());
     let bytes = sink.finish().to_bytes();
     let mut source = decoder(&bytes);
     assert_eq!(source.string(false).unwrap(), text[..32_766]);
+    assert_eq!(source.string(true).unwrap(), text[..32_766]);
     assert_eq!(source.string(false).unwrap(), "");
     assert_eq!(source.array(true, Decoder::int32).unwrap(), [0; 0]);
     assert_eq!(source.remaining(), 0);

@@ -146,8 +146,14 @@ async fn a_topic_that_is_not_there_ends_no_wait_for_others() {
     let mut client = served.connect().await;
     create(&mut client, "idle", 1).await;
     let mut producer = served.connect().await;
-    let polled = client.call::<Fetch>(12, polling(&["absent", "idle"]));
-    let (polled, ()) = tokio::join!(polled, produce_to_each(&mut producer, "idle", 1));
+    create(&mut producer, "other", 1).await;
+    let mut polled = Box::pin(client.call::<Fetch>(12, polling(&["absent", "idle"])));
+    for _ in 0..10 {
+        assert!(futures::poll!(polled.as_mut()).is_pending(), "it waits for records");
+        produce_to_each(&mut producer, "other", 1).await; // Time enough to be answered.
+    }
+    produce_to_each(&mut producer, "idle", 1).await;
+    let polled = polled.await;
     let rows: Vec<_> = polled.responses.iter().flat_map(|it| &it.partitions).collect();
     let bytes = |row: &fetch::response::PartitionData| {
         row.records.as_ref().map_or(0, |records| records.byte_length())
@@ -187,16 +193,18 @@ fn listing(topics: &[(&str, i32, i64)], timeout_ms: i32) -> list_offsets::Reques
 
 #[tokio::test]
 async fn a_stuck_bucket_holds_up_only_lookups_in_it_and_not_for_long() {
+    /// So many that they would take longer than clients wait, sixteen at once.
+    const LOOKED_UP: i32 = 128;
     let storage = Storage::new();
     let served = Served::start_on(&storage, &[]).await;
     let mut client = served.connect().await;
-    create(&mut client, "cold", PARTITIONS).await;
+    create(&mut client, "cold", LOOKED_UP).await;
     create(&mut client, "hot", 1).await;
-    produce_to_each(&mut client, "cold", PARTITIONS).await;
+    produce_to_each(&mut client, "cold", LOOKED_UP).await;
     produce_to_each(&mut client, "hot", 1).await;
-    let near = client.call::<ListOffsets>(10, listing(&[("cold", PARTITIONS, 1)], 0)).await;
+    let near = client.call::<ListOffsets>(10, listing(&[("cold", LOOKED_UP, 1)], 0)).await;
     let near = near.topics[0].partitions.iter().map(|it| (it.partition_index, it.offset));
-    assert!(near.eq((0..PARTITIONS).map(|index| (index, 0))));
+    assert!(near.eq((0..LOOKED_UP).map(|index| (index, 0))));
     served.stop().await; // Flushed: from here on, its records are in the bucket only.
 
     let served = Served::start_on(&storage, &[]).await;
@@ -204,7 +212,7 @@ async fn a_stuck_bucket_holds_up_only_lookups_in_it_and_not_for_long() {
     let slow = Faults { slow_per_mille: 1000, slow_max: STUCK, ..Faults::NONE };
     storage.lying.set_faults(slow);
     let latest = -1;
-    let request = listing(&[("cold", PARTITIONS, 1), ("hot", 1, latest), ("absent", 1, 1)], 500);
+    let request = listing(&[("cold", LOOKED_UP, 1), ("hot", 1, latest), ("absent", 1, 1)], 500);
     let listed = client.call::<ListOffsets>(10, request.clone());
     let told = tokio::time::timeout(CLIENT_PATIENCE, listed).await.expect("before clients give up");
     let rows = |topic: usize| {
@@ -212,7 +220,7 @@ async fn a_stuck_bucket_holds_up_only_lookups_in_it_and_not_for_long() {
         rows.map(|it| (it.partition_index, it.error_code, it.offset)).collect::<Vec<_>>()
     };
     let late = ErrorCode::LeaderNotAvailable.code();
-    assert_eq!(rows(0), (0..PARTITIONS).map(|index| (index, late, -1)).collect::<Vec<_>>());
+    assert_eq!(rows(0), (0..LOOKED_UP).map(|index| (index, late, -1)).collect::<Vec<_>>());
     assert_eq!(rows(1), [(0, ErrorCode::None.code(), 1)], "it needs nothing of the bucket");
     assert_eq!(rows(2), [(0, ErrorCode::UnknownTopicOrPartition.code(), -1)]);
 

@@ -246,8 +246,8 @@ async fn a_request_of_many_rows_has_one_deadline() {
     produce_to_each(&mut client, "t", 3).await;
     storage.cut_metadata_off();
 
-    // More than are under way at once.
-    let names = names(1000);
+    // Many more than are under way at once.
+    let names = names(10_000);
     let request = creating(names.iter().map(|name| creatable(name, 1)), 0);
     let asked = client.call::<CreateTopics>(7, request);
     let told = tokio::time::timeout(LIMIT, asked).await.expect("an answer");

@@ -22,6 +22,14 @@ pub(crate) const CHANGES_AT_ONCE: usize = 256;
 /// wait for every broker to know", which is no wait here.
 const WAIT_MIN: Duration = Duration::from_secs(1);
 
+/// How long a request's changes are waited for that has no time-out of its own; clients give up after 30 seconds.
+const UNTIMED_WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// Until when a request is waited for as a whole that names no time-out.
+pub(crate) fn untimed_deadline(broker: &Broker) -> Tick {
+    broker.environment.clock.now().plus(UNTIMED_WAIT_MAX)
+}
+
 /// Until when a request is waited for as a whole that allows `timeout_ms`.
 pub(crate) fn deadline(broker: &Broker, timeout_ms: i32) -> Tick {
     let asked = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));

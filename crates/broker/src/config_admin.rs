@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use cluster::{AclOperation, AclResource, GroupConfigsError};
 use protocol::ErrorCode;
@@ -17,9 +16,6 @@ use crate::configs::{self, Alteration, BrokerScope, Properties};
 use crate::context::RequestContext;
 use crate::hosting;
 use crate::refusal::{self, Refusal};
-
-/// How long a request's changes are waited for. It has no time-out of its own; clients give up after 30 seconds.
-const CHANGES_WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// Kafka's `ConfigResource.Type`, by the wire's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +139,7 @@ pub(crate) async fn alter_all(
     validate_only: bool,
 ) -> Vec<(i8, String, Result<(), Refusal>)> {
     let repeated = repeated_resources(asked.iter().map(|it| (it.resource_type, it.name.as_str())));
-    let deadline = broker.environment.clock.now().plus(CHANGES_WAIT_MAX);
+    let deadline = admin_rows::untimed_deadline(broker);
     let one_request_at_a_time = broker.config.alteration.lock();
     let turn = admin_rows::until(broker, deadline, one_request_at_a_time).await;
     let altered = admin_rows::run(asked, CHANGES_AT_ONCE, |it| {

@@ -118,7 +118,7 @@ impl TransactionHost {
         if let Some(producer) = self.ask(broker, id, command(None), pick).await?? {
             return Ok(producer);
         }
-        let fresh = broker.producer_ids.next(&broker.controller).await.map_err(|error| {
+        let fresh = broker.producer_ids.next(broker).await.map_err(|error| {
             tracing::warn!(%error, "no producer id to give; the client asks again");
             ErrorCode::CoordinatorNotAvailable
         })?;

@@ -3,6 +3,7 @@
 
 mod configs;
 mod in_transactions;
+mod outages;
 mod patterns;
 mod shares;
 

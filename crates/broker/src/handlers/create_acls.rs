@@ -11,9 +11,11 @@ use protocol::messages::create_acls::{Request, Response};
 
 use super::describe_acls::refuse_unless;
 use crate::access::bindings;
+use crate::admin_rows;
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::refusal::{self, Refusal};
+use crate::topic_admin;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
@@ -44,12 +46,16 @@ async fn create(
     let acls: Vec<Acl> = read.iter().filter_map(|it| it.as_ref().ok().cloned()).collect();
     let created = match acls.is_empty() {
         true => Ok(Vec::new()),
-        false => broker.controller.create_acls(acls).await,
+        false => {
+            let deadline = admin_rows::untimed_deadline(broker);
+            let change = async { Ok(Ok::<_, Refusal>(broker.controller.create_acls(acls).await?)) };
+            topic_admin::within(broker, deadline, change).await
+        }
     };
     broker.follow_acls();
     let (mut created, failed) = match created {
         Ok(created) => (VecDeque::from(created), None),
-        Err(error) => (VecDeque::new(), Some(Refusal::from(error))),
+        Err(refusal) => (VecDeque::new(), Some(refusal)),
     };
     let outcome = |read: Result<Acl, Refusal>| {
         read?;

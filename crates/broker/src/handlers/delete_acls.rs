@@ -11,9 +11,11 @@ use protocol::messages::delete_acls::{Request, Response};
 
 use super::describe_acls::refuse_unless;
 use crate::access::bindings::{self, AskedFilter, wire};
+use crate::admin_rows;
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::refusal::Refusal;
+use crate::topic_admin;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
@@ -36,12 +38,17 @@ async fn delete(
     let filters: Vec<AclFilter> = read.iter().filter_map(|it| it.as_ref().ok().cloned()).collect();
     let deleted = match filters.is_empty() {
         true => Ok(Vec::new()),
-        false => broker.controller.delete_acls(filters).await,
+        false => {
+            let deadline = admin_rows::untimed_deadline(broker);
+            let change =
+                async { Ok(Ok::<_, Refusal>(broker.controller.delete_acls(filters).await?)) };
+            topic_admin::within(broker, deadline, change).await
+        }
     };
     broker.follow_acls();
     let (mut deleted, failed) = match deleted {
         Ok(deleted) => (VecDeque::from(deleted), None),
-        Err(error) => (VecDeque::new(), Some(Refusal::from(error))),
+        Err(refusal) => (VecDeque::new(), Some(refusal)),
     };
     let outcome = |read: Result<AclFilter, Refusal>| {
         read?;

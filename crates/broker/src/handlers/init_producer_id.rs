@@ -66,7 +66,7 @@ fn authorize(context: &RequestContext, id: Option<&str>) -> Result<(), ErrorCode
 
 /// Kafka also gives a fresh id, at epoch 0, to an idempotent producer that names its old one.
 async fn idempotent(broker: &Arc<Broker>) -> Response {
-    match broker.producer_ids.next(&broker.controller).await {
+    match broker.producer_ids.next(broker).await {
         Ok(id) => Response { producer_id: id.0, producer_epoch: 0, ..Default::default() },
         Err(error) => {
             tracing::warn!(%error, "no producer id to give; the client asks again");

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `broker` | the handles, starting and stopping |
 //! | `listener`, `connection`, `gather`, `dispatch` | sockets, frames in and out, request order |
+//! | `alarm` | a timer that many waits of a connection or a request share |
 //! | `handlers` | one file per API key |
 //! | `access` | who may do what: ACLs as rules, and which API asks for what |
 //! | `fetch_sessions` | KIP-227, pure |

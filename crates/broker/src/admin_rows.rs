@@ -11,9 +11,11 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
+use protocol::ErrorCode;
 use vocabulary::Tick;
 
 use crate::broker::Broker;
+use crate::refusal::Refusal;
 
 /// Rows of one request under way at once that change the metadata: what the controller takes in one turn.
 pub(crate) const CHANGES_AT_ONCE: usize = 256;
@@ -56,6 +58,12 @@ pub(crate) async fn run<'a, Row, Answer>(
             None => return answers,
         }
     }
+}
+
+/// Of a change that was not done by its deadline.
+pub(crate) fn late() -> Refusal {
+    let words = "The metadata could not be written in time; the change may still happen.";
+    Refusal::new(ErrorCode::RequestTimedOut, words)
 }
 
 /// What comes of `change`; `None` once the deadline has passed. It may still happen then if it was begun, and is not

@@ -152,24 +152,19 @@ pub(crate) async fn alter_all(
                     Err(Refusal::new(ErrorCode::InvalidRequest, words))
                 }
                 Err(refusal) => Err(refusal),
-                Ok(_) if !has_turn => Err(late()),
+                Ok(_) if !has_turn => Err(admin_rows::late()),
                 Ok(change) => {
                     let altering =
                         alter((broker, context), resource_type, &name, change, validate_only);
                     admin_rows::until(broker, deadline, altering)
                         .await
-                        .unwrap_or_else(|| Err(late()))
+                        .unwrap_or_else(|| Err(admin_rows::late()))
                 }
             };
             (resource_type, name, altered)
         })
     });
     altered.await
-}
-
-fn late() -> Refusal {
-    let words = "The metadata could not be written in time; the change may still happen.";
-    Refusal::new(ErrorCode::RequestTimedOut, words)
 }
 
 /// Checks a change and, unless it is a trial, makes it durable and puts it into effect.

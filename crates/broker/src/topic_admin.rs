@@ -91,10 +91,7 @@ where
     match admin_rows::until(broker, deadline, change).await {
         Some(Ok(decided)) => decided.map_err(E::into),
         Some(Err(error)) => Err(<Refusal as From<SubmitError>>::from(error)),
-        None => Err(Refusal::new(
-            ErrorCode::RequestTimedOut,
-            "The metadata could not be written in time; the change may still happen.",
-        )),
+        None => Err(admin_rows::late()),
     }
 }
 

@@ -15,6 +15,7 @@ use cluster::{CreateTopicError, SubmitError, Topic};
 use environment::TaskKind;
 use tokio::sync::Semaphore;
 
+use crate::admin_rows;
 use crate::broker::Broker;
 
 /// How long a request waits for topics that it needs, from its start on. Several commits of a healthy store; clients
@@ -55,11 +56,9 @@ impl Creations {
         partitions: u32,
         configs: BTreeMap<String, String>,
     ) -> Result<Arc<Topic>, NotCreated> {
-        tokio::select! {
-            biased;
-            created = self.created(broker, name, partitions, configs) => created,
-            () = broker.environment.clock.sleep(CREATION_WAIT_MAX) => Err(NotCreated::NotYet),
-        }
+        let deadline = broker.environment.clock.now().plus(CREATION_WAIT_MAX);
+        let created = self.created(broker, name, partitions, configs);
+        admin_rows::until(broker, deadline, created).await.unwrap_or(Err(NotCreated::NotYet))
     }
 
     async fn created(

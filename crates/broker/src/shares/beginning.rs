@@ -86,9 +86,8 @@ pub(crate) fn siblings(
     asked: &BTreeSet<Partition>,
     reset: Option<ShareReset>,
 ) -> Vec<LookAt> {
-    let look = |(index, leader_epoch): (i32, i32)| {
-        let partition = Partition { topic: topic.id, index };
-        let log = reset.filter(|_| !asked.contains(&partition)).zip(broker.led_log(partition).ok());
+    let look = |(partition, leader_epoch): (Partition, i32)| {
+        let log = reset.zip(broker.led_log(partition).ok());
         LookAt {
             partition,
             leader_epoch,
@@ -96,8 +95,9 @@ pub(crate) fn siblings(
             begin: log.and_then(|(reset, log)| known_offset(&log, reset)),
         }
     };
+    let partitions = (0..).map(|index| Partition { topic: topic.id, index });
     let epochs = topic.partitions.iter().map(|it| it.leader_epoch.0);
-    (0..).zip(epochs).map(look).filter(|it| !asked.contains(&it.partition)).collect()
+    partitions.zip(epochs).filter(|(it, _)| !asked.contains(it)).map(look).collect()
 }
 
 fn look_at(target: &Target, begin: Option<Offset>) -> LookAt {

@@ -38,32 +38,24 @@ impl Grace {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Grace {
         Grace { clock, found: Mutex::default() }
     }
-
-    fn is_over(&self, file: &Path) -> bool {
-        let now = self.clock.now();
-        let mut found =
-            self.found.lock().expect("no holder of this leaf lock panics: it only counts");
-        let first = *found.entry(file.clone()).or_insert(now);
-        SORTED_FILE_GRACE <= now.since(first)
-    }
-
-    fn forget_old(&self) {
-        let now = self.clock.now();
-        let mut found =
-            self.found.lock().expect("no holder of this leaf lock panics: it only counts");
-        found.retain(|_, first| now.since(*first) < FORGOTTEN_AFTER);
-    }
 }
 
 #[async_trait::async_trait]
 impl GcFilter for Grace {
     async fn filter(&self, candidates: HashSet<ObjectMetadata>) -> HashSet<ObjectMetadata> {
-        self.forget_old();
-        let is_sorted_file = |file: &Path| file.as_ref().rsplit('/').nth(1) == Some(SORTED_FILES);
-        candidates
-            .into_iter()
-            .filter(|it| !is_sorted_file(&it.location) || self.is_over(&it.location))
-            .collect()
+        let now = self.clock.now();
+        let found = self.found.lock();
+        let mut found = found.expect("no holder of this leaf lock panics: it only counts");
+        found.retain(|_, first| now.since(*first) < FORGOTTEN_AFTER);
+        let mut may_go = |file: &Path| {
+            let is_sorted_file = file.as_ref().rsplit('/').nth(1) == Some(SORTED_FILES);
+            if !is_sorted_file {
+                return true;
+            }
+            let first = *found.entry(file.clone()).or_insert(now);
+            SORTED_FILE_GRACE <= now.since(first)
+        };
+        candidates.into_iter().filter(|it| may_go(&it.location)).collect()
     }
 }
 

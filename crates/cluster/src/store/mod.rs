@@ -216,7 +216,6 @@ impl Store {
             self.clock.heed(&cause);
             tracing::warn!(%cause, "the metadata database has ended itself; opening it anew");
         }
-        self.clock.raise(watermark::of_manifest(&opened.db.manifest()));
         let Store { object_store, path, options, environment, .. } = self;
         let opening = Opening { object_store, path, options, environment };
         let db = opening.open(&self.clock, Some(opened.writer_epoch)).await?;

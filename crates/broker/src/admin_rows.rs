@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use cluster::SubmitError;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
@@ -58,6 +59,15 @@ pub(crate) async fn run<'a, Row, Answer>(
             None => return answers,
         }
     }
+}
+
+/// What comes of the one change of a request that names no time-out.
+pub(crate) async fn untimed<T>(
+    broker: &Broker,
+    change: impl Future<Output = Result<T, SubmitError>>,
+) -> Result<T, Refusal> {
+    let done = until(broker, untimed_deadline(broker), change).await;
+    done.ok_or_else(late)?.map_err(Refusal::from)
 }
 
 /// Of a change that was not done by its deadline.

@@ -15,7 +15,6 @@ use crate::admin_rows;
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::refusal::{self, Refusal};
-use crate::topic_admin;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
@@ -46,11 +45,7 @@ async fn create(
     let acls: Vec<Acl> = read.iter().filter_map(|it| it.as_ref().ok().cloned()).collect();
     let created = match acls.is_empty() {
         true => Ok(Vec::new()),
-        false => {
-            let deadline = admin_rows::untimed_deadline(broker);
-            let change = async { Ok(Ok::<_, Refusal>(broker.controller.create_acls(acls).await?)) };
-            topic_admin::within(broker, deadline, change).await
-        }
+        false => admin_rows::untimed(broker, broker.controller.create_acls(acls)).await,
     };
     broker.follow_acls();
     let (mut created, failed) = match created {

@@ -15,7 +15,6 @@ use crate::admin_rows;
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::refusal::Refusal;
-use crate::topic_admin;
 
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
@@ -38,12 +37,7 @@ async fn delete(
     let filters: Vec<AclFilter> = read.iter().filter_map(|it| it.as_ref().ok().cloned()).collect();
     let deleted = match filters.is_empty() {
         true => Ok(Vec::new()),
-        false => {
-            let deadline = admin_rows::untimed_deadline(broker);
-            let change =
-                async { Ok(Ok::<_, Refusal>(broker.controller.delete_acls(filters).await?)) };
-            topic_admin::within(broker, deadline, change).await
-        }
+        false => admin_rows::untimed(broker, broker.controller.delete_acls(filters)).await,
     };
     broker.follow_acls();
     let (mut deleted, failed) = match deleted {
